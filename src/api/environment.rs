@@ -1,0 +1,556 @@
+//! Environment: the standing policy of one namespace. What is in it, what may come from where, how it is locked,
+//! backed up and verified.
+
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::*;
+
+/// What an environment is: its place in the order of stages and the policy for all that changes it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "lockkeeper.dev",
+    version = "v1alpha1",
+    kind = "Environment",
+    plural = "environments",
+    shortname = "env",
+    category = "lockkeeper",
+    namespaced,
+    status = "EnvironmentStatus",
+    derive = "PartialEq",
+    doc = "An environment of one team in one namespace: what is in it, what may come from where, how it is locked, backed up and verified.",
+    printcolumn = r#"{"name":"Tier","type":"string","jsonPath":".spec.tier"}"#,
+    printcolumn = r#"{"name":"Release","type":"string","jsonPath":".status.release.hash"}"#,
+    printcolumn = r#"{"name":"Locked by","type":"string","jsonPath":".status.lock.holder.name"}"#,
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].status"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    validation = Rule::new("size(self.metadata.name) <= 63").message("metadata.name: at most 63 characters, because labels carry it")
+)]
+#[x_kube(
+    validation = Rule::new("!has(self.data) || size(self.data) == 0 || has(self.backups)")
+        .message("backups: an environment with data needs a repository for backups; name one under backups.repository and a Secret under backups.passwordSecret"),
+    validation = Rule::new("!(self.tier == 'Production' && has(self.protected) && !self.protected)")
+        .message("protected: an environment of tier Production is always protected; remove the field or choose another tier"),
+    validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.filter(n, n.workloads.exists(v, v.kind == w.kind && v.name == w.name)).size() == 1))")
+        .message("modules: a workload belongs to one module; it is named in two")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentSpec {
+    /// The stage: Development, Staging or Production.
+    pub tier: Tier,
+    /// Whether customers consider this environment productive: data never flows into it from another, and all gates hold. Default: true for tier Production.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protected: Option<bool>,
+    /// The environments from which a release may come: this environment's consent. The source consents by the verb `promote`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace", "name"]))]
+    pub promotes_from: Vec<EnvironmentRef>,
+    /// What is delivered here, in the order of delivery.
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub modules: Vec<Module>,
+    /// The data that belongs to this environment: backed up before a change, fenced while locked, put back on failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub data: Vec<Data>,
+    /// What is checked before anyone is locked out.
+    #[serde(default)]
+    pub preflight: Preflight,
+    /// How users are locked out.
+    #[serde(default)]
+    pub maintenance: Maintenance,
+    /// Checks, in order, on the new release while users are still locked out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub verification: Vec<Verification>,
+    /// Where backups go. Required where there is data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backups: Option<Backups>,
+    /// Who must say yes.
+    #[serde(default)]
+    pub approvals: Approvals,
+}
+
+impl EnvironmentSpec {
+    /// Whether no lower environment's data may ever be put here. Production always is.
+    pub fn is_protected(&self) -> bool {
+        self.tier == Tier::Production || self.protected.unwrap_or(false)
+    }
+
+    /// The module of that name.
+    pub fn module(&self, name: &str) -> Option<&Module> {
+        self.modules.iter().find(|m| &*m.name == name)
+    }
+}
+
+/// The stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Tier {
+    /// Where work is done.
+    Development,
+    /// Where a release is tested.
+    Staging,
+    /// Where customers are.
+    Production,
+}
+
+/// A part of the application that is delivered as one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.migration) || has(self.migration.workload) || size(self.workloads) == 1")
+        .message("migration.workload: the module has several workloads; name the one whose image carries the migration"),
+    validation = Rule::new("!has(self.migration) || !has(self.migration.workload) || self.workloads.exists(w, w.kind == self.migration.workload.kind && w.name == self.migration.workload.name)")
+        .message("migration.workload: must be one of the module's workloads")
+)]
+pub struct Module {
+    /// Name of the module, the same in source and target.
+    pub name: ShortName,
+    /// Workloads of the module. All go down while locked.
+    #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
+    pub workloads: Vec<WorkloadRef>,
+    /// ConfigMaps that belong to the release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["configMap"]))]
+    pub configuration: Vec<Configuration>,
+    /// The command that brings the data to the release. Runs while locked, before the new workloads start; never retried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
+    /// How the module is delivered. Default: direct.
+    #[serde(default)]
+    pub delivery: Delivery,
+}
+
+impl Module {
+    /// The workload whose new image carries the migration.
+    pub fn migration_workload(&self) -> Option<&WorkloadRef> {
+        let migration = self.migration.as_ref()?;
+        migration.workload.as_ref().or(match self.workloads.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        })
+    }
+}
+
+/// A ConfigMap that belongs to the release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Configuration {
+    /// Name of the ConfigMap, the same in source and target.
+    pub config_map: ObjectName,
+    /// Keys that stay each environment's own: they neither leave the source nor change in the target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "set"))]
+    pub keep: Vec<ConfigKey>,
+}
+
+/// The command that brings the data to the release.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Migration {
+    /// The workload whose new image, environment and volumes the migration uses. Default: the module's only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadRef>,
+    /// The container of that workload. Default: its only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Label>,
+    /// The command, not run in a shell.
+    #[schemars(length(min = 1, max = 64))]
+    pub command: Vec<Argument>,
+    /// How long it may take. Default 30m.
+    #[serde(default = "Migration::default_timeout")]
+    pub timeout: Period,
+}
+
+impl Migration {
+    fn default_timeout() -> Period {
+        "30m".into()
+    }
+
+    /// [`Self::timeout`] as a span of time.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.or(Duration::from_secs(1800))
+    }
+}
+
+/// How a module is delivered: exactly one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.direct)").message("delivery: exactly one of: direct"))]
+pub struct Delivery {
+    /// The operator patches images and configuration itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direct: Option<Empty>,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { direct: Some(Empty {}) }
+    }
+}
+
+/// Data that belongs to an environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Data {
+    /// Name of the data, the same in all environments.
+    pub name: ShortName,
+    /// A PostgreSQL database.
+    pub postgres: Postgres,
+    /// How a failed run is undone.
+    #[serde(default)]
+    pub undo: Undo,
+}
+
+/// A PostgreSQL database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Postgres {
+    /// Secret with the application's connection, keys as CloudNativePG writes them: `uri`, or `host`, `port`, `dbname`, `user`, `password`.
+    pub connection_secret: LocalRef,
+    /// Secret with the admin role's connection: a member of the database's owner with CREATEDB, `pg_signal_backend` and `pg_read_all_stats`. Default: connectionSecret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin_secret: Option<LocalRef>,
+}
+
+/// How a failed run is undone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Undo {
+    /// Auto takes the first that the server allows. Clone: a copy made by the server, under the lock.
+    #[serde(default)]
+    pub method: UndoMethod,
+    /// How long the other database is kept after a run: the undo point after a success, the failed database after a rollback. Default 24h.
+    #[serde(default = "Undo::default_keep_for")]
+    pub keep_for: Period,
+}
+
+impl Undo {
+    fn default_keep_for() -> Period {
+        "24h".into()
+    }
+}
+
+impl Default for Undo {
+    fn default() -> Self {
+        Self { method: UndoMethod::Auto, keep_for: Self::default_keep_for() }
+    }
+}
+
+/// Ways to undo.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum UndoMethod {
+    /// The first that the server allows.
+    #[default]
+    Auto,
+    /// A copy made by the server.
+    Clone,
+}
+
+/// What is checked before anyone is locked out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Preflight {
+    /// A transaction open for longer than this blocks the run. Default 5m.
+    #[serde(default = "Preflight::default_max_transaction_age")]
+    pub max_transaction_age: Period,
+    /// Space that must be free for undo and scratch, as a factor of the data. Default 1.2.
+    #[serde(default = "Preflight::default_minimum_free_factor")]
+    #[schemars(range(min = 0.0, max = 100.0))]
+    pub minimum_free_factor: f64,
+}
+
+impl Preflight {
+    fn default_max_transaction_age() -> Period {
+        "5m".into()
+    }
+    fn default_minimum_free_factor() -> f64 {
+        1.2
+    }
+}
+
+impl Default for Preflight {
+    fn default() -> Self {
+        Self {
+            max_transaction_age: Self::default_max_transaction_age(),
+            minimum_free_factor: Self::default_minimum_free_factor(),
+        }
+    }
+}
+
+/// How users are locked out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Maintenance {
+    /// What users see while locked. Unavailable: a page with status 503.
+    #[serde(default)]
+    pub mode: MaintenanceMode,
+    /// Services that answer with the page while locked. Default: all that select pods of the modules' workloads.
+    #[serde(default)]
+    pub services: Services,
+    /// Workloads that stay up while locked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
+    pub exclude: Vec<WorkloadRef>,
+    /// How long pods may take to finish what they have begun; then they are ended. Default 30s.
+    #[serde(default = "Maintenance::default_drain")]
+    pub drain: Period,
+}
+
+impl Maintenance {
+    fn default_drain() -> Period {
+        "30s".into()
+    }
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        Self {
+            mode: MaintenanceMode::default(),
+            services: Services::default(),
+            exclude: Vec::new(),
+            drain: Self::default_drain(),
+        }
+    }
+}
+
+/// What users see while locked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MaintenanceMode {
+    /// A page with status 503 and Retry-After.
+    #[default]
+    Unavailable,
+}
+
+/// Services that answer with the page: exactly one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.all) != has(self.names)").message("maintenance.services: exactly one of: all, names"))]
+pub struct Services {
+    /// Every Service that selects pods of workloads that go down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub all: Option<Empty>,
+    /// The Services by which users enter. Others stay as they are, so that modules reach each other while locked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "set"))]
+    pub names: Option<Vec<Label>>,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self { all: Some(Empty {}), names: None }
+    }
+}
+
+/// A check on the new release: exactly one of `job` and `http`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.job) != has(self.http)").message("verification: exactly one of: job, http"))]
+pub struct Verification {
+    /// Name of the check.
+    pub name: ShortName,
+    /// A Job of one's own. Names of Services lead to the real pods, although users still see the page.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobCheck>,
+    /// A request and the status it must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpCheck>,
+    /// How long it may take. Default 2m.
+    #[serde(default = "Verification::default_timeout")]
+    pub timeout: Period,
+}
+
+impl Verification {
+    fn default_timeout() -> Period {
+        "2m".into()
+    }
+
+    /// [`Self::timeout`] as a span of time.
+    pub fn timeout(&self) -> Duration {
+        self.timeout.or(Duration::from_secs(120))
+    }
+}
+
+/// A check by a Job.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobCheck {
+    /// A PodTemplateSpec. The check passes when the Job completes.
+    #[schemars(schema_with = "foreign_object_schema")]
+    pub template: serde_json::Value,
+}
+
+/// A check by an HTTP request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpCheck {
+    /// Where to ask. Repeated until the status is the expected one or the time is over.
+    pub url: Url,
+    /// The status that the answer must have. Default 200.
+    #[serde(default = "HttpCheck::default_expect_status")]
+    #[schemars(range(min = 100, max = 599))]
+    pub expect_status: u16,
+}
+
+impl HttpCheck {
+    fn default_expect_status() -> u16 {
+        200
+    }
+}
+
+/// Where backups go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Backups {
+    /// The place.
+    pub repository: Repository,
+    /// Secret with the repository's password, key `password`. Without it a backup cannot be read again.
+    pub password_secret: LocalRef,
+}
+
+/// The place of a repository: exactly one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.volume)").message("repository: exactly one of: volume"))]
+pub struct Repository {
+    /// A volume of this namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<VolumeRepository>,
+}
+
+/// A repository on a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeRepository {
+    /// The PersistentVolumeClaim.
+    pub claim: LocalRef,
+}
+
+/// Who must say yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approvals {
+    /// How many people must approve. Default 1.
+    #[serde(default = "Approvals::default_required")]
+    #[schemars(range(min = 0, max = 16))]
+    pub required: u32,
+    /// Whether the requester's own approval counts. Default false.
+    #[serde(default)]
+    pub requester_may_approve: bool,
+}
+
+impl Approvals {
+    fn default_required() -> u32 {
+        1
+    }
+}
+
+impl Default for Approvals {
+    fn default() -> Self {
+        Self { required: Self::default_required(), requester_may_approve: false }
+    }
+}
+
+/// What the operator knows of an environment.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentStatus {
+    /// Ready, Reconciling, Stalled. Written by the Environment's controller.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The run whose turn it is. No outage yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<RunRef>,
+    /// The lock. The epoch stays when the holder goes, and only grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
+    /// What runs here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
+    /// The last promotion that changed this environment, or tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_promotion: Option<LastPromotion>,
+    /// The last proven backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<LastBackup>,
+    /// Databases kept aside, and until when. This environment deletes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub kept: Vec<Kept>,
+    /// Fields of newer versions.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub remainder: Remainder,
+}
+
+/// Who holds an environment locked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Lock {
+    /// Counts the locks. What carries an older epoch may no longer write.
+    pub epoch: i64,
+    /// The run that holds the lock. None: users are in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<RunRef>,
+    /// When the lock was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub since: Option<Timestamp>,
+}
+
+/// How the last promotion ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastPromotion {
+    /// Name of the Promotion.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// The phase in which it ended.
+    #[schemars(length(max = 32))]
+    pub phase: String,
+    /// Hash of the release that it brought, or tried to bring.
+    #[schemars(length(max = 80))]
+    pub release: String,
+    /// When it ended.
+    #[schemars(schema_with = "timestamp_schema")]
+    pub at: Timestamp,
+}
+
+/// The last proven backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastBackup {
+    /// Name of the EnvironmentBackup.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Snapshot in the repository.
+    #[schemars(length(max = 128))]
+    pub snapshot: String,
+    /// When it was proven by a restore.
+    #[schemars(schema_with = "timestamp_schema")]
+    pub proven_at: Timestamp,
+}
+
+/// A database kept aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// Name of the data.
+    #[schemars(length(max = 63))]
+    pub data: String,
+    /// Name of the database on the data's server.
+    #[schemars(length(max = 63))]
+    pub database: String,
+    /// The run that left it.
+    pub run: RunRef,
+    /// When it is deleted.
+    #[schemars(schema_with = "timestamp_schema")]
+    pub until: Timestamp,
+}

@@ -1,0 +1,63 @@
+//! The kinds of `lockkeeper.dev/v1alpha1`: types, schema rules and the words they use.
+//!
+//! Nothing here does I/O. Bounds and CEL rules stand beside the fields, so that `kubectl explain`, the API server and
+//! this program read the same text. A field enters the schema when it works, never before.
+
+pub mod backup;
+pub mod common;
+pub mod environment;
+pub mod promotion;
+
+pub use backup::{BackupPhase, EnvironmentBackup, EnvironmentBackupSpec, EnvironmentBackupStatus};
+pub use common::*;
+pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
+pub use promotion::{Phase, Promotion, PromotionSpec, PromotionStatus};
+
+/// The API group of all kinds, of the custom verbs, and the prefix of labels and annotations.
+pub const GROUP: &str = "lockkeeper.dev";
+
+/// The API version in the form that manifests use.
+pub const API_VERSION: &str = "lockkeeper.dev/v1alpha1";
+
+/// The field manager under which the operator writes.
+pub const FIELD_MANAGER: &str = "lockkeeper";
+
+/// The finalizer that keeps a run until what it holds is given back.
+pub const FINALIZER: &str = "lockkeeper.dev/run";
+
+/// The finalizer that keeps an Environment until its databases aside and its control databases are gone.
+pub const ENVIRONMENT_FINALIZER: &str = "lockkeeper.dev/environment";
+
+/// Labels on everything the operator makes.
+pub mod labels {
+    /// UID of the run for which an object was made.
+    pub const RUN: &str = "lockkeeper.dev/run";
+    /// Step of the run for which an object was made.
+    pub const STEP: &str = "lockkeeper.dev/step";
+    /// On the maintenance page's pods: the UID of the run that shows the page. Services select it while locked.
+    pub const PAGE: &str = "lockkeeper.dev/page";
+    /// Common label that says which program manages an object.
+    pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+    /// The value of [`MANAGED_BY`].
+    pub const MANAGER: &str = "lockkeeper";
+}
+
+/// Annotations on objects of the environment.
+pub mod annotations {
+    /// On a changed object: the run, its epoch, and the values found before the change, as JSON ([`crate::manifest::found`]).
+    pub const FOUND: &str = "lockkeeper.dev/found";
+}
+
+/// The custom verbs on `environments`, checked by admission policies and, before a run starts, by the operator.
+pub mod verbs {
+    /// On the source: take its release elsewhere.
+    pub const PROMOTE: &str = "promote";
+    /// On the target: say yes to a plan.
+    pub const APPROVE: &str = "approve";
+    /// On the target: change a run before it starts.
+    pub const MODIFY: &str = "modify";
+    /// On the target: end a run.
+    pub const CANCEL: &str = "cancel";
+    /// On the target: ask for a backup.
+    pub const BACKUP: &str = "backup";
+}

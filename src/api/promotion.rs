@@ -1,0 +1,420 @@
+//! Promotion: bring the release that was tested in one environment to another.
+//!
+//! The phases, and what may follow what, are in [`Phase::may_become`]; what is done in each is in [`crate::plan::promotion`].
+
+use std::fmt;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::common::*;
+
+/// What to bring, from where, when, asked by whom. Made once, driven to an end, kept as a record.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "lockkeeper.dev",
+    version = "v1alpha1",
+    kind = "Promotion",
+    plural = "promotions",
+    shortname = "promo",
+    category = "lockkeeper",
+    namespaced,
+    status = "PromotionStatus",
+    derive = "PartialEq",
+    doc = "Brings the release that was tested in the source environment to the environment of this namespace.",
+    printcolumn = r#"{"name":"From","type":"string","jsonPath":".spec.from.namespace"}"#,
+    printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
+    printcolumn = r#"{"name":"Step","type":"string","jsonPath":".status.step"}"#,
+    printcolumn = r#"{"name":"Approvals","type":"string","jsonPath":".status.approvals.summary"}"#,
+    printcolumn = r#"{"name":"Next","type":"string","jsonPath":".status.next"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[x_kube(
+    validation = Rule::new("self.environment == oldSelf.environment && self.from == oldSelf.from && self.requestedBy == oldSelf.requestedBy")
+        .message("spec: environment, from and requestedBy are fixed once a Promotion is made; make another"),
+    validation = Rule::new("!has(oldSelf.cancel) || (has(self.cancel) && self.cancel == oldSelf.cancel)")
+        .message("cancel: a cancelled Promotion stays cancelled; make another")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PromotionSpec {
+    /// The Environment that changes, in the same namespace.
+    pub environment: LocalRef,
+    /// The Environment whose release is brought.
+    pub from: EnvironmentRef,
+    /// Which modules. Absent: all that the source has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub modules: Option<Vec<ShortName>>,
+    /// When. Absent: as soon as it is approved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<Schedule>,
+    /// Who asks. Must be the author of the request that makes the Promotion.
+    pub requested_by: Requester,
+    /// What this is, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<Line>,
+    /// Who said yes, to which plan. Each person adds his own entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["username"]))]
+    pub approvals: Vec<Approval>,
+    /// Ends the run: before Locked it just ends, from then on the environment is put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cancel: Option<Author>,
+}
+
+/// When a run may start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    /// Not before this instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub not_before: Option<Timestamp>,
+    /// How long after notBefore (or, without it, after the Promotion was made) it may still start; then it expires. Without it, a passed notBefore expires after 24h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_deadline: Option<Period>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Requester {
+    /// Name of the person, as `kubectl auth whoami` gives it.
+    pub username: Username,
+}
+
+/// One person's yes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Approval {
+    /// Name of the person, as `kubectl auth whoami` gives it.
+    pub username: Username,
+    /// The person's groups, exactly as in the request that writes this. They are needed to check later that the right still stands.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub groups: Vec<Username>,
+    /// The plan that the yes is for: `status.planHash` as the person saw it. An approval of another plan counts for nothing.
+    pub plan_hash: PlanHash,
+    /// A remark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<Line>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// The release is captured; approvals are awaited.
+    #[default]
+    Scheduled,
+    /// Approved. Waits, holding nothing, for its time and its turn.
+    Validated,
+    /// Users still work. Checked again, backed up, the backup proven.
+    BackingUp,
+    /// Users see the page. Workloads stop, the database is fenced, the undo point is made.
+    Locked,
+    /// The release goes in.
+    Promoting,
+    /// Checks run against the new release, still locked.
+    Verifying,
+    /// All done, users are back.
+    Completed,
+    /// The environment is being put back as it was.
+    RollingBack,
+    /// The environment is what it was before.
+    RolledBack,
+    /// Ended before anything in the target had changed.
+    Failed,
+    /// Ended by a person before anything in the target had changed.
+    Cancelled,
+    /// Its time passed before it could start.
+    Expired,
+    /// The rollback itself failed. The lock is held, the page stays up, a person must act.
+    NeedsHuman,
+}
+
+impl Phase {
+    /// Every phase, in the order of the flow.
+    pub const ALL: [Self; 13] = [
+        Self::Scheduled,
+        Self::Validated,
+        Self::BackingUp,
+        Self::Locked,
+        Self::Promoting,
+        Self::Verifying,
+        Self::Completed,
+        Self::RollingBack,
+        Self::RolledBack,
+        Self::Failed,
+        Self::Cancelled,
+        Self::Expired,
+        Self::NeedsHuman,
+    ];
+
+    /// Whether nothing follows.
+    pub fn is_terminal(self) -> bool {
+        matches!(self, Self::Completed | Self::RolledBack | Self::Failed | Self::Cancelled | Self::Expired)
+    }
+
+    /// Whether the run may hold the lock in this phase.
+    pub fn may_hold_lock(self) -> bool {
+        matches!(self, Self::Locked | Self::Promoting | Self::Verifying | Self::RollingBack | Self::NeedsHuman)
+    }
+
+    /// Whether the run may still be changed by people.
+    pub fn is_before_start(self) -> bool {
+        matches!(self, Self::Scheduled | Self::Validated)
+    }
+
+    /// The diagram of the flow: which phase may follow this one.
+    pub fn may_become(self, next: Self) -> bool {
+        use Phase::*;
+        self == next
+            || matches!(
+                (self, next),
+                (Scheduled, Validated | Expired | Cancelled | Failed)
+                    | (Validated, Scheduled | BackingUp | Expired | Cancelled | Failed)
+                    | (BackingUp, Locked | Failed | Cancelled | Expired)
+                    | (Locked, Promoting | RollingBack)
+                    | (Promoting, Verifying | RollingBack)
+                    | (Verifying, Completed | RollingBack)
+                    | (RollingBack, RolledBack | NeedsHuman)
+                    | (NeedsHuman, RollingBack)
+            )
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// What the operator knows of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PromotionStatus {
+    /// How far it is.
+    #[serde(default)]
+    pub phase: Phase,
+    /// The step that is being done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub step: Option<String>,
+    /// What comes next, or what is waited for, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub next: Option<String>,
+    /// Ready, Reconciling, Stalled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions_schema")]
+    pub conditions: Vec<Condition>,
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// What an approval binds to: release, source, modules, schedule, steps, the Environment's fields that they use, the target's own release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub plan_hash: Option<String>,
+    /// The exact thing: digests and configuration, captured from the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Release>,
+    /// What the target ran when the run began: what a rollback brings back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<Release>,
+    /// What changes for the target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024))]
+    pub changelog: Vec<Change>,
+    /// What was checked before anyone is locked out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128))]
+    pub preflight: Vec<Check>,
+    /// When the checks last ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub preflight_at: Option<Timestamp>,
+    /// How many times the checks ran.
+    #[serde(default)]
+    pub preflight_attempt: i32,
+    /// How many approvals count, of how many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<ApprovalsStatus>,
+    /// What was done and what is to do, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
+    pub steps: Vec<Step>,
+    /// The backup made before the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<LocalRef>,
+    /// Databases kept aside, and until when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub undo: Vec<UndoStatus>,
+    /// The epoch of the lock that this run took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// The least epoch that the data's control databases accept from a new lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_epoch: Option<i64>,
+    /// When users were locked out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub locked_at: Option<Timestamp>,
+    /// When users came back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub unlocked_at: Option<Timestamp>,
+    /// When the run ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub finished_at: Option<Timestamp>,
+    /// The first cause of a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Fields of newer versions.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub remainder: Remainder,
+}
+
+/// One line of a changelog.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// The module.
+    #[schemars(length(max = 63))]
+    pub module: String,
+    /// What kind of thing changes.
+    pub kind: ChangeKind,
+    /// Which thing: `Deployment unleash, container unleash`, or `ConfigMap unleash-config, key LOG_LEVEL`.
+    #[schemars(length(max = 640))]
+    pub name: String,
+    /// What it was. Values of configuration are never shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1200))]
+    pub from: Option<String>,
+    /// What it becomes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1200))]
+    pub to: Option<String>,
+}
+
+/// Kinds of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ChangeKind {
+    /// A container's image.
+    Image,
+    /// A key of a ConfigMap.
+    Configuration,
+}
+
+/// One check before the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What was checked.
+    #[schemars(length(max = 128))]
+    pub name: String,
+    /// Whether it is as it must be.
+    pub passed: bool,
+    /// What was found, and what to do about it.
+    #[schemars(length(max = 4096))]
+    pub message: String,
+}
+
+/// How many approvals count, of how many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalsStatus {
+    /// How many are needed.
+    pub required: u32,
+    /// Whose count.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub given: Vec<String>,
+    /// Whose do not count, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub void: Vec<VoidApproval>,
+    /// Both numbers, for `kubectl get`: `1/2`.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    pub summary: String,
+}
+
+/// An approval that does not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VoidApproval {
+    /// Whose.
+    #[schemars(length(max = 256))]
+    pub username: String,
+    /// Why.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+}
+
+/// States of a step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepState {
+    /// Not begun.
+    #[default]
+    Pending,
+    /// Begun.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Ended without success.
+    Failed,
+    /// Not needed.
+    Skipped,
+}
+
+/// One step of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Name of the step; steps of a module or a check carry its name after a slash.
+    #[schemars(length(max = 128))]
+    pub name: String,
+    /// How far it is.
+    #[serde(default)]
+    pub state: StepState,
+    /// When it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub finished_at: Option<Timestamp>,
+    /// Which attempt this is, from 0.
+    #[serde(default)]
+    pub attempt: i32,
+    /// What was done or what went wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub message: Option<String>,
+}
+
+/// A database kept aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UndoStatus {
+    /// Name of the data.
+    #[schemars(length(max = 63))]
+    pub data: String,
+    /// How it was made.
+    #[schemars(length(max = 16))]
+    pub method: String,
+    /// Name of the database on the data's server.
+    #[schemars(length(max = 63))]
+    pub database: String,
+    /// When it is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub until: Option<Timestamp>,
+}

@@ -1,0 +1,3 @@
+//! Pure builders: Jobs, the maintenance page, patches. No client, no clock.
+
+pub mod task;

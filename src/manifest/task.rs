@@ -1,0 +1,239 @@
+//! The protocol between the operator and its Jobs.
+//!
+//! A Job runs `lockkeeper agent VERB` with its [`Task`] as JSON in the environment variable [`TASK_ENV`]. A task carries no
+//! secret and no row: secrets are files below [`SECRETS_DIR`]. Progress is JSON lines on stdout; the [`Outcome`], at most
+//! 4 KiB of JSON, is the container's termination message at [`RESULT_PATH`]. Exit codes are in [`exit`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{BackupContent, Check, Timestamp};
+
+/// The environment variable that holds the task.
+pub const TASK_ENV: &str = "LOCKKEEPER_TASK";
+/// Where the outcome is written: the container's `terminationMessagePath`.
+pub const RESULT_PATH: &str = "/dev/termination-log";
+/// Kubernetes keeps no more of a termination message.
+pub const RESULT_LIMIT: usize = 4096;
+/// Below this, `<data>/connection` and `<data>/admin` hold the keys of the data's Secrets as files.
+pub const SECRETS_DIR: &str = "/lockkeeper/data";
+/// Where the backup repository's volume is mounted.
+pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
+/// The directory that holds the file `password` of the repository.
+pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
+/// Scratch space: an emptyDir, also the only writable path beside the repository.
+pub const SCRATCH_DIR: &str = "/tmp";
+
+/// Exit codes of `lockkeeper agent`.
+pub mod exit {
+    /// The task is done; the outcome says what was found.
+    pub const DONE: i32 = 0;
+    /// It cannot be done, and trying again will not help.
+    pub const PERMANENT: i32 = 2;
+    /// The control database knows a newer epoch: another lock rules. Nothing was changed.
+    pub const FENCED: i32 = 3;
+    /// It failed in a way that may pass; the operator counts attempts.
+    pub const RETRYABLE: i32 = 1;
+}
+
+/// What `lockkeeper agent` can be asked to do, by the verb on its command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verb {
+    /// Reads: rights, sizes, transactions, sessions, repository. Makes the control database. Changes nothing else.
+    Preflight,
+    /// Dumps the data into the repository.
+    Backup,
+    /// Restores the snapshot beside the data, compares, drops the scratch.
+    Prove,
+    /// Takes the epoch in the control database, closes the database, ends its sessions, observes that none is left.
+    Fence,
+    /// Makes the undo point, then opens the database for the run alone.
+    Undo,
+    /// Gives the database back as it was found; keeps the undo point aside.
+    Release,
+    /// Fences again and swaps the undo point in; the failed database is kept aside.
+    Rollback,
+    /// Drops databases kept aside.
+    Drop,
+    /// Drops the control databases. The environment is being deleted.
+    Forget,
+    /// Asks a URL until the answer's status is the expected one.
+    Http,
+    /// Serves the maintenance page until ended.
+    Page,
+}
+
+impl Verb {
+    /// The word on the command line, in names of Jobs and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Backup => "backup",
+            Self::Prove => "prove",
+            Self::Fence => "fence",
+            Self::Undo => "undo",
+            Self::Release => "release",
+            Self::Rollback => "rollback",
+            Self::Drop => "drop",
+            Self::Forget => "forget",
+            Self::Http => "http",
+            Self::Page => "page",
+        }
+    }
+}
+
+/// A task. What a verb does not need is absent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Task {
+    /// What to do; the same word as on the command line.
+    pub verb: Verb,
+    /// UID of the run for which it is done.
+    pub run: String,
+    /// Kind, namespace and name of the run, for messages: `Promotion shop-production/flags-7-4`.
+    pub run_name: String,
+    /// UID of the Environment: names its control databases and binds its backups.
+    pub environment: String,
+    /// Namespace and name of the Environment, for messages.
+    pub environment_name: String,
+    /// The epoch of the run's lock. Present for every verb that changes something under the lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// The data to work on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<DataTask>,
+    /// Backup: words for the snapshot's description. Prove: the snapshot to prove.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// Preflight: a transaction older than this, in seconds, fails the check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_transaction_age_seconds: Option<u64>,
+    /// Preflight: factor of the data's size that must be free in the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minimum_free_factor: Option<f64>,
+    /// Preflight: addresses of the pods that go down while locked. Sessions from elsewhere are not covered by maintenance.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub covered_addresses: Vec<String>,
+    /// Whether a repository is mounted.
+    #[serde(default)]
+    pub repository: bool,
+    /// Drop: the databases to drop.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<DropTask>,
+    /// Http: the URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// Http: the expected status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect_status: Option<u16>,
+    /// Http: how long to go on asking, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// Page: the port to listen on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Page: the value of Retry-After, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_after_seconds: Option<u64>,
+}
+
+/// One data of the environment. Its Secrets are mounted below [`SECRETS_DIR`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DataTask {
+    /// Name of the data.
+    pub name: String,
+}
+
+/// A database to drop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DropTask {
+    /// Name of the data on whose server it is.
+    pub data: String,
+    /// Name of the database.
+    pub database: String,
+}
+
+/// What came of a task. Written on failure too, so that the operator can say why.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// Why it failed: one word in CamelCase, and a sentence that says which object, what is wrong, what to do. No secret, no row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<OutcomeError>,
+    /// Preflight: the checks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<Check>,
+    /// Preflight and a refused fence: the greatest epoch in the control databases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_epoch: Option<i64>,
+    /// Backup: what was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupOutcome>,
+    /// Undo, Release and Rollback: the databases aside. Release: the undo points. Rollback: the failed databases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aside: Vec<Aside>,
+    /// What a person may want to know: sessions that were ended, what a clone took.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// When the verb's own work began and ended: what a pod's start took is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// See [`Self::started_at`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// Why a task failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutcomeError {
+    /// One word, in CamelCase.
+    pub reason: String,
+    /// Which object, what is wrong, what to do.
+    pub message: String,
+}
+
+/// What a backup wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupOutcome {
+    /// The snapshot's id in the repository.
+    pub snapshot: String,
+    /// Bytes read from the dumps.
+    pub bytes: i64,
+    /// Bytes that the repository grew by.
+    pub stored_bytes: i64,
+    /// Rows in all tables.
+    pub rows: i64,
+    /// For each data.
+    pub contents: Vec<BackupContent>,
+}
+
+/// A database aside.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Aside {
+    /// Name of the data.
+    pub data: String,
+    /// Name of the database.
+    pub database: String,
+    /// How it was made: `Clone`.
+    pub method: String,
+}
+
+/// One line of progress on stdout.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// What is being done.
+    pub doing: String,
+    /// How much is done.
+    pub done: u64,
+    /// How much there is, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// `bytes`, `rows` or `tables`.
+    pub unit: String,
+}
