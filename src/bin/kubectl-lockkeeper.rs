@@ -1,1 +1,3 @@
+//! `kubectl lockkeeper`: the plugin.
+
 fn main() {}

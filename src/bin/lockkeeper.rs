@@ -1,1 +1,3 @@
+//! `lockkeeper`: the operator, its agent, and the generated definitions.
+
 fn main() {}

@@ -1,0 +1,1 @@
+//! What runs in Jobs: backup, proof, fence, undo, checks, the maintenance page.

@@ -1,0 +1,1 @@
+//! The kubectl plugin: one file a subcommand.

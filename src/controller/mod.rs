@@ -1,0 +1,1 @@
+//! The controllers: read, decide by `plan`, write status, act, report.

@@ -1,0 +1,1 @@
+//! Work on data: PostgreSQL and repositories. Knows no Kubernetes.
