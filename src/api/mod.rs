@@ -8,10 +8,10 @@ pub mod common;
 pub mod environment;
 pub mod promotion;
 
-pub use backup::{BackupContent, BackupPhase, EnvironmentBackup, EnvironmentBackupSpec, EnvironmentBackupStatus};
+pub use backup::*;
 pub use common::*;
-pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
-pub use promotion::{Check, Phase, Promotion, PromotionSpec, PromotionStatus};
+pub use environment::*;
+pub use promotion::*;
 
 /// The API group of all kinds, of the custom verbs, and the prefix of labels and annotations.
 pub const GROUP: &str = "lockkeeper.dev";

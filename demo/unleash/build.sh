@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Builds the demo's three releases of Unleash and pushes them to the test cluster's registry. Prints one line for each: its
+# name and its reference by digest.
+set -euo pipefail
+here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+build() { # TAG [build arguments]
+  local tag=$1 reference
+  shift
+  reference=$("$here/../../tests/cluster/build-image.sh" "unleash:$tag" "$here" "$here/Dockerfile" "$@")
+  echo "unleash:$tag $reference"
+}
+build 6.3.0 --build-arg VERSION=6.3.0
+build 7.4.1 --build-arg VERSION=7.4.1
+build 7.5.0-broken --build-arg VERSION=7.4.1 --target broken
