@@ -69,11 +69,11 @@ bounded_string!(
 );
 bounded_string!(
     /// Name of a person or service as the API server's authentication gives it.
-    Username, 1, 256, r"^[^\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069]+$"
+    Username, 1, 256, r"^[^\x00-\x1f\x7f\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]+$"
 );
 bounded_string!(
     /// One line of text for people.
-    Line, 0, 1024, r"^[^\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069]*$"
+    Line, 0, 1024, r"^[^\x00-\x1f\x7f\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]*$"
 );
 bounded_string!(
     /// A key of a ConfigMap.
