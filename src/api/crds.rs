@@ -69,7 +69,19 @@ fn tidy(schema: &mut JSONSchemaProps) {
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = Some("int64".to_owned());
     }
-    schema.properties.iter_mut().flat_map(|map| map.values_mut()).for_each(tidy);
+    let properties = schema.properties.get_or_insert_default();
+    for (name, property) in properties.iter_mut() {
+        tidy(property);
+        if is_union(property) {
+            property.default = None;
+            if let Some(default) = schema.default.as_mut().and_then(|default| default.0.as_object_mut()) {
+                default.remove(name);
+            }
+        }
+    }
+    if properties.is_empty() {
+        schema.properties = None;
+    }
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
     match &mut schema.items {
         Some(JSONSchemaPropsOrArray::Schema(item)) => tidy(item),
@@ -79,4 +91,11 @@ fn tidy(schema: &mut JSONSchemaProps) {
     if let Some(JSONSchemaPropsOrBool::Schema(value)) = &mut schema.additional_properties {
         tidy(value);
     }
+}
+
+/// Whether an object has exactly one of several members. Its default stays unwritten: in the stored object it would stand
+/// beside the member that someone names later, and refuse it.
+fn is_union(schema: &JSONSchemaProps) -> bool {
+    let rules = schema.x_kubernetes_validations.iter().flatten();
+    rules.filter_map(|rule| rule.message.as_deref()).any(|message| message.contains("exactly one of"))
 }
