@@ -10,6 +10,9 @@ use super::{Environment, EnvironmentBackup, Promotion};
 /// Helm leaves what carries this annotation in place when a release is uninstalled: with a definition go all its objects.
 const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
+/// Every program that reads JSON tells integers up to here apart. Counts and epochs stay far below.
+const GREATEST_INTEGER: f64 = 9_007_199_254_740_991.0;
+
 /// The definitions of all kinds, in the order in which a reader meets them.
 pub fn all() -> Vec<CustomResourceDefinition> {
     [Environment::crd(), Promotion::crd(), EnvironmentBackup::crd()].map(tidied).into()
@@ -63,11 +66,15 @@ fn tidied(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 }
 
 /// An absent field and a null one mean the same: without `nullable` the API server drops nulls before it applies defaults
-/// and rules. Formats that Kubernetes does not know (`uint32`) would only warn; the bounds beside them are what holds.
+/// and rules. Nothing is counted below zero. Formats that Kubernetes does not know (`uint32`) would only warn; the bounds beside them are what holds.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = Some("int64".to_owned());
+    }
+    if schema.type_.as_deref() == Some("integer") {
+        schema.minimum.get_or_insert(0.0);
+        schema.maximum.get_or_insert(GREATEST_INTEGER);
     }
     let properties = schema.properties.get_or_insert_default();
     for (name, property) in properties.iter_mut() {
