@@ -5,8 +5,11 @@
 
 pub mod backup;
 pub mod common;
+pub mod crds;
 pub mod environment;
+pub mod policies;
 pub mod promotion;
+pub mod rights;
 
 pub use backup::*;
 pub use common::*;

@@ -333,7 +333,7 @@ pub struct ApprovalsStatus {
     pub required: u32,
     /// Whose count.
     #[serde(default)]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), inner(length(max = 256)))]
     pub given: Vec<String>,
     /// Whose do not count, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
