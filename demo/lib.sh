@@ -43,7 +43,7 @@ build_images() {
 manifest() {
   local file=$demo/manifests/$1.yaml environment=$2 pair script
   shift 2
-  script="s|@NAMESPACE@|$PREFIX-$environment|g;s|@ENVIRONMENT@|$environment|g;s|@PREFIX@|$PREFIX|g"
+  script="s|@NAMESPACE@|$PREFIX-$environment|g;s|@ENVIRONMENT@|$environment|g;s|@PREFIX@|$PREFIX|g;s|@APP@|unleash|g"
   for pair; do script+=";s|@${pair%%=*}@|${pair#*=}|g"; done
   sed "$script" "$file"
 }

@@ -6,7 +6,8 @@ here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
 build() { # TAG [build arguments]
   local tag=$1 reference
   shift
-  reference=$("$here/../../tests/cluster/build-image.sh" "unleash:$tag" "$here" "$here/Dockerfile" "$@")
+  # With the cache of layers, so that the three share Node and npm: the arguments choose files and stages, nothing else.
+  reference=$("$here/../../tests/cluster/build-image.sh" "unleash:$tag" "$here" "$here/Dockerfile" --layers "$@")
   echo "unleash:$tag $reference"
 }
 build 6.3.0 --build-arg VERSION=6.3.0

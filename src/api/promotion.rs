@@ -218,6 +218,10 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
     pub plan_hash: Option<String>,
+    /// How the requester's right to `promote` was seen: by name, so that its loss is noticed, or only through a group, which
+    /// a later check cannot see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
     /// The exact thing: digests and configuration, captured from the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
@@ -278,6 +282,15 @@ pub struct PromotionStatus {
     #[serde(flatten)]
     #[schemars(skip)]
     pub remainder: Remainder,
+}
+
+/// How a right was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Grant {
+    /// The person has it by name.
+    ByName,
+    /// Admission allowed it, and by name alone it is not there: through a group.
+    ByGroup,
 }
 
 /// One line of a changelog.

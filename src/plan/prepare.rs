@@ -15,7 +15,7 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{EnvironmentRef, Module, Phase, Promotion, PromotionStatus, Release, Timestamp, reasons},
+    api::{EnvironmentRef, Grant, Module, Phase, Promotion, PromotionStatus, Release, Timestamp, reasons},
     manifest::Owner,
 };
 
@@ -43,6 +43,11 @@ pub fn deadline(run: &Promotion) -> Option<Timestamp> {
         (None, Some(_)) => Some(after(from, DEFAULT_DEADLINE)),
         (None, None) => None,
     }
+}
+
+/// Whether the requester still has the right that admission saw. One that came through a group cannot be looked up later.
+pub fn granted(world: &World<'_>, status: &PromotionStatus) -> bool {
+    world.requester_may_promote || status.grant == Some(Grant::ByGroup)
 }
 
 /// What is missing, in words.
@@ -122,6 +127,7 @@ pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> D
             return stalled(world, "SourceChanging", &message, now);
         }
         status.release = Some(release);
+        status.grant.get_or_insert(if world.requester_may_promote { Grant::ByName } else { Grant::ByGroup });
         status.preflight.clear();
         status.preflight_at = None;
         return advance(world, status, now);
@@ -178,7 +184,7 @@ pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> D
     if !enough {
         return or_wait(advance(world, status, now), deadline(world.run));
     }
-    if !world.requester_may_promote {
+    if !granted(world, &status) {
         let message = format!(
             "{} may not promote from {}/{}: whoever owns it grants the verb promote on environments.lockkeeper.dev there",
             world.run.spec.requested_by.username, from.namespace, from.name

@@ -297,7 +297,7 @@ fn door(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus) -
             "what runs in the target, or its Environment, has changed since this was approved: make the Promotion again".into(),
         );
     }
-    if !world.requester_may_promote {
+    if !prepare::granted(world, status) {
         return fail(
             "GrantRevoked",
             format!("{} no longer has the verb promote on the source", world.run.spec.requested_by.username),

@@ -33,11 +33,14 @@ need_root() { [ "$(id -u)" = 0 ] || die "this needs root (network namespaces, mo
 
 # lock NAME FD: one holder at a time. Daemons must be started with the descriptor closed, or they would hold it for ever.
 lock() {
+  local file=$C/locks/$1
   mkdir -p "$C/locks"
-  eval "exec $2>\"\$C/locks/\$1\""
-  flock -n "$2" && return
-  say "another run holds $C/locks/$1; waiting for it"
-  flock -w 1800 "$2" || die "gave up after 30 min waiting for $C/locks/$1; see who has it open: fuser -v $C/locks/$1"
+  eval "exec $2<>\"\$file\""
+  if ! flock -n "$2"; then
+    say "waiting for another run (pid $(cat "$file")) to finish with '$1'"
+    flock -w 1800 "$2" || die "gave up after 30 min: pid $(cat "$file") still holds $file"
+  fi
+  echo $$ >"$file"
 }
 
 # http URL [curl options]: for our own addresses only, whatever proxy the environment names.
@@ -208,14 +211,17 @@ build_store() {
     BUILDAH_FORMAT=docker buildah "$@" 6>&- 7>&- 8>&- 9>&-
 }
 
-# using_store, then clean_store: whoever is last removes the working containers, which the builder forgets to remove after
-# builds of several stages, and which keep layers and mounts. Also how down.sh knows of a build under way.
+# using_store, then clean_store: whoever is last removes the working containers, which the builder leaves after builds of
+# several stages, with their mounts, and the layers that are of no more use. Also how down.sh knows of a build under way.
 using_store() {
   mkdir -p "$C/locks"
   exec 5>"$C/locks/buildah"
   flock -s 5
 }
 clean_store() {
-  ! flock -n -x 5 || build_store rm --all >/dev/null 2>&1 || true
+  if flock -n -x 5; then
+    build_store rm --all >/dev/null 2>&1 || true
+    build_store rmi --prune >/dev/null 2>&1 || true # stages and layers that no image uses any more
+  fi
   exec 5>&-
 }

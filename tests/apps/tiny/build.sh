@@ -31,9 +31,6 @@ fi
 
 [ $# -gt 0 ] || set -- 1 2 2-broken 2-crashloop 2-unverified 2-slow
 for release in "$@"; do
-  # Without layers, as buildah 1.28's cache takes an ENV made of a build argument for the same whatever the argument: all
-  # releases would be one image.
-  reference=$("$here/../../cluster/build-image.sh" "tiny:$release" "$context" "$context/Dockerfile" --layers=false \
-    --build-arg "RELEASE=$release")
+  reference=$("$here/../../cluster/build-image.sh" "tiny:$release" "$context" "$context/Dockerfile" --build-arg "RELEASE=$release")
   echo "tiny:$release $reference"
 done
