@@ -38,13 +38,19 @@ pub async fn run(global: &Global, args: ApproveArgs) -> Result<Exit, CliError> {
         CliError::Error(format!("Promotion {} has no plan to approve yet: {why}", args.name))
     })?;
     if let Some(expected) = args.plan_hash.as_ref().filter(|expected| **expected != hash) {
-        return Err(CliError::Error(format!("the plan is not the one that --plan-hash names: it is {hash}, not {}", text::clean(expected))));
+        return Err(CliError::Error(format!(
+            "the plan is not the one that --plan-hash names: it is {hash}, not {}",
+            text::clean(expected)
+        )));
     }
 
     let say = |text: String| session.printer.say(text);
     say(show::head(&promotion, Timestamp::now(), &TimeZone::system()));
     say(show::decided(&promotion));
-    say(format!("\nYour approval, as {}, covers the release, source, modules, time and steps above and counts for no other plan.", identity.username));
+    say(format!(
+        "\nYour approval, as {}, covers the release, source, modules, time and steps above and counts for no other plan.",
+        identity.username
+    ));
     if let Some(warning) = own_request(&session, &promotion, &identity).await {
         say(format!("✘ {warning}"));
     }

@@ -26,12 +26,7 @@ pub fn modules<'a>(source: &'a Environment, asked: Option<&'a [String]>) -> Vec<
 }
 
 /// Compares what the source runs with what the target runs.
-pub fn preview(
-    modules: &[&str],
-    source: Option<&Release>,
-    target: Option<&Release>,
-    spec: &EnvironmentSpec,
-) -> Preview {
+pub fn preview(modules: &[&str], source: Option<&Release>, target: Option<&Release>, spec: &EnvironmentSpec) -> Preview {
     let mut preview = Preview::default();
     let Some(source) = source else {
         preview.obstacles.push("the source does not say yet what it runs (status.release)".into());

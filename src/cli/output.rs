@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn yaml_reads_back_as_the_same_object() {
-        let object = serde_json::json!({"a": "yes", "b": ["1", 2, null], "c": {"d": "x: y\nz #"}, "e": "2026-11-25T21:00:00Z", "f": ""});
+        let object =
+            serde_json::json!({"a": "yes", "b": ["1", 2, null], "c": {"d": "x: y\nz #"}, "e": "2026-11-25T21:00:00Z", "f": ""});
         let text = yaml(&object).unwrap();
         let back: serde_json::Value = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(back, object, "{text}");

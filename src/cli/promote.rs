@@ -34,7 +34,8 @@ const MANAGER: &str = "kubectl-lockkeeper";
 pub async fn run(global: &Global, args: PromoteArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
     let (now, zone) = (Timestamp::now(), TimeZone::system());
-    let not_before = args.at.as_deref().map(|t| time::parse(t, now, &zone)).transpose().map_err(|e| CliError::Usage(format!("--at: {e}")))?;
+    let not_before =
+        args.at.as_deref().map(|t| time::parse(t, now, &zone)).transpose().map_err(|e| CliError::Usage(format!("--at: {e}")))?;
     let target = session.environment(args.environment.as_deref()).await?;
     let from = match &args.from {
         Some(from) => from.clone(),
@@ -133,7 +134,7 @@ async fn may_promote(session: &Session, from: &EnvironmentRef, username: &str) -
         from.namespace,
         from.name,
         from.namespace,
-        super::doctor::mend::verb(verbs::PROMOTE, &from.namespace, &from.name, username)
+        super::doctor::mend::role("promoter", &from.namespace, username)
     )))
 }
 
@@ -172,7 +173,13 @@ fn default_name(source: &str, now: Timestamp) -> String {
     format!("{}-{stamp}", source.trim_end_matches(['-', '.']))
 }
 
-fn preview(promotion: &Promotion, source: Option<&Environment>, target: &Environment, asked: Option<&[String]>, zone: &TimeZone) -> String {
+fn preview(
+    promotion: &Promotion,
+    source: Option<&Environment>,
+    target: &Environment,
+    asked: Option<&[String]>,
+    zone: &TimeZone,
+) -> String {
     let namespace = promotion.metadata.namespace.as_deref().unwrap_or_default();
     let mut rows = show::route(&promotion.spec, namespace, zone);
     rows.push(("Asked by", promotion.spec.requested_by.username.to_string()));
@@ -241,7 +248,11 @@ fn conclude(session: &Session, promotion: &Promotion) -> Exit {
         let why = show::waiting_for(&status).unwrap_or_else(|| {
             "nothing is known of it; does the operator run? kubectl lockkeeper doctor says what is missing".into()
         });
-        say(format!("The operator has not planned it within {}s. {why}\nIt stays: {}", PLANNING.as_secs(), session.command(&format!("watch {name}"))));
+        say(format!(
+            "The operator has not planned it within {}s. {why}\nIt stays: {}",
+            PLANNING.as_secs(),
+            session.command(&format!("watch {name}"))
+        ));
         return Exit::of(status.phase).filter(|e| *e != Exit::Done).unwrap_or(Exit::Error);
     }
     say(show::decided(promotion));
@@ -286,7 +297,8 @@ mod tests {
     fn the_source_may_be_left_out_only_where_there_is_one() {
         let one = environment(serde_json::json!({"promotesFrom": [{"namespace": "a", "name": "b"}]}));
         assert_eq!(only_source(&one).unwrap(), EnvironmentRef { namespace: "a".into(), name: "b".into() });
-        let two = environment(serde_json::json!({"promotesFrom": [{"namespace": "a", "name": "b"}, {"namespace": "c", "name": "d"}]}));
+        let two =
+            environment(serde_json::json!({"promotesFrom": [{"namespace": "a", "name": "b"}, {"namespace": "c", "name": "d"}]}));
         assert!(only_source(&two).unwrap_err().to_string().ends_with("a/b, c/d"));
         assert!(matches!(only_source(&environment(serde_json::json!({}))), Err(CliError::Usage(_))));
     }

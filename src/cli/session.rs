@@ -151,8 +151,7 @@ impl Session {
     /// Who the API server says one is, after impersonation.
     pub async fn identity(&self) -> Result<Identity, CliError> {
         let api = Api::<SelfSubjectReview>::all(self.client.clone());
-        let review =
-            self.ask("asking who you are", api.create(&PostParams::default(), &SelfSubjectReview::default())).await?;
+        let review = self.ask("asking who you are", api.create(&PostParams::default(), &SelfSubjectReview::default())).await?;
         let user = review.status.and_then(|s| s.user_info).unwrap_or_default();
         match user.username.filter(|name| !name.is_empty()) {
             Some(username) => Ok(Identity { username, groups: user.groups.unwrap_or_default() }),

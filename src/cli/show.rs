@@ -254,7 +254,11 @@ mod tests {
             ],
             preflight: vec![
                 Check { name: "rights".into(), passed: true, message: "all there".into() },
-                Check { name: "roles/flags-db".into(), passed: false, message: "no CREATEDB; run:\nALTER ROLE app CREATEDB;".into() },
+                Check {
+                    name: "roles/flags-db".into(),
+                    passed: false,
+                    message: "no CREATEDB; run:\nALTER ROLE app CREATEDB;".into(),
+                },
             ],
             preflight_at: Some("2026-11-25T19:58:00Z".parse().unwrap()),
             approvals: Some(ApprovalsStatus {
@@ -273,7 +277,41 @@ mod tests {
         let now = "2026-11-25T20:00:00Z".parse().unwrap();
         let zone = TimeZone::get("Europe/Madrid").unwrap();
         let promotion = promotion();
-        insta::assert_snapshot!(format!("{}\n{}", head(&promotion, now, &zone), decided(&promotion)), @"");
+        insta::assert_snapshot!(format!("{}\n{}", head(&promotion, now, &zone), decided(&promotion)), @r"
+        Promotion  flags-7-4 in namespace shop-production
+        Phase      Scheduled
+        Asked by   alice, 3m00s ago
+        What       Flags 7.4
+        From       shop-staging/staging
+        To         shop-production/production
+        Modules    all that the source has
+        Starts     Wed 2026-11-25 21:00:00 CET (2026-11-25T20:00:00Z), or up to 2h later
+
+        Release sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+          flags  Deployment unleash, container unleash  registry:5000/unleash:7.4.1@sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+          flags  ConfigMap unleash-config               sha256:2
+
+        Changelog
+          MODULE  KIND           NAME                                   FROM                                                TO
+          flags   Image          Deployment unleash, container unleash  registry:5000/unleash:6.3.0@sha256:aaaaaaaaaaaa…  → registry:5000/unleash:7.4.1@sha256:bbbbbbbbbbbb…
+          flags   Configuration  ConfigMap unleash-config               sha256:1                                          → sha256:2
+
+        Plan
+           1.  backup
+           2.  migrate/flags
+
+        Preflight
+          1 of 2 checks passed
+          ✘ roles/flags-db: no CREATEDB; run:
+              ALTER ROLE app CREATEDB;
+
+        Approvals
+          1 of 2 needed: bob
+          ✘ eve does not count: approved another plan
+
+        Plan hash
+          v1:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+        ");
     }
 
     #[test]

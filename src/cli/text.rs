@@ -143,7 +143,10 @@ fn after_value(message: &str) -> String {
 mod tests {
     use std::time::Duration;
 
-    use kube::core::{Status, response::{StatusCause, StatusDetails}};
+    use kube::core::{
+        Status,
+        response::{StatusCause, StatusDetails},
+    };
 
     use super::*;
 
@@ -187,7 +190,8 @@ mod tests {
 
     #[test]
     fn causes_are_said_with_their_fields() {
-        let cause = |field: &str, message: &str| StatusCause { reason: String::new(), message: message.into(), field: field.into() };
+        let cause =
+            |field: &str, message: &str| StatusCause { reason: String::new(), message: message.into(), field: field.into() };
         let status = Status {
             code: 422,
             message: "Promotion.lockkeeper.dev \"x\" is invalid: …".into(),

@@ -83,7 +83,9 @@ fn resolve(local: DateTime, zone: &TimeZone) -> Result<Timestamp, String> {
     let shown = local.strftime("%Y-%m-%d %H:%M");
     match ambiguous.offset() {
         AmbiguousOffset::Unambiguous { .. } => ambiguous.unambiguous().map_err(|e| format!("{shown} is no time in {name}: {e}")),
-        AmbiguousOffset::Gap { .. } => Err(format!("{shown} does not exist in {name}: clocks go forward then; choose another time")),
+        AmbiguousOffset::Gap { .. } => {
+            Err(format!("{shown} does not exist in {name}: clocks go forward then; choose another time"))
+        }
         AmbiguousOffset::Fold { before, after } => Err(format!(
             "{shown} comes twice in {name}: clocks go back then; write {0}{before} or {0}{after}",
             local.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -138,7 +140,9 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused_with_the_forms_that_are() {
-        for text in ["", "soon", "25:00", "12:60", "21", "2026-11-25", "2026-02-30 10:00", "Tu 21:00", "Someday 21:00", "12:0", "+1:00"] {
+        for text in
+            ["", "soon", "25:00", "12:60", "21", "2026-11-25", "2026-02-30 10:00", "Tu 21:00", "Someday 21:00", "12:0", "+1:00"]
+        {
             let said = parse(text, tuesday_noon(), &madrid()).unwrap_err();
             assert!(said.contains("is no time; write it as"), "{text}: {said}");
         }

@@ -66,7 +66,8 @@ pub fn news(before: &PromotionStatus, after: &PromotionStatus, first: bool, zone
     let mut lines = Vec::new();
     for (index, now) in after.steps.iter().enumerate() {
         // A rollback adds steps, so that a step is found by its name, and by its place where names come twice.
-        let was = before.steps.get(index).filter(|s| s.name == now.name).or_else(|| before.steps.iter().find(|s| s.name == now.name));
+        let was =
+            before.steps.get(index).filter(|s| s.name == now.name).or_else(|| before.steps.iter().find(|s| s.name == now.name));
         let (state, attempt) = was.map_or((StepState::Pending, 0), |s| (s.state, s.attempt));
         if (state, attempt) != (now.state, now.attempt) && now.state != StepState::Pending {
             let end = now.finished_at.or(now.started_at).unwrap_or_default();
@@ -98,7 +99,12 @@ pub fn news(before: &PromotionStatus, after: &PromotionStatus, first: bool, zone
     }
     for undo in after.undo.iter().filter(|u| !before.undo.contains(u)) {
         let until = undo.until.map(|t| format!(" until {}", instant(t, zone))).unwrap_or_default();
-        lines.push(format!("kept aside: database {} of {} ({}){until}", clean(&undo.database), clean(&undo.data), clean(&undo.method)));
+        lines.push(format!(
+            "kept aside: database {} of {} ({}){until}",
+            clean(&undo.database),
+            clean(&undo.data),
+            clean(&undo.method)
+        ));
     }
     let (was, is) = (show::waiting_for(before), show::waiting_for(after));
     if let Some(why) = is.filter(|is| was.as_ref() != Some(is) && !after.phase.is_terminal()) {
@@ -158,9 +164,11 @@ mod tests {
 
     /// A run whose migration fails, as its statuses come one after the other.
     fn story() -> Vec<Promotion> {
-        let done = |name: &str, from, to| json!({"name": name, "state": "Succeeded", "startedAt": at(from), "finishedAt": at(to)});
+        let done =
+            |name: &str, from, to| json!({"name": name, "state": "Succeeded", "startedAt": at(from), "finishedAt": at(to)});
         let failed = json!({"name": "migrate/flags", "state": "Failed", "startedAt": at(9), "finishedAt": at(11), "message": "exit code 1"});
-        let failure = json!({"step": "migrate/flags", "reason": "MigrationFailed", "message": "Job ended with 1:\nno such column"});
+        let failure =
+            json!({"step": "migrate/flags", "reason": "MigrationFailed", "message": "Job ended with 1:\nno such column"});
         [
             json!({"phase": "Scheduled", "approvals": {"required": 1, "summary": "0/1"}, "next": "waits for 1 approval",
                    "steps": [{"name": "backup"}, {"name": "migrate/flags"}]}),
@@ -188,17 +196,65 @@ mod tests {
             assert_eq!(news(&status, &status, false, &TimeZone::UTC), Vec::<String>::new());
             before = status;
         }
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        Scheduled
+        approvals: 0 of 1 needed: none
+        next: waits for 1 approval
+          ▸ backup
+        BackingUp
+          ✔ backup  3.0s
+          ▸ migrate/flags
+        Promoting
+        users are locked out
+          ✘ migrate/flags  2.0s  exit code 1
+        RollingBack
+        ✘ failed at migrate/flags: MigrationFailed: Job ended with 1:
+          no such column
+          ✔ swap-back  1.0s
+        RolledBack
+        users are back, after 10s
+        kept aside: database flags__failed_1 of flags-db (Clone) until Thu 2026-11-26 20:00:15 UTC
+        ");
     }
 
     #[test]
     fn the_screen_shows_steps_with_how_long_they_took_or_take() {
         let now = at(10).parse().unwrap();
-        insta::assert_snapshot!(story().iter().map(|p| screen(p, now)).collect::<Vec<_>>().join("\n\n"), @"");
+        insta::assert_snapshot!(story().iter().map(|p| screen(p, now)).collect::<Vec<_>>().join("\n\n"), @r"
+        shop/r-12  Scheduled
+          approvals 0/1
+          · backup
+          · migrate/flags
+          next: waits for 1 approval
+
+        shop/r-12  BackingUp
+          ▸ backup  9.0s
+          · migrate/flags
+
+        shop/r-12  Promoting  users locked out for 5.0s
+          ✔ backup  3.0s
+          ▸ migrate/flags  1.0s
+
+        shop/r-12  RollingBack  users locked out for 5.0s
+          ✔ backup  3.0s
+          ✘ migrate/flags  2.0s  exit code 1
+
+        shop/r-12  RolledBack  users were locked out for 10s
+          ✔ backup  3.0s
+          ✘ migrate/flags  2.0s  exit code 1
+          ✔ swap-back  1.0s
+        ");
     }
 
     #[test]
     fn the_last_words_say_what_became_of_it_and_what_is_kept() {
-        insta::assert_snapshot!(summary(story().last().unwrap(), &TimeZone::UTC), @"");
+        insta::assert_snapshot!(summary(story().last().unwrap(), &TimeZone::UTC), @r"
+        r-12 RolledBack: the environment is what it was before.
+        Users were locked out for 10s.
+        ✘ failed at migrate/flags: MigrationFailed: Job ended with 1:
+          no such column
+        Backup: r-12
+        Kept aside: database flags__failed_1 of flags-db until Thu 2026-11-26 20:00:15 UTC
+        ");
     }
 }

@@ -197,7 +197,9 @@ impl<'a> Display<'a> {
         if self.lost.is_none() {
             self.lost = Some((Timestamp::now(), why.to_owned()));
             if self.screen.is_none() {
-                self.session.printer.say(format!("no connection, trying on; the run does not depend on it: {}", text::clean(why)));
+                self.session
+                    .printer
+                    .say(format!("no connection, trying on; the run does not depend on it: {}", text::clean(why)));
             }
         }
     }

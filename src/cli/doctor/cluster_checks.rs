@@ -31,7 +31,10 @@ fn version_check((major, minor): &(String, String)) -> Finding {
     // Some distributions write `35+`.
     let number: u32 = minor.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
     if major == "1" && number < OLDEST_MINOR {
-        return Finding::bad("cluster", format!("Kubernetes {major}.{minor} is older than 1.{OLDEST_MINOR}; upgrade the cluster"));
+        return Finding::bad(
+            "cluster",
+            format!("Kubernetes {major}.{minor} is older than 1.{OLDEST_MINOR}; upgrade the cluster"),
+        );
     }
     Finding::good("cluster", format!("Kubernetes {major}.{minor}"))
 }
@@ -53,14 +56,14 @@ fn policies_check(
     };
     let ours: Vec<&ValidatingAdmissionPolicy> = policies.iter().filter(|p| is_ours(p)).collect();
     if ours.is_empty() {
-        return Finding::bad("policies", "no ValidatingAdmissionPolicy for Lockkeeper's kinds: anyone who may write a Promotion could approve it")
-            .mend(mend::INSTALL);
+        return Finding::bad(
+            "policies",
+            "no ValidatingAdmissionPolicy for Lockkeeper's kinds: anyone who may write a Promotion could approve it",
+        )
+        .mend(mend::INSTALL);
     }
-    let unbound: Vec<&str> = ours
-        .iter()
-        .filter_map(|p| p.metadata.name.as_deref())
-        .filter(|name| !bindings.iter().any(|b| denies(b, name)))
-        .collect();
+    let unbound: Vec<&str> =
+        ours.iter().filter_map(|p| p.metadata.name.as_deref()).filter(|name| !bindings.iter().any(|b| denies(b, name))).collect();
     if !unbound.is_empty() {
         return Finding::bad("policies", format!("without a binding that denies: {}", unbound.join(", "))).mend(mend::INSTALL);
     }
@@ -84,11 +87,14 @@ fn operator_check(lease: &Visible<Lease>, now: Timestamp) -> Finding {
         Visible::Missing => {
             return Finding::bad("operator", format!("not seen: there is no Lease {LEASE}")).mend(mend::INSTALL);
         }
-        Visible::Hidden => return Finding::hidden("operator", "you may not read its Lease; the Environment's conditions say whether it works"),
+        Visible::Hidden => {
+            return Finding::hidden("operator", "you may not read its Lease; the Environment's conditions say whether it works");
+        }
     };
     let namespace = lease.metadata.namespace.as_deref().unwrap_or_default();
     let spec = lease.spec.clone().unwrap_or_default();
-    let Some(renewed) = spec.renew_time.map(|t| t.0).filter(|_| spec.holder_identity.as_ref().is_some_and(|h| !h.is_empty())) else {
+    let Some(renewed) = spec.renew_time.map(|t| t.0).filter(|_| spec.holder_identity.as_ref().is_some_and(|h| !h.is_empty()))
+    else {
         return Finding::bad("operator", format!("nobody holds its Lease in namespace {namespace}; look at the pods there"));
     };
     let silent = now.duration_since(renewed).as_secs();

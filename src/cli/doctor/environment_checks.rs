@@ -64,7 +64,10 @@ fn condition_checks(environment: &Environment) -> Vec<Finding> {
         }
     }
     if ready.is_some() && status.observed_generation.is_some() && status.observed_generation < environment.metadata.generation {
-        findings.push(Finding::bad("environment", "its conditions speak of an earlier spec: the operator has not looked at the latest change"));
+        findings.push(Finding::bad(
+            "environment",
+            "its conditions speak of an earlier spec: the operator has not looked at the latest change",
+        ));
     }
     if let Some(holder) = status.lock.as_ref().and_then(|l| l.holder.as_ref()) {
         findings.push(Finding::note("environment", format!("locked by {} {}: users see the page", holder.kind, holder.name)));
@@ -76,16 +79,23 @@ fn condition_checks(environment: &Environment) -> Vec<Finding> {
 fn binding_check(seen: &EnvironmentSeen) -> Finding {
     let namespace = namespace(&seen.environment);
     let Some(bindings) = seen.role_bindings.found() else {
-        return Finding::hidden("operator's rights", "you may not read RoleBindings here; the Environment's conditions say what is missing");
+        return Finding::hidden(
+            "operator's rights",
+            "you may not read RoleBindings here; the Environment's conditions say what is missing",
+        );
     };
     let binding = bindings.iter().find(|b| b.role_ref.kind == "ClusterRole" && b.role_ref.name == "lockkeeper-environment");
     match binding {
         Some(b) if b.subjects.iter().flatten().any(|s| s.kind == "ServiceAccount") => {
             let subject = b.subjects.iter().flatten().find(|s| s.kind == "ServiceAccount");
             let place = subject.and_then(|s| s.namespace.as_deref()).unwrap_or(OPERATOR_NAMESPACE);
-            Finding::good("operator's rights", format!("RoleBinding {} for {place}", b.metadata.name.as_deref().unwrap_or_default()))
+            Finding::good(
+                "operator's rights",
+                format!("RoleBinding {} for {place}", b.metadata.name.as_deref().unwrap_or_default()),
+            )
         }
-        _ => Finding::bad("operator's rights", "no RoleBinding to ClusterRole lockkeeper-environment").mend(mend::operator_binding(namespace)),
+        _ => Finding::bad("operator's rights", "no RoleBinding to ClusterRole lockkeeper-environment")
+            .mend(mend::operator_binding(namespace)),
     }
 }
 
@@ -95,7 +105,8 @@ fn workload_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
         let deployment = match workload {
             Visible::Found(deployment) => deployment,
             Visible::Missing => {
-                findings.push(Finding::bad("workload", format!("{reference} is not there; deploy it once, or correct spec.modules")));
+                findings
+                    .push(Finding::bad("workload", format!("{reference} is not there; deploy it once, or correct spec.modules")));
                 continue;
             }
             Visible::Hidden => {
@@ -106,13 +117,19 @@ fn workload_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
         findings.extend(container_check(seen, reference, deployment));
         findings.push(digest_check(seen, &reference.to_string(), deployment));
         if let Some(tool) = other_manager(deployment) {
-            findings.push(Finding::note("workload", format!("{reference} is managed by {tool}, which may put it back; suspend it there, or let it own other fields")));
+            findings.push(Finding::note(
+                "workload",
+                format!("{reference} is managed by {tool}, which may put it back; suspend it there, or let it own other fields"),
+            ));
         }
         let scaled = seen.autoscalers.found().into_iter().flatten().any(|a| {
             a.spec.as_ref().is_some_and(|s| s.scale_target_ref.kind == "Deployment" && s.scale_target_ref.name == *reference.name)
         });
         if scaled {
-            findings.push(Finding::note("workload", format!("{reference} has a HorizontalPodAutoscaler; it stands still while the workload is at zero")));
+            findings.push(Finding::note(
+                "workload",
+                format!("{reference} has a HorizontalPodAutoscaler; it stands still while the workload is at zero"),
+            ));
         }
     }
     findings
@@ -131,11 +148,19 @@ fn container_check(seen: &EnvironmentSeen, reference: &crate::api::WorkloadRef, 
     match &migration.container {
         Some(wanted) if !names.contains(&&**wanted) => Some(Finding::bad(
             "migration",
-            format!("{reference} has no container {wanted}; migration.container of module {} is one of: {}", module.name, names.join(", ")),
+            format!(
+                "{reference} has no container {wanted}; migration.container of module {} is one of: {}",
+                module.name,
+                names.join(", ")
+            ),
         )),
         None if names.len() > 1 => Some(Finding::bad(
             "migration",
-            format!("{reference} has several containers; set migration.container of module {} to one of: {}", module.name, names.join(", ")),
+            format!(
+                "{reference} has several containers; set migration.container of module {} to one of: {}",
+                module.name,
+                names.join(", ")
+            ),
         )),
         _ => None,
     }
@@ -158,7 +183,9 @@ fn digest_check(seen: &EnvironmentSeen, name: &str, deployment: &Deployment) -> 
     match images.iter().find(|(_, id)| !id.contains("@sha256:")) {
         Some((container, _)) => Finding::bad(
             "image digest",
-            format!("{name}, container {container} runs an image without a repository's digest; push the image to a registry and pull it from there"),
+            format!(
+                "{name}, container {container} runs an image without a repository's digest; push the image to a registry and pull it from there"
+            ),
         ),
         None => Finding::good("workload", format!("{name} is there and runs images with digests")),
     }
@@ -185,7 +212,8 @@ fn service_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
     let chosen: Vec<&str> = match &maintenance.services.names {
         Some(names) => {
             for name in names.iter().filter(|n| !by_name.contains_key(&***n)) {
-                findings.push(Finding::bad("services", format!("Service {name} is not there; correct maintenance.services.names")));
+                findings
+                    .push(Finding::bad("services", format!("Service {name} is not there; correct maintenance.services.names")));
             }
             names.iter().map(|n| &**n).filter(|n| by_name.contains_key(n)).collect()
         }
@@ -252,17 +280,23 @@ fn configuration_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
         findings.push(match seen.config_maps.get(name) {
             Some(Visible::Found(map)) if map.immutable == Some(true) => Finding::bad(
                 "configuration",
-                format!("ConfigMap {name} is immutable, so no release can be brought to it; make it anew without `immutable: true`"),
+                format!(
+                    "ConfigMap {name} is immutable, so no release can be brought to it; make it anew without `immutable: true`"
+                ),
             ),
             Some(Visible::Found(map)) => {
                 let has = |key: &str| {
-                    map.data.as_ref().is_some_and(|d| d.contains_key(key)) || map.binary_data.as_ref().is_some_and(|d| d.contains_key(key))
+                    map.data.as_ref().is_some_and(|d| d.contains_key(key))
+                        || map.binary_data.as_ref().is_some_and(|d| d.contains_key(key))
                 };
                 let lacking: Vec<&str> = configuration.keep.iter().map(|k| &**k).filter(|k| !has(k)).collect();
                 if lacking.is_empty() {
                     Finding::good("configuration", format!("ConfigMap {name} is there"))
                 } else {
-                    Finding::note("configuration", format!("ConfigMap {name} lacks keys that it should keep as its own: {}", lacking.join(", ")))
+                    Finding::note(
+                        "configuration",
+                        format!("ConfigMap {name} lacks keys that it should keep as its own: {}", lacking.join(", ")),
+                    )
                 }
             }
             Some(Visible::Hidden) => Finding::hidden("configuration", format!("you may not read ConfigMap {name}")),
@@ -293,7 +327,9 @@ fn secret_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
         .into_iter()
         .map(|(name, (what, how))| match seen.secrets.get(name) {
             Some(Visible::Found(())) => Finding::good("secret", format!("{name} is there ({what}); its keys are not read")),
-            Some(Visible::Hidden) => Finding::hidden("secret", format!("cannot see {name} ({what}): you may not read Secrets here")),
+            Some(Visible::Hidden) => {
+                Finding::hidden("secret", format!("cannot see {name} ({what}): you may not read Secrets here"))
+            }
             Some(Visible::Missing) | None => Finding::bad("secret", format!("{name} is not there ({what})")).mend(how),
         })
         .collect()
@@ -327,17 +363,20 @@ fn source_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
                 findings.push(if shared {
                     Finding::good("sources", format!("Environment {name} is there"))
                 } else {
-                    Finding::bad("sources", format!("Environment {name} has no module of the same name as here; it has: {}", theirs.join(", ")))
+                    Finding::bad(
+                        "sources",
+                        format!("Environment {name} has no module of the same name as here; it has: {}", theirs.join(", ")),
+                    )
                 });
             }
-            Visible::Missing => findings.push(Finding::bad("sources", format!("Environment {name} is not there; make it, or correct promotesFrom"))),
+            Visible::Missing => findings
+                .push(Finding::bad("sources", format!("Environment {name} is not there; make it, or correct promotesFrom"))),
             Visible::Hidden => findings.push(Finding::hidden("sources", format!("you may not read Environment {name}"))),
         }
         if !may_promote {
-            let here = (&*reference.namespace, &*reference.name);
             findings.push(
                 Finding::note("sources", format!("you may not promote from {name}; who may has the verb `promote` there"))
-                    .mend(mend::verb(crate::api::verbs::PROMOTE, here.0, here.1, "…")),
+                    .mend(mend::role("promoter", &reference.namespace, "…")),
             );
         }
     }

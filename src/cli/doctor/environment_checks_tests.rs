@@ -61,7 +61,10 @@ fn healthy() -> EnvironmentSeen {
         workloads: vec![(environment.spec.modules[0].workloads[0].clone(), Visible::Found(deployment))],
         autoscalers: Visible::Found(vec![]),
         pods: Visible::Found(vec![pod("registry/unleash@sha256:00")]),
-        services: Visible::Found(vec![service("unleash", json!({})), service("other", json!({"selector": {"app": "x"}, "clusterIP": "None"}))]),
+        services: Visible::Found(vec![
+            service("unleash", json!({})),
+            service("other", json!({"selector": {"app": "x"}, "clusterIP": "None"})),
+        ]),
         config_maps: [("unleash-config".into(), Visible::Found(object(json!({"data": {"BASE_URL": "x"}}))))].into(),
         secrets: ["db", "db-admin", "backup-key"].map(|n| (n.to_owned(), Visible::Found(()))).into(),
         claim: Some(("backups".into(), Visible::Found(claim))),
@@ -98,9 +101,17 @@ fn an_environment_with_all_it_needs_has_no_complaint() {
 #[test]
 fn each_thing_that_is_missing_is_named() {
     one(|s| s.role_bindings = Visible::Found(vec![]), "Bad operator's rights", "lockkeeper-environment");
-    one(|s| s.secrets.insert("db-admin".into(), Visible::Missing).map_or((), |_| ()), "Bad secret: db-admin", "admin role of flags-db");
+    one(
+        |s| s.secrets.insert("db-admin".into(), Visible::Missing).map_or((), |_| ()),
+        "Bad secret: db-admin",
+        "admin role of flags-db",
+    );
     one(|s| s.claim = Some(("backups".into(), Visible::Missing)), "Bad backups", "backups is not there");
-    one(|s| s.config_maps = [("unleash-config".into(), Visible::Missing)].into(), "Bad configuration", "unleash-config is not there");
+    one(
+        |s| s.config_maps = [("unleash-config".into(), Visible::Missing)].into(),
+        "Bad configuration",
+        "unleash-config is not there",
+    );
     one(|s| s.sources[0].1 = Visible::Missing, "Bad sources", "shop-staging/staging is not there");
     one(|s| s.sources[0].2 = false, "Note sources", "you may not promote");
     one(|s| s.pods = Visible::Found(vec![]), "Bad image digest", "runs no pod");
@@ -126,11 +137,7 @@ fn services_that_cannot_show_the_page_are_refused_by_name() {
         (json!({"internalTrafficPolicy": "Local"}), "trafficPolicy Local"),
     ] {
         let refused = service("second", spec);
-        one(
-            |s| s.services = Visible::Found(vec![service("unleash", json!({})), refused]),
-            "Bad services: Service second",
-            why,
-        );
+        one(|s| s.services = Visible::Found(vec![service("unleash", json!({})), refused]), "Bad services: Service second", why);
     }
 }
 

@@ -3,27 +3,19 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::api::GROUP;
-
 /// The command that installs the operator, its kinds and its policies.
 pub const INSTALL: &str = "helm install lockkeeper charts/lockkeeper -n lockkeeper-system --create-namespace";
 
-/// The right to a verb on one Environment, for one user.
-pub fn verb(verb: &str, namespace: &str, environment: &str, username: &str) -> String {
+/// One of the chart's ClusterRoles for people, for one user in one namespace: `promoter`, `approver`.
+pub fn role(role: &str, namespace: &str, username: &str) -> String {
     // Names of users are not names of objects.
     let short = hex::encode(&Sha256::digest(username.as_bytes())[..4]);
     format!(
         "\
 apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {{name: lockkeeper-{verb}, namespace: {namespace}}}
-rules:
-- {{apiGroups: [{GROUP}], resources: [environments], resourceNames: [{environment}], verbs: [{verb}]}}
----
-apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {{name: lockkeeper-{verb}-{short}, namespace: {namespace}}}
-roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: Role, name: lockkeeper-{verb}}}
+metadata: {{name: lockkeeper-{role}-{short}, namespace: {namespace}}}
+roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: lockkeeper-{role}}}
 subjects:
 - {{apiGroup: rbac.authorization.k8s.io, kind: User, name: {}}}",
         serde_json::Value::from(username)
@@ -38,7 +30,7 @@ helm install lockkeeper-environment charts/lockkeeper-environment -n {namespace}
 or:
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
-metadata: {{name: lockkeeper, namespace: {namespace}}}
+metadata: {{name: lockkeeper-environment, namespace: {namespace}}}
 roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: lockkeeper-environment}}
 subjects:
 - {{kind: ServiceAccount, name: lockkeeper, namespace: lockkeeper-system}}"
@@ -99,7 +91,7 @@ mod tests {
     #[test]
     fn what_is_printed_as_yaml_is_yaml() {
         for text in [
-            verb("promote", "shop", "production", "alice@example.com"),
+            role("promoter", "shop", "alice@example.com"),
             connection_secret("unleash-db", "shop"),
             claim("backups", "shop"),
             operator_binding("shop").split_once("or:\n").unwrap().1.to_owned(),
@@ -111,8 +103,8 @@ mod tests {
 
     #[test]
     fn a_users_name_cannot_break_out_of_the_yaml() {
-        let text = verb("promote", "shop", "production", "eve\"}\n- x");
+        let text = role("promoter", "shop", "eve\"}\n- x");
         let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
-        assert_eq!(documents[1]["subjects"][0]["name"], "eve\"}\n- x");
+        assert_eq!(documents[0]["subjects"][0]["name"], "eve\"}\n- x");
     }
 }
