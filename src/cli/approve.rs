@@ -25,7 +25,8 @@ const COUNTING: Duration = Duration::from_secs(15);
 pub async fn run(global: &Global, args: ApproveArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
     let identity = session.identity().await?;
-    let promotion = settled(&session, &args.name).await?;
+    // What is taken back need not be shown.
+    let promotion = if args.withdraw { session.get(&args.name).await? } else { settled(&session, &args.name).await? };
     let status = promotion.status.clone().unwrap_or_default();
     if !status.phase.is_before_start() {
         return Err(CliError::Error(format!("Promotion {} is {}; approvals count until it starts", args.name, status.phase)));
@@ -78,7 +79,7 @@ async fn settled(session: &Session, name: &str) -> Result<Promotion, CliError> {
         }
         if tokio::time::Instant::now() > until {
             return Err(CliError::Error(format!(
-                "Promotion {name} was changed and the operator has not planned it anew; what its plan covers cannot be shown. Try again"
+                "Promotion {name} was changed and the operator has not planned it anew; so what its plan covers cannot be shown. Try again; if this stays, see whether the operator runs: kubectl lockkeeper doctor"
             )));
         }
         tokio::time::sleep(Duration::from_millis(300)).await;

@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{args::Format, error::CliError};
 
@@ -36,8 +37,8 @@ impl Printer {
     pub fn object(self, object: &impl Serialize) -> Result<(), CliError> {
         let text = match self.format {
             Format::Table => return Ok(()),
-            Format::Json => serde_json::to_string_pretty(object).map_err(CliError::other)? + "\n",
-            Format::Yaml => yaml(object)?,
+            Format::Json => serde_json::to_string_pretty(&plain(object)?).map_err(CliError::other)? + "\n",
+            Format::Yaml => yaml(&plain(object)?)?,
         };
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
         Ok(())
@@ -47,8 +48,8 @@ impl Printer {
     pub fn document(self, object: &impl Serialize) -> Result<(), CliError> {
         let text = match self.format {
             Format::Table => return Ok(()),
-            Format::Json => serde_json::to_string(object).map_err(CliError::other)? + "\n",
-            Format::Yaml => format!("---\n{}", yaml(object)?),
+            Format::Json => serde_json::to_string(&plain(object)?).map_err(CliError::other)? + "\n",
+            Format::Yaml => format!("---\n{}", yaml(&plain(object)?)?),
         };
         let _ = std::io::stdout().lock().write_all(text.as_bytes());
         Ok(())
@@ -71,11 +72,17 @@ impl Printer {
     }
 }
 
-/// An object as YAML.
-fn yaml(object: &impl Serialize) -> Result<String, CliError> {
-    // By way of JSON, so that both forms have the same fields in the same way.
-    let value = serde_json::to_value(object).map_err(CliError::other)?;
-    let mut text = serde_saphyr::to_string(&value).map_err(CliError::other)?;
+/// An object as a value, without who manages which field: kubectl leaves that out too.
+fn plain(object: &impl Serialize) -> Result<Value, CliError> {
+    let mut value = serde_json::to_value(object).map_err(CliError::other)?;
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    Ok(value)
+}
+
+fn yaml(value: &Value) -> Result<String, CliError> {
+    let mut text = serde_saphyr::to_string(value).map_err(CliError::other)?;
     if !text.ends_with('\n') {
         text.push('\n');
     }

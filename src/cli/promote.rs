@@ -265,7 +265,8 @@ fn conclude(session: &Session, promotion: &Promotion) -> Exit {
     }
     let missing = status.approvals.as_ref().map_or(0, |a| (a.required as usize).saturating_sub(a.given.len()));
     if missing > 0 {
-        say(format!("To approve it: {}", session.command(&format!("approve {name}"))));
+        // Without this session's own context: another person approves, with his own.
+        say(format!("To approve it: kubectl lockkeeper approve {name} -n {}", session.namespace));
     }
     say(format!("To follow it:  {}", session.command(&format!("watch {name}"))));
     Exit::Done

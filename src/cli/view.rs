@@ -64,21 +64,11 @@ fn lock(status: &PromotionStatus, now: Timestamp) -> String {
 /// What is new since the status that was shown before: a line for each change, in the order in which things happen.
 pub fn news(before: &PromotionStatus, after: &PromotionStatus, first: bool, zone: &TimeZone) -> Vec<String> {
     let mut lines = Vec::new();
-    for (index, now) in after.steps.iter().enumerate() {
-        // A rollback adds steps, so that a step is found by its name, and by its place where names come twice.
-        let was =
-            before.steps.get(index).filter(|s| s.name == now.name).or_else(|| before.steps.iter().find(|s| s.name == now.name));
-        let (state, attempt) = was.map_or((StepState::Pending, 0), |s| (s.state, s.attempt));
-        if (state, attempt) != (now.state, now.attempt) && now.state != StepState::Pending {
-            let end = now.finished_at.or(now.started_at).unwrap_or_default();
-            lines.push(match now.state {
-                StepState::Running => format!("  ▸ {}{}", clean(&now.name), if now.attempt > 0 { " again" } else { "" }),
-                _ => format!("  {}", step(now, end)),
-            });
-        }
-    }
-    if first || before.phase != after.phase {
-        lines.push(format!("{}", after.phase));
+    let moved: Vec<&Step> =
+        after.steps.iter().enumerate().filter(|(i, s)| has_moved(&before.steps, *i, s)).map(|(_, s)| s).collect();
+    let (begun, ended): (Vec<&Step>, Vec<&Step>) = moved.into_iter().partition(|s| s.state == StepState::Running);
+    for now in ended {
+        lines.push(format!("  {}", step(now, now.finished_at.or(now.started_at).unwrap_or_default())));
     }
     if before.locked_at != after.locked_at && after.locked_at.is_some() {
         lines.push("users are locked out".into());
@@ -88,6 +78,10 @@ pub fn news(before: &PromotionStatus, after: &PromotionStatus, first: bool, zone
     {
         lines.push(format!("users are back, after {}", between(locked, unlocked)));
     }
+    if first || before.phase != after.phase {
+        lines.push(after.phase.to_string());
+    }
+    lines.extend(begun.iter().map(|s| format!("  ▸ {}{}", clean(&s.name), if s.attempt > 0 { ", again" } else { "" })));
     let summary = |s: &PromotionStatus| s.approvals.as_ref().map(|a| (a.summary.clone(), a.void.clone()));
     if summary(before) != summary(after) && after.phase.is_before_start() {
         lines.push(format!("approvals: {}", indent(&show::approvals(after), 2).trim_start()));
@@ -111,6 +105,14 @@ pub fn news(before: &PromotionStatus, after: &PromotionStatus, first: bool, zone
         lines.push(format!("next: {why}"));
     }
     lines
+}
+
+/// Whether a step that is not pending differs from what was shown. A rollback adds steps, so a step is found by its place
+/// and name, or else by its name.
+fn has_moved(before: &[Step], index: usize, now: &Step) -> bool {
+    let was = before.get(index).filter(|s| s.name == now.name).or_else(|| before.iter().find(|s| s.name == now.name));
+    let (state, attempt) = was.map_or((StepState::Pending, 0), |s| (s.state, s.attempt));
+    now.state != StepState::Pending && (state, attempt) != (now.state, now.attempt)
 }
 
 /// The first cause of a failure.
@@ -200,19 +202,19 @@ mod tests {
         Scheduled
         approvals: 0 of 1 needed: none
         next: waits for 1 approval
-          ▸ backup
         BackingUp
+          ▸ backup
           ✔ backup  3.0s
-          ▸ migrate/flags
-        Promoting
         users are locked out
+        Promoting
+          ▸ migrate/flags
           ✘ migrate/flags  2.0s  exit code 1
         RollingBack
         ✘ failed at migrate/flags: MigrationFailed: Job ended with 1:
           no such column
           ✔ swap-back  1.0s
-        RolledBack
         users are back, after 10s
+        RolledBack
         kept aside: database flags__failed_1 of flags-db (Clone) until Thu 2026-11-26 20:00:15 UTC
         ");
     }
