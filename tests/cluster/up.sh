@@ -290,6 +290,8 @@ ensure registry "$D/registry.yaml" -- serve "$D/registry.yaml"
 mkdir -p "$D/registries/_default"
 put "$D/registries/_default/hosts.toml" <<Y
 server = "http://127.0.0.1:5000"
+[host."http://127.0.0.1:5000"]
+  capabilities = ["pull", "resolve"]
 Y
 snapshotter=overlayfs
 overlay_works "$D/containerd" || snapshotter=native
