@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod support;
 #[path = "support/server.rs"]
 mod server;
+mod support;
 
 use kube::{
     ResourceExt,
@@ -149,16 +149,27 @@ async fn runs_with_every_field_apply() {
     world.promotions("carol").patch("flags-7-4", &plain(), &merge(cancelled_by("carol"))).await.unwrap();
 
     let backups = api(&world.user("olga"), &world.production, "EnvironmentBackup");
-    let made = backups.patch("b", &apply_as("olga"), &Patch::Apply(&with(backup("b", "production"), "spec.data", json!({"names": ["flags-db"]})))).await.unwrap();
+    let made = backups
+        .patch(
+            "b",
+            &apply_as("olga"),
+            &Patch::Apply(&with(backup("b", "production"), "spec.data", json!({"names": ["flags-db"]}))),
+        )
+        .await
+        .unwrap();
     assert_eq!(made.data["spec"]["keep"], false);
 }
 
 #[tokio::test]
 async fn a_field_of_a_later_version_is_refused_and_never_dropped_in_silence() {
     let world = World::new("later").await;
-    for (field, value) in [("calendar", json!({"timeZone": "Europe/Madrid"})), ("freeze", json!({"username": "dave"})), ("customer", json!("ACME"))] {
+    for (field, value) in
+        [("calendar", json!({"timeZone": "Europe/Madrid"})), ("freeze", json!({"username": "dave"})), ("customer", json!("ACME"))]
+    {
         let wanted = with(environment("production", &world.production, &world.staging), &format!("spec.{field}"), value);
-        let applied = api(&world.admin(), &world.production, "Environment").patch("production", &apply_as("t").force(), &Patch::Apply(&wanted)).await;
+        let applied = api(&world.admin(), &world.production, "Environment")
+            .patch("production", &apply_as("t").force(), &Patch::Apply(&wanted))
+            .await;
         refused(applied, 500, &format!(".spec.{field}: field not declared in schema"));
     }
     let wanted = with(world.promotion("p", "alice"), "spec.overrideWindow", json!({"username": "alice"})).data;
@@ -197,13 +208,19 @@ async fn values_out_of_bounds_are_refused_by_name() {
         ("spec.data.0.undo", json!({"method": "Magic"}), "Unsupported value"),
         ("spec.verification", json!([{"name": "h", "http": {"url": "file:///etc/passwd"}}]), "should match"),
         ("spec.verification", json!([{"name": "h", "http": {"url": "http://a/\nb"}}]), "should match"),
-        ("spec.verification", json!([{"name": "h", "http": {"url": "http://a", "expectStatus": 99}}]), "should be greater than or equal to 100"),
+        (
+            "spec.verification",
+            json!([{"name": "h", "http": {"url": "http://a", "expectStatus": 99}}]),
+            "should be greater than or equal to 100",
+        ),
         ("spec.maintenance", json!({"exclude": vec![json!({"kind": "Deployment", "name": "a"}); 2]}), "Duplicate value"),
         ("spec.maintenance", json!({"services": {"names": []}}), "should have at least 1 items"),
     ] {
         refused(environments.create(&dry(), &with(good(), path, value)).await, 422, words);
     }
-    let many: Vec<Value> = (0..10_000).map(|i| json!({"name": format!("m{i}"), "workloads": [{"kind": "Deployment", "name": format!("w{i}")}]})).collect();
+    let many: Vec<Value> = (0..10_000)
+        .map(|i| json!({"name": format!("m{i}"), "workloads": [{"kind": "Deployment", "name": format!("w{i}")}]}))
+        .collect();
     refused(environments.create(&dry(), &with(good(), "spec.modules", json!(many))).await, 422, "Too many");
     let huge = "x".repeat(1 << 20);
     refused(environments.create(&dry(), &with(good(), "spec.modules.0.migration.command", json!([huge]))).await, 422, "Too long");
@@ -273,12 +290,18 @@ async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_se
     for (environment, sentence) in [
         (without(base(), "spec.backups"), "backups: an environment with data needs a repository"),
         (with(base(), "spec.protected", json!(false)), "an environment of tier Production is always protected"),
-        (with(base(), "spec.modules", json!([module("a", &["x", "y"]), module("b", &["y"])])), "a workload belongs to one module"),
+        (
+            with(base(), "spec.modules", json!([module("a", &["x", "y"]), module("b", &["y"])])),
+            "a workload belongs to one module",
+        ),
         (with(base(), "spec.modules", migrating(&["a", "b"], None)), "name the one whose image carries the migration"),
         (with(base(), "spec.modules", migrating(&["a", "b"], Some("c"))), "must be one of the module's workloads"),
         (with(base(), "spec.modules.0.delivery", json!({})), "delivery: exactly one of"),
         (with(base(), "spec.maintenance", json!({"services": {}})), "maintenance.services: exactly one of"),
-        (with(base(), "spec.maintenance", json!({"services": {"all": {}, "names": ["a"]}})), "maintenance.services: exactly one of"),
+        (
+            with(base(), "spec.maintenance", json!({"services": {"all": {}, "names": ["a"]}})),
+            "maintenance.services: exactly one of",
+        ),
         (with(base(), "spec.verification", json!([{"name": "h"}])), "verification: exactly one of"),
         (
             with(base(), "spec.verification", json!([{"name": "h", "http": {"url": "http://a/"}, "job": {"template": {}}}])),
@@ -295,7 +318,10 @@ async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_se
 async fn a_member_of_a_union_can_be_named_later_because_no_default_stands_in_its_way() {
     let world = World::new("union").await;
     let environments = api(&world.user("olga"), &world.production, "Environment");
-    let changed = environments.patch("production", &plain(), &merge(json!({"spec": {"maintenance": {"services": {"names": ["unleash"]}}}}))).await.unwrap();
+    let changed = environments
+        .patch("production", &plain(), &merge(json!({"spec": {"maintenance": {"services": {"names": ["unleash"]}}}})))
+        .await
+        .unwrap();
     assert_eq!(changed.data["spec"]["maintenance"]["services"], json!({"names": ["unleash"]}));
 }
 
@@ -321,11 +347,19 @@ async fn what_a_run_is_never_changes_once_it_is_made() {
         ("from", json!({"namespace": world.staging, "name": "other"})),
         ("requestedBy", json!({"username": "admin"})),
     ] {
-        refused(admin.patch("p", &plain(), &merge(json!({"spec": {field: value}}))).await, 422, "environment, from and requestedBy are fixed");
+        refused(
+            admin.patch("p", &plain(), &merge(json!({"spec": {field: value}}))).await,
+            422,
+            "environment, from and requestedBy are fixed",
+        );
     }
     let backups = api(&world.admin(), &world.production, "EnvironmentBackup");
     backups.create(&post(), &backup("b", "production")).await.unwrap();
-    refused(backups.patch("b", &plain(), &merge(json!({"spec": {"keep": true}}))).await, 422, "an EnvironmentBackup is made once");
+    refused(
+        backups.patch("b", &plain(), &merge(json!({"spec": {"keep": true}}))).await,
+        422,
+        "an EnvironmentBackup is made once",
+    );
 }
 
 #[tokio::test]
@@ -347,7 +381,11 @@ async fn kubectl_get_shows_a_run_in_one_line_and_explain_has_words() {
 async fn alice_asks_in_her_own_name() {
     let world = World::new("ask").await;
     world.promotions("alice").create(&post(), &world.promotion("own", "alice")).await.unwrap();
-    world.promotions("alice").patch("applied", &apply_as("alice"), &Patch::Apply(world.promotion("applied", "alice"))).await.unwrap();
+    world
+        .promotions("alice")
+        .patch("applied", &apply_as("alice"), &Patch::Apply(world.promotion("applied", "alice")))
+        .await
+        .unwrap();
     let mut generated = world.promotion("x", "alice");
     generated.metadata.name = None;
     generated.metadata.generate_name = Some("flags-".into());
@@ -367,7 +405,11 @@ async fn alice_does_not_ask_in_bobs_name_by_whatever_way() {
     generated.metadata.generate_name = Some("flags-".into());
     refused(world.promotions("alice").create(&post(), &generated).await, 403, sentence);
     // A name that only looks the same is another name.
-    refused(world.promotions("alice").create(&post(), &world.promotion("p", "аlice")).await, 403, "requestedBy.username: write alice");
+    refused(
+        world.promotions("alice").create(&post(), &world.promotion("p", "аlice")).await,
+        403,
+        "requestedBy.username: write alice",
+    );
     assert!(world.names("Promotion").await.is_empty());
 }
 
@@ -375,7 +417,8 @@ async fn alice_does_not_ask_in_bobs_name_by_whatever_way() {
 async fn the_source_consents_by_the_verb_promote() {
     let world = World::new("consent").await;
     world.bind(&world.production, "requester", &["erin"]).await;
-    let sentence = format!("erin may not take releases from Environment {}/staging; ask its owner for the verb promote", world.staging);
+    let sentence =
+        format!("erin may not take releases from Environment {}/staging; ask its owner for the verb promote", world.staging);
     refused(world.promotions("erin").create(&post(), &world.promotion("p", "erin")).await, 403, &sentence);
     // The verb on the target, or on another source, is not the verb on this source.
     world.bind(&world.production, "promoter", &["erin"]).await;
@@ -388,7 +431,11 @@ async fn the_source_consents_by_the_verb_promote() {
 async fn a_promotion_is_made_without_approvals_and_without_cancel() {
     let world = World::new("bare").await;
     let approved = with(world.promotion("p", "alice"), "spec.approvals", json!([approval("bob", PLAN)]));
-    refused(world.promotions("alice").create(&post(), &approved).await, 403, "approvals: leave them out when you make a Promotion");
+    refused(
+        world.promotions("alice").create(&post(), &approved).await,
+        403,
+        "approvals: leave them out when you make a Promotion",
+    );
     let cancelled = with(world.promotion("p", "alice"), "spec.cancel", json!({"username": "alice", "reason": "x"}));
     refused(world.promotions("alice").create(&post(), &cancelled).await, 403, "cancel: leave it out when you make a Promotion");
     // A status that comes along is dropped, not believed.
@@ -435,7 +482,11 @@ async fn nobody_changes_anothers_promotion_since_who_changes_it_counts_as_who_as
     world.planned("p").await;
     let change = json!({"spec": {"schedule": {"notBefore": "2030-01-01T00:00:00Z"}}});
     for user in ["bob", "olga", WRITER] {
-        refused(world.promotions(user).patch("p", &plain(), &merge(change.clone())).await, 403, "spec: only alice, who asked for this Promotion");
+        refused(
+            world.promotions(user).patch("p", &plain(), &merge(change.clone())).await,
+            403,
+            "spec: only alice, who asked for this Promotion",
+        );
     }
     let admin = api(&world.admin(), &world.production, "Promotion");
     refused(admin.patch("p", &plain(), &merge(change)).await, 403, "make another in your own name");
@@ -471,7 +522,11 @@ async fn a_pipeline_applies_the_same_yaml_again_whoever_made_it() {
     // What it does not pass is a change.
     let other = with(yaml, "spec.description", json!("Flags 7.5"));
     world.in_phase("p", "Scheduled").await;
-    refused(world.promotions("pipeline").patch("p", &apply_as("pipeline").force(), &Patch::Apply(&other)).await, 403, "only alice");
+    refused(
+        world.promotions("pipeline").patch("p", &apply_as("pipeline").force(), &Patch::Apply(&other)).await,
+        403,
+        "only alice",
+    );
 }
 
 // ------------------------------------------------------------------------------------------------ approving
@@ -497,15 +552,21 @@ async fn two_people_approve_by_server_side_apply_and_both_entries_stay() {
     for user in ["bob", "carol"] {
         let entry = json!({"apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion", "metadata": {"name": "p"}, "spec": {"approvals": [approval(user, PLAN)]}});
         // An apply carries what the manager owns and nothing else; required fields are there already.
-        let applied = world.promotions(user).patch("p", &apply_as(&format!("lockkeeper-{user}")), &Patch::Apply(&entry)).await.unwrap();
+        let applied =
+            world.promotions(user).patch("p", &apply_as(&format!("lockkeeper-{user}")), &Patch::Apply(&entry)).await.unwrap();
         assert!(approvers(&applied).contains(&user));
     }
-    let mut both: Vec<String> = approvers(&world.promotions("dave").get("p").await.unwrap()).iter().map(|s| (*s).to_owned()).collect();
+    let mut both: Vec<String> =
+        approvers(&world.promotions("dave").get("p").await.unwrap()).iter().map(|s| (*s).to_owned()).collect();
     both.sort();
     assert_eq!(both, ["bob", "carol"]);
     // With one shared manager the second would drop the first's entry: that is refused, not done in silence.
     let entry = json!({"apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion", "metadata": {"name": "p"}, "spec": {"approvals": [approval("carol", PLAN)]}});
-    refused(world.promotions("carol").patch("p", &apply_as("lockkeeper-bob"), &Patch::Apply(&entry)).await, 403, "your own entry only");
+    refused(
+        world.promotions("carol").patch("p", &apply_as("lockkeeper-bob"), &Patch::Apply(&entry)).await,
+        403,
+        "your own entry only",
+    );
 }
 
 #[tokio::test]
@@ -530,7 +591,11 @@ async fn nobody_approves_for_another() {
     refused(bob.replace("p", &post(), &whole).await, 403, sentence);
     // The administrator neither.
     let admin = api(&world.admin(), &world.production, "Promotion");
-    refused(admin.patch("p", &plain(), &merge(approvals(&[approval("carol", PLAN), approval("bob", PLAN)]))).await, 403, "nobody approves for another");
+    refused(
+        admin.patch("p", &plain(), &merge(approvals(&[approval("carol", PLAN), approval("bob", PLAN)]))).await,
+        403,
+        "nobody approves for another",
+    );
 }
 
 #[tokio::test]
@@ -551,7 +616,11 @@ async fn an_approval_names_the_plan_as_it_is_now() {
     let world = World::new("stale").await;
     world.promotions("alice").create(&post(), &world.promotion("p", "alice")).await.unwrap();
     let bob = world.promotions("bob");
-    refused(bob.patch("p", &plain(), &merge(approvals(&[approval("bob", PLAN)]))).await, 403, "there is no plan yet to say yes to");
+    refused(
+        bob.patch("p", &plain(), &merge(approvals(&[approval("bob", PLAN)]))).await,
+        403,
+        "there is no plan yet to say yes to",
+    );
     world.in_phase("p", "Scheduled").await;
     let stale = bob.patch("p", &plain(), &merge(approvals(&[approval("bob", OTHER_PLAN)]))).await;
     refused(stale, 403, &format!("planHash is not that of the plan as it is now; look at the plan again, then approve {PLAN}"));
@@ -602,7 +671,11 @@ async fn an_approval_changes_nothing_else() {
     world.planned("p").await;
     let mut both = approvals(&[approval("bob", PLAN)]);
     both["spec"]["cancel"] = json!({"username": "bob", "reason": "and cancel"});
-    refused(world.promotions("bob").patch("p", &plain(), &merge(both)).await, 403, "request of its own that changes nothing else");
+    refused(
+        world.promotions("bob").patch("p", &plain(), &merge(both)).await,
+        403,
+        "request of its own that changes nothing else",
+    );
     let mut both = approvals(&[approval("alice", PLAN)]);
     both["spec"]["description"] = json!("and this");
     refused(world.promotions("alice").patch("p", &plain(), &merge(both)).await, 403, "without approvals and cancel");
@@ -692,7 +765,11 @@ async fn a_cancelled_promotion_stays_cancelled() {
     let sentence = "a cancelled Promotion stays cancelled";
     for user in ["bob", "alice"] {
         refused(world.promotions(user).patch("p", &plain(), &merge(json!({"spec": {"cancel": null}}))).await, 422, sentence);
-        refused(world.promotions(user).patch("p", &plain(), &merge(json!({"spec": {"cancel": {"reason": "other"}}}))).await, 422, sentence);
+        refused(
+            world.promotions(user).patch("p", &plain(), &merge(json!({"spec": {"cancel": {"reason": "other"}}}))).await,
+            422,
+            sentence,
+        );
     }
     refused(world.promotions("alice").patch("p", &plain(), &merge(cancelled_by("alice"))).await, 422, sentence);
 }
@@ -703,7 +780,11 @@ async fn what_has_ended_is_not_cancelled() {
     world.planned("p").await;
     for phase in ["Completed", "RolledBack", "Failed", "Expired"] {
         world.in_phase("p", phase).await;
-        refused(world.promotions("alice").patch("p", &plain(), &merge(cancelled_by("alice"))).await, 403, "this Promotion has ended");
+        refused(
+            world.promotions("alice").patch("p", &plain(), &merge(cancelled_by("alice"))).await,
+            403,
+            "this Promotion has ended",
+        );
     }
 }
 
@@ -746,7 +827,11 @@ async fn kubernetes_own_controllers_empty_a_namespace() {
     world.planned("q").await;
     world.in_phase("q", "Promoting").await;
     for (name, user) in [("p", "generic-garbage-collector"), ("q", "namespace-controller")] {
-        world.promotions(&format!("system:serviceaccount:kube-system:{user}")).delete(name, &DeleteParams::default()).await.unwrap();
+        world
+            .promotions(&format!("system:serviceaccount:kube-system:{user}"))
+            .delete(name, &DeleteParams::default())
+            .await
+            .unwrap();
     }
 }
 
@@ -756,16 +841,20 @@ async fn kubernetes_own_controllers_empty_a_namespace() {
 async fn a_backup_needs_the_verb_and_the_operator_makes_its_own() {
     let world = World::new("backup").await;
     let backups = |client| api(&client, &world.production, "EnvironmentBackup");
-    let sentence = format!("{WRITER} may not back up Environment {}/production; ask its owner for the verb backup", world.production);
+    let sentence =
+        format!("{WRITER} may not back up Environment {}/production; ask its owner for the verb backup", world.production);
     refused(backups(world.user(WRITER)).create(&post(), &backup("m", "production")).await, 403, &sentence);
     refused(backups(world.user("alice")).create(&post(), &backup("a", "production")).await, 403, "cannot create resource");
     backups(world.user("olga")).create(&post(), &backup("o", "production")).await.unwrap();
     let mut owned = backup("r", "production");
     owned.metadata.finalizers = Some(vec!["lockkeeper.dev/run".into()]);
     let run = world.planned("p").await;
-    owned.metadata.owner_references = Some(vec![serde_json::from_value(json!({
-        "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion", "name": "p", "uid": run.uid().unwrap()
-    })).unwrap()]);
+    owned.metadata.owner_references = Some(vec![
+        serde_json::from_value(json!({
+            "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion", "name": "p", "uid": run.uid().unwrap()
+        }))
+        .unwrap(),
+    ]);
     backups(world.operator()).create(&post(), &owned).await.unwrap();
 }
 
@@ -795,7 +884,11 @@ async fn status_is_the_operators_alone() {
             let ignored = objects.replace(name, &post(), &read).await.unwrap();
             assert_ne!(ignored.data["status"], read.data["status"]);
         }
-        refused(api(&world.user("alice"), &world.production, kind).patch_status(name, &plain(), &merge(status)).await, 403, "cannot patch resource");
+        refused(
+            api(&world.user("alice"), &world.production, kind).patch_status(name, &plain(), &merge(status)).await,
+            403,
+            "cannot patch resource",
+        );
     }
 }
 
@@ -835,7 +928,11 @@ async fn the_operators_own_hand_is_bound_too() {
     refused(operator.delete("p", &DeleteParams::default()).await, 403, "cannot delete resource");
     refused(operator.patch("p", &plain(), &merge(json!({"spec": {"description": "x"}}))).await, 403, "only alice");
     refused(operator.patch("p", &plain(), &merge(approvals(&[approval("bob", PLAN)]))).await, 403, "nobody approves for another");
-    refused(operator.patch_status("p", &plain(), &merge(json!({"status": {"phase": "Validated"}}))).await, 403, "cannot patch resource");
+    refused(
+        operator.patch_status("p", &plain(), &merge(json!({"status": {"phase": "Validated"}}))).await,
+        403,
+        "cannot patch resource",
+    );
 }
 
 #[tokio::test]
@@ -888,7 +985,12 @@ async fn the_environment_chart_gives_an_environment_all_it_needs() {
         .to_string(),
     )
     .unwrap();
-    let rendered = support::rendered("charts/lockkeeper-environment", "shop", &world.production, &["--values", values.path().to_str().unwrap()]);
+    let rendered = support::rendered(
+        "charts/lockkeeper-environment",
+        "shop",
+        &world.production,
+        &["--values", values.path().to_str().unwrap()],
+    );
     kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &rendered).unwrap();
 
     let may = async |client: kube::Client, group: &str, resource: &str, verb: &str| {

@@ -18,9 +18,10 @@ use lockkeeper::api::{
 use serde_json::Value;
 
 /// Schemas without a bound of their own, and why that is well.
-const UNBOUNDED: &[(&str, &str)] = &[
-    ("spec.verification[].job.template", "a PodTemplateSpec: the API server checks it when the Job is made, and etcd bounds the whole"),
-];
+const UNBOUNDED: &[(&str, &str)] = &[(
+    "spec.verification[].job.template",
+    "a PodTemplateSpec: the API server checks it when the Job is made, and etcd bounds the whole",
+)];
 
 fn read(path: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
@@ -230,10 +231,19 @@ fn no_role_reaches_secrets_holds_a_wildcard_or_can_gain_more() {
             let name = document["metadata"]["name"].clone();
             assert!(document["aggregationRule"].is_null(), "{name} grows by others' labels");
             for line in lines_of_role(&document) {
-                for forbidden in
-                    ["secrets", "*", "escalate ", "bind ", "impersonate ", "pods/exec", "pods/attach", "pods/ephemeralcontainers",
-                     "serviceaccounts/token", "clusterroles", "rolebindings"]
-                {
+                for forbidden in [
+                    "secrets",
+                    "*",
+                    "escalate ",
+                    "bind ",
+                    "impersonate ",
+                    "pods/exec",
+                    "pods/attach",
+                    "pods/ephemeralcontainers",
+                    "serviceaccounts/token",
+                    "clusterroles",
+                    "rolebindings",
+                ] {
                     assert!(!line.contains(forbidden), "{name}: {line}");
                 }
             }
@@ -280,7 +290,10 @@ fn the_policies_are_those_that_the_operator_looks_for() {
         }
         for validation in policy["spec"]["validations"].as_array().unwrap() {
             assert_eq!(validation["reason"], "Forbidden", "{name}: a refusal is a 403");
-            assert!(validation["message"].as_str().is_some_and(|message| message.len() > 30), "{name}: a refusal says what to do");
+            assert!(
+                validation["message"].as_str().is_some_and(|message| message.len() > 30),
+                "{name}: a refusal says what to do"
+            );
         }
     }
 }

@@ -51,10 +51,9 @@ fn tidied(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else { continue };
         if let Some(properties) = root.properties.as_mut() {
-            for (name, text) in [
-                ("spec", "What is wanted."),
-                ("status", "What the operator knows. Written by the operator alone."),
-            ] {
+            for (name, text) in
+                [("spec", "What is wanted."), ("status", "What the operator knows. Written by the operator alone.")]
+            {
                 if let Some(property) = properties.get_mut(name) {
                     property.description = Some(text.to_owned());
                 }

@@ -1,12 +1,14 @@
 //! A real API server over a real etcd, with the chart applied: one for a test program, and gone when that ends, however it ends.
 
 use std::{
+    cell::RefCell,
+    collections::HashMap,
     fs,
     io::Write,
     net::TcpListener,
     os::unix::process::CommandExt,
     path::PathBuf,
-    process::{ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     sync::LazyLock,
     thread,
     time::{Duration, Instant},
@@ -18,6 +20,7 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
     core::GroupVersionKind,
 };
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::{Value, json};
 
 use super::support::{rendered, tool};
@@ -44,8 +47,9 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
 struct Server {
     port: u16,
     dir: PathBuf,
-    /// The processes live while this pipe is open: when the test program ends, by whatever cause, it closes.
-    _leash: ChildStdin,
+    /// Holds the other end of a pipe. When the test program ends, by whatever cause, that closes, and the keeper ends the
+    /// servers and itself.
+    _keeper: Child,
 }
 
 /// Ends the two servers once its standard input closes, and takes their directory along.
@@ -86,7 +90,7 @@ impl Server {
         let listeners: Vec<TcpListener> = (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("a free port")).collect();
         let ports: Vec<u16> = listeners.iter().map(|l| l.local_addr().expect("an address").port()).collect();
         drop(listeners);
-        let mut keeper = Command::new("sh")
+        let keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh"])
             .arg(&dir)
             .args(ports.iter().map(u16::to_string))
@@ -94,12 +98,16 @@ impl Server {
             .stdin(Stdio::piped())
             .spawn()
             .expect("sh starts");
-        Self { port: ports[2], dir, _leash: keeper.stdin.take().expect("a pipe") }
+        Self { port: ports[2], dir, _keeper: keeper }
     }
 
     fn kubectl(&self, arguments: &[&str], input: &str) -> Result<(), String> {
         let mut child = Command::new(tool("kubectl"))
-            .args([&format!("--server=https://127.0.0.1:{}", self.port), "--insecure-skip-tls-verify", &format!("--token={TOKEN}")])
+            .args([
+                &format!("--server=https://127.0.0.1:{}", self.port),
+                "--insecure-skip-tls-verify",
+                &format!("--token={TOKEN}"),
+            ])
             .args(arguments)
             .env("KUBECONFIG", "/dev/null")
             .env("NO_PROXY", "127.0.0.1")
@@ -108,7 +116,7 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .expect("kubectl starts");
-        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).map_err(|e| e.to_string())?;
+        child.stdin.take().expect("a pipe").write_all(input.as_bytes()).expect("kubectl reads");
         let output = child.wait_with_output().expect("kubectl ends");
         if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
     }
@@ -125,7 +133,8 @@ impl Server {
         let chart = rendered("charts/lockkeeper", OPERATOR.1, OPERATOR.0, &[]);
         self.kubectl(&["create", "namespace", OPERATOR.0], "").expect("a namespace");
         self.kubectl(&["apply", "--server-side", "-f", "-"], &chart).expect("the chart applies");
-        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], "").expect("the definitions are served");
+        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], "")
+            .expect("the definitions are served");
         self.kubectl(&["apply", "--server-side", "-f", "-"], &writer_role()).expect("a role for the tests");
         self.until_in_force().await;
     }
@@ -133,7 +142,10 @@ impl Server {
     fn client(&self, user: Option<(&str, &[&str])>) -> Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut config = Config::new(format!("https://127.0.0.1:{}", self.port).parse().expect("a URL"));
-        config.accept_invalid_certs = true;
+        // The certificate that the server made for itself; without it each client would read all those of the machine.
+        let own = CertificateDer::pem_file_iter(self.dir.join("certs/apiserver.crt")).expect("the server's certificate");
+        config.root_cert = Some(own.map(|certificate| certificate.expect("PEM").to_vec()).collect());
+        config.accept_invalid_certs = true; // its names are those of the machine, not of the loopback
         config.read_timeout = Some(Duration::from_secs(20));
         config.auth_info.token = Some(TOKEN.to_owned().into());
         if let Some((name, groups)) = user {
@@ -147,7 +159,10 @@ impl Server {
         let ns = "probe";
         let (admin, writer, operator) = (self.client(None), self.client(Some((WRITER, &[]))), self.operator());
         make_namespace(&admin, ns).await;
-        eventually(async || api(&admin, ns, "Environment").create(&PostParams::default(), &environment("production", ns, "elsewhere")).await).await;
+        eventually(async || {
+            api(&admin, ns, "Environment").create(&PostParams::default(), &environment("production", ns, "elsewhere")).await
+        })
+        .await;
         let made = promotion("probe", "production", ("elsewhere", "staging"), "admin");
         eventually(async || api(&admin, ns, "Promotion").create(&PostParams::default(), &made).await).await;
         let status = json!({"phase": "Scheduled", "planHash": PLAN});
@@ -156,8 +171,14 @@ impl Server {
         let dry = PostParams { dry_run: true, ..PostParams::default() };
         let dry_patch = PatchParams { dry_run: true, ..PatchParams::default() };
         let approval = |name: &str, groups: &[&str]| json!({"spec": {"approvals": [{"username": name, "groups": groups, "planHash": PLAN}]}});
-        denied("lockkeeper-promotion", async || api(&writer, ns, "Promotion").create(&dry, &promotion("forged", "production", ("a", "b"), "alice")).await).await;
-        denied("lockkeeper-backup", async || api(&writer, ns, "EnvironmentBackup").create(&dry, &backup("b", "production")).await).await;
+        denied("lockkeeper-promotion", async || {
+            api(&writer, ns, "Promotion").create(&dry, &promotion("forged", "production", ("a", "b"), "alice")).await
+        })
+        .await;
+        denied("lockkeeper-backup", async || {
+            api(&writer, ns, "EnvironmentBackup").create(&dry, &backup("b", "production")).await
+        })
+        .await;
         denied("lockkeeper-metadata", async || {
             let mut forged = environment("other", ns, "elsewhere");
             forged.metadata.finalizers = Some(vec!["example.com/mine".to_owned()]);
@@ -165,7 +186,9 @@ impl Server {
         })
         .await;
         denied("lockkeeper-status", async || {
-            api(&writer, ns, "Promotion").patch_status("probe", &dry_patch, &Patch::Merge(json!({"status": {"step": "mine"}}))).await
+            api(&writer, ns, "Promotion")
+                .patch_status("probe", &dry_patch, &Patch::Merge(json!({"status": {"step": "mine"}})))
+                .await
         })
         .await;
         denied("lockkeeper-promotion-approval", async || {
@@ -296,7 +319,10 @@ async fn set_status(operator: &Client, namespace: &str, name: &str, status: &Val
 }
 
 async fn make_namespace(admin: &Client, name: &str) {
-    let namespace = Namespace { metadata: kube::core::ObjectMeta { name: Some(name.to_owned()), ..Default::default() }, ..Default::default() };
+    let namespace = Namespace {
+        metadata: kube::core::ObjectMeta { name: Some(name.to_owned()), ..Default::default() },
+        ..Default::default()
+    };
     Api::all(admin.clone()).create(&PostParams::default(), &namespace).await.expect("a namespace");
 }
 
@@ -309,12 +335,15 @@ pub struct World {
     pub staging: String,
     /// Namespace of the target.
     pub production: String,
+    /// Connections, one a person. They belong to the test's runtime, so the tests do not share them.
+    clients: RefCell<HashMap<String, Client>>,
 }
 
 impl World {
     /// Makes it. Names of tests differ, so their worlds do.
     pub async fn new(name: &str) -> Self {
-        let world = Self { staging: format!("{name}-staging"), production: format!("{name}-production") };
+        let (staging, production) = (format!("{name}-staging"), format!("{name}-production"));
+        let world = Self { staging, production, clients: RefCell::default() };
         let admin = world.admin();
         for namespace in [&world.staging, &world.production] {
             make_namespace(&admin, namespace).await;
@@ -354,12 +383,16 @@ impl World {
 
     /// The cluster's administrator, whom RBAC refuses nothing.
     pub fn admin(&self) -> Client {
-        SERVER.client(None)
+        self.client("admin", || SERVER.client(None))
+    }
+
+    fn client(&self, name: &str, make: impl FnOnce() -> Client) -> Client {
+        self.clients.borrow_mut().entry(name.to_owned()).or_insert_with(make).clone()
     }
 
     /// The operator.
     pub fn operator(&self) -> Client {
-        SERVER.operator()
+        self.client("operator", || SERVER.operator())
     }
 
     /// The operator's name.
@@ -369,7 +402,7 @@ impl World {
 
     /// A person, in the groups [`groups_of`].
     pub fn user(&self, name: &str) -> Client {
-        SERVER.client(Some((name, &["team"])))
+        self.client(name, || SERVER.client(Some((name, &["team"]))))
     }
 
     /// A person's view of the target's Promotions.
@@ -384,7 +417,8 @@ impl World {
 
     /// alice asks, and the operator has made a plan of it.
     pub async fn planned(&self, name: &str) -> DynamicObject {
-        let made = self.promotions("alice").create(&PostParams::default(), &self.promotion(name, "alice")).await.expect("alice asks");
+        let made =
+            self.promotions("alice").create(&PostParams::default(), &self.promotion(name, "alice")).await.expect("alice asks");
         self.in_phase(name, "Scheduled").await;
         made
     }
@@ -432,4 +466,3 @@ pub fn refused<T>(result: Result<T, kube::Error>, code: u16, text: &str) {
         Err(error) => panic!("not the API server's answer: {error}"),
     }
 }
-
