@@ -79,7 +79,7 @@ for image; do
       make_rootfs "$suite" "$file"
     fi
     using_store
-    c=$(build_store from --pull-never scratch)
+    c=$(build_store from --pull=never scratch)
     build_store add -q "$c" "$file.tar" / >/dev/null
     build_store config --cmd bash --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --label "lockkeeper.base=$(cat "$file.sha256")" "$c"
     build_store commit -q --timestamp 0 --rm "$c" "docker.io/library/$image" >/dev/null

@@ -63,7 +63,7 @@ found() { # give the built image the tag asked for, and print it
 lock "image-${name//\//_}" 6
 ! found || exit 0 # built while we waited
 
-options=(--quiet --force-rm --pull-never --tls-verify=false --format docker -f "$work/Dockerfile")
+options=(--force-rm --pull=never --tls-verify=false --format docker -f "$work/Dockerfile")
 # buildah 1.28 takes an ENV made of a build argument for unchanged when only the argument changed, so its cache of layers
 # serves builds without arguments; and callers who ask for it, knowing that theirs do not reach the layers.
 [[ " $* " == *" --build-arg"* ]] || options+=(--layers)
@@ -84,6 +84,7 @@ trap 'clean_store; rm -rf "$work"' EXIT
 image=$REGISTRY/$name:key-$key
 if ! build_store bud "${options[@]}" -t "$image" "$@" "$context" >"$work/log" 2>&1; then
   tail -n 40 "$work/log" >&2
+  ! grep -q 'image not known' "$work/log" || say "FROM can name debian:SUITE-slim, or an image that was built here as $REGISTRY/NAME:TAG"
   die "building $name failed; the lines above say why"
 fi
 build_store push --quiet --tls-verify=false "$image" "docker://$image" >"$work/log" 2>&1 || {

@@ -10,7 +10,7 @@ need_root
 needed=(
   containerd:containerd runc:runc iptables:iptables conntrack:conntrack ip:iproute2 openssl:openssl gcc:gcc
   buildah:buildah debootstrap:debootstrap mkfs.xfs:xfsprogs jq:jq curl:curl mount:mount flock:util-linux
-  mkfs.ext4:e2fsprogs strip:binutils tar:tar gzip:gzip sysctl:procps
+  strip:binutils tar:tar gzip:gzip sysctl:procps
 )
 missing=()
 for pair in "${needed[@]}"; do
