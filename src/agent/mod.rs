@@ -1,6 +1,242 @@
-//! What runs in Jobs: backup, proof, fence, undo, checks, the maintenance page.
+//! What runs in Jobs: `lockkeeper agent VERB`.
+//!
+//! 1. The task comes from the environment ([`TASK_ENV`]) and must be of the verb on the command line.
+//! 2. The verb does its work; each verb can be killed at any statement and done again.
+//! 3. The outcome goes to the termination message, on failure too; the exit code says whether trying again is of use.
+//!
+//! Stdout carries progress as JSON lines, stderr the log. SIGTERM ends what runs on the server first, then the process.
 
-/// Stands in until the agent is merged.
-pub fn main(_verb: &str) -> std::process::ExitCode {
-    std::process::ExitCode::FAILURE
+mod backup;
+mod error;
+mod fence;
+mod forget;
+mod http;
+mod lock;
+mod outcome;
+mod page;
+mod preflight;
+mod prove;
+mod release;
+mod rollback;
+mod scratch;
+mod undo;
+
+use std::{env, fs, path::PathBuf, time::Duration};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use error::AgentError;
+pub use outcome::fit;
+
+use crate::{
+    api::Timestamp,
+    data::{
+        postgres::{Access, PgError, control::Row},
+        stop::{self, Stop},
+    },
+    manifest::task::{
+        DataTask, Outcome, OutcomeError, Progress, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR,
+        TASK_ENV, Task, Verb, exit,
+    },
+};
+
+/// How long cleaning up may take after SIGTERM.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Where things are mounted. Each can be moved by an environment variable, for trying things outside a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
+    /// The data's Secrets; `LOCKKEEPER_SECRETS_DIR`.
+    pub secrets: PathBuf,
+    /// The repository; `LOCKKEEPER_REPOSITORY_DIR`.
+    pub repository: PathBuf,
+    /// The repository's password; `LOCKKEEPER_REPOSITORY_PASSWORD_DIR`.
+    pub repository_password: PathBuf,
+    /// Scratch space; `LOCKKEEPER_SCRATCH_DIR`.
+    pub scratch: PathBuf,
+    /// The termination message; `LOCKKEEPER_RESULT_PATH`.
+    pub result: PathBuf,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            secrets: SECRETS_DIR.into(),
+            repository: REPOSITORY_DIR.into(),
+            repository_password: REPOSITORY_PASSWORD_DIR.into(),
+            scratch: SCRATCH_DIR.into(),
+            result: RESULT_PATH.into(),
+        }
+    }
+}
+
+impl Paths {
+    /// The defaults, with what the environment moves.
+    pub fn from_env() -> Self {
+        let path = |name: &str, default: PathBuf| env::var_os(name).map_or(default, PathBuf::from);
+        let Self { secrets, repository, repository_password, scratch, result } = Self::default();
+        Self {
+            secrets: path("LOCKKEEPER_SECRETS_DIR", secrets),
+            repository: path("LOCKKEEPER_REPOSITORY_DIR", repository),
+            repository_password: path("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password),
+            scratch: path("LOCKKEEPER_SCRATCH_DIR", scratch),
+            result: path("LOCKKEEPER_RESULT_PATH", result),
+        }
+    }
+}
+
+/// What a verb works with.
+pub(crate) struct Context<'a> {
+    task: &'a Task,
+    paths: &'a Paths,
+    stop: Stop,
+}
+
+impl Context<'_> {
+    /// The epoch, which every verb under the lock has.
+    fn epoch(&self) -> Result<i64, AgentError> {
+        self.task.epoch.ok_or_else(|| AgentError::Task(format!("verb {} needs an epoch", self.task.verb.as_str())))
+    }
+
+    /// The data of the task, with what their Secrets say.
+    fn accesses(&self) -> Result<Vec<Access>, AgentError> {
+        self.task.data.iter().map(|data| self.access(&data.name)).collect()
+    }
+
+    fn access(&self, data: &str) -> Result<Access, AgentError> {
+        Access::read(&self.paths.secrets, data)
+            .map_err(|source: PgError| AgentError::Postgres { data: data.to_owned(), source })
+    }
+}
+
+/// Runs the verb of the command line and gives the exit code. The caller ends the process with it: threads that read or
+/// write files may still be at work after a signal.
+pub async fn run(verb: &str) -> i32 {
+    let _ = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
+        )
+        .try_init();
+    let paths = Paths::from_env();
+    let (code, outcome) = match read_task(verb, env::var(TASK_ENV).ok()) {
+        Ok(task) => {
+            let (stopper, stop) = stop::channel();
+            let signals = signal(SignalKind::terminate()).and_then(|t| Ok((t, signal(SignalKind::interrupt())?)));
+            match signals {
+                Ok((mut terminate, mut interrupt)) => {
+                    let asked = stop.clone();
+                    tokio::spawn(async move {
+                        tokio::select! {
+                            _ = terminate.recv() => {}
+                            _ = interrupt.recv() => {}
+                        }
+                        stopper.stop();
+                    });
+                    let late = async {
+                        asked.asked().await;
+                        tokio::time::sleep(GRACE).await;
+                    };
+                    tokio::select! {
+                        done = perform(&task, &paths, stop) => done,
+                        () = late => failed(&AgentError::Stopped(stop::Stopped), Outcome::default()),
+                    }
+                }
+                Err(error) => failed(&error::files("waiting for signals")(error), Outcome::default()),
+            }
+        }
+        Err(error) => failed(&error, Outcome::default()),
+    };
+    if let Some(error) = &outcome.error {
+        tracing::error!(reason = %error.reason, "{}", error.message);
+    }
+    if let Err(error) = fs::write(&paths.result, fit(&outcome)) {
+        tracing::error!(%error, path = %paths.result.display(), "the outcome cannot be written");
+        return if code == exit::DONE { exit::RETRYABLE } else { code };
+    }
+    code
+}
+
+fn read_task(verb: &str, json: Option<String>) -> Result<Task, AgentError> {
+    let json = json.ok_or_else(|| AgentError::Task(format!("{TASK_ENV} is not set")))?;
+    let task: Task = serde_json::from_str(&json).map_err(|error| AgentError::Task(format!("{TASK_ENV}: {error}")))?;
+    if task.verb.as_str() != verb {
+        return Err(AgentError::Task(format!("the command line says {verb}, {TASK_ENV} says {}", task.verb.as_str())));
+    }
+    let mut names: Vec<&str> = task.data.iter().map(|DataTask { name }| name.as_str()).collect();
+    names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0] == pair[1]) {
+        return Err(AgentError::Task("a data is named twice".into()));
+    }
+    if names.iter().any(|name| name.is_empty() || name.contains(['/', '\0']) || *name == "." || *name == "..") {
+        return Err(AgentError::Task("a data's name is no name of a directory".into()));
+    }
+    Ok(task)
+}
+
+/// Does a task and gives the exit code and the outcome.
+pub async fn perform(task: &Task, paths: &Paths, stop: Stop) -> (i32, Outcome) {
+    let started_at = Timestamp::now();
+    let context = Context { task, paths, stop };
+    let mut outcome = Outcome::default();
+    let result = match task.verb {
+        Verb::Preflight => preflight::run(&context, &mut outcome).await,
+        Verb::Backup => backup::run(&context, &mut outcome).await,
+        Verb::Prove => prove::run(&context, &mut outcome).await,
+        Verb::Fence => fence::run(&context, &mut outcome).await,
+        Verb::Undo => undo::run(&context, &mut outcome).await,
+        Verb::Release => release::run(&context, &mut outcome).await,
+        Verb::Rollback => rollback::run(&context, &mut outcome).await,
+        Verb::Drop => forget::drop_databases(&context, &mut outcome).await,
+        Verb::Forget => forget::run(&context, &mut outcome).await,
+        Verb::Http => http::run(&context).await,
+        Verb::Page => page::run(&context).await,
+    };
+    outcome.started_at = Some(started_at);
+    outcome.finished_at = Some(Timestamp::now());
+    match result {
+        Ok(()) => (exit::DONE, outcome),
+        Err(error) => failed(&error, outcome),
+    }
+}
+
+fn failed(error: &AgentError, mut outcome: Outcome) -> (i32, Outcome) {
+    if let AgentError::Fenced { control, .. } = error {
+        outcome.control_epoch = Some(*control);
+    }
+    outcome.error = Some(OutcomeError { reason: error.reason().into(), message: error.to_string() });
+    (error.exit_code(), outcome)
+}
+
+/// Prints a line of progress.
+fn progress(doing: &str, done: u64, total: Option<u64>, unit: &str) {
+    let line = Progress { doing: doing.into(), done, total, unit: unit.into() };
+    if let Ok(json) = serde_json::to_string(&line) {
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), "{json}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_of_another_verb_or_with_strange_data_is_refused() {
+        let json = |verb: &str, data: &str| {
+            Some(format!(
+                r#"{{"verb":"{verb}","run":"r","runName":"n","environment":"e","environmentName":"x","data":[{data}]}}"#
+            ))
+        };
+        assert!(read_task("fence", json("fence", r#"{"name":"a"}"#)).is_ok());
+        for (verb, text) in [
+            ("fence", json("undo", "")),
+            ("fence", None),
+            ("fence", Some("{".into())),
+            ("fence", json("fence", r#"{"name":".."}"#)),
+            ("fence", json("fence", r#"{"name":"a"},{"name":"a"}"#)),
+        ] {
+            assert_eq!(read_task(verb, text).unwrap_err().exit_code(), exit::PERMANENT);
+        }
+    }
 }

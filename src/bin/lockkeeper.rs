@@ -56,7 +56,11 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Command::Agent { verb } => lockkeeper::agent::main(&verb),
+        Command::Agent { verb } => match tokio::runtime::Runtime::new() {
+            // Ends the process at once: threads that read or write files may still be at work after a signal.
+            Ok(runtime) => std::process::exit(runtime.block_on(lockkeeper::agent::run(&verb))),
+            Err(error) => end(Err(error)),
+        },
         Command::Controller { image, namespace, service_account, identity, listen } => {
             telemetry::start();
             let settings = Settings { agent_image: image, namespace, service_account };

@@ -1,1 +1,6 @@
-//! Work on data: PostgreSQL and repositories. Knows no Kubernetes.
+//! Data and where it is kept: PostgreSQL servers and backup repositories. Knows runs and epochs only as words and numbers;
+//! Kubernetes not at all.
+
+pub mod postgres;
+pub mod repository;
+pub mod stop;

@@ -33,7 +33,8 @@ manifest_types='application/vnd.docker.distribution.manifest.v2+json, applicatio
 digest_of() { # NAME REFERENCE: empty if there is none
   http -m 30 -I -H "Accept: $manifest_types" "http://127.0.0.1:5000/v2/$1/manifests/$2" | tr -d '\r' | sed -n 's/^docker-content-digest: //Ip'
 }
-local_ids=$({ grep -oE "^FROM +$REGISTRY/[^ ]+" "$work/Dockerfile" || true; } | sed "s|.*$REGISTRY/||" | while read -r from; do
+mapfile -t locals < <(sed -nE "s|^FROM +$REGISTRY/([^ ]+).*|\1|p" "$work/Dockerfile" | sort -u)
+local_ids=$(for from in "${locals[@]}"; do
   case $from in *@*) echo "$from" ;; *) echo "$from $(digest_of "${from%%:*}" "${from##*:}")" ;; esac
 done)
 
@@ -82,6 +83,9 @@ say "building $name"
 using_store
 trap 'clean_store; rm -rf "$work"' EXIT
 image=$REGISTRY/$name:key-$key
+for from in "${locals[@]}"; do
+  build_store pull -q --tls-verify=false "docker://$REGISTRY/$from" >/dev/null || die "cannot pull $REGISTRY/$from, which FROM names: build it first"
+done
 if ! build_store bud "${options[@]}" -t "$image" "$@" "$context" >"$work/log" 2>&1; then
   tail -n 40 "$work/log" >&2
   ! grep -q 'image not known' "$work/log" || say "FROM can name debian:SUITE-slim, or an image that was built here as $REGISTRY/NAME:TAG"

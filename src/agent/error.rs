@@ -1,0 +1,145 @@
+//! Why a task failed, and with which exit code.
+
+use crate::{
+    data::{postgres::PgError, repository::RepositoryError, stop::Stopped},
+    manifest::task::exit,
+};
+
+/// Why a task failed.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The control database knows a newer epoch, or another holder.
+    #[error(
+        "data {data}: the control database says epoch {control}, held by {holder}; this task is of epoch {epoch}. \
+         Another lock rules; nothing was changed"
+    )]
+    Fenced {
+        /// The data.
+        data: String,
+        /// The epoch of the task.
+        epoch: i64,
+        /// The epoch of the control database.
+        control: i64,
+        /// The run in the control database, or `nobody`.
+        holder: String,
+    },
+    /// The task cannot be understood.
+    #[error("the task: {0}")]
+    Task(String),
+    /// The data is in a state from which this verb does not go on.
+    #[error("data {data}: its state in the control database is {state}; {wanted}")]
+    State {
+        /// The data.
+        data: String,
+        /// The state.
+        state: String,
+        /// What would be needed.
+        wanted: String,
+    },
+    /// The undo point is gone.
+    #[error(
+        "data {data}: the undo point {database} is not on the server {server}. Nothing was changed. Put the backup back by hand, \
+         or unlock with the data as it is"
+    )]
+    UndoPointMissing {
+        /// The data.
+        data: String,
+        /// The database that should be there.
+        database: String,
+        /// The server.
+        server: String,
+    },
+    /// The restored data is not what was backed up.
+    #[error("data {data}: the restored backup differs from the original: {differences}. Make a new backup; see that the volume is sound")]
+    ProofFailed {
+        /// The data.
+        data: String,
+        /// Which objects differ.
+        differences: String,
+    },
+    /// What is asked is never done.
+    #[error("{0}")]
+    Refused(String),
+    /// PostgreSQL.
+    #[error("data {data}: {source}")]
+    Postgres {
+        /// The data.
+        data: String,
+        /// The cause.
+        source: PgError,
+    },
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// Scratch space and other files.
+    #[error("{doing}: {cause}")]
+    Files {
+        /// What was being done, with what.
+        doing: String,
+        /// The cause.
+        cause: String,
+    },
+    /// A URL did not answer as it should in time.
+    #[error("{0}")]
+    Http(String),
+    /// It was asked to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl AgentError {
+    /// A word for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Fenced { .. } => "Fenced",
+            Self::Task(_) => "TaskInvalid",
+            Self::State { .. } => "WrongState",
+            Self::UndoPointMissing { .. } => "UndoPointMissing",
+            Self::ProofFailed { .. } => "ProofFailed",
+            Self::Refused(_) => "Refused",
+            Self::Postgres { source, .. } => source.reason(),
+            Self::Repository(error) => error.reason(),
+            Self::Files { .. } => "FilesFailed",
+            Self::Http(_) => "UnexpectedAnswer",
+            Self::Stopped(_) => "Stopped",
+        }
+    }
+
+    /// The exit code.
+    pub fn exit_code(&self) -> i32 {
+        let permanent = match self {
+            Self::Fenced { .. } => return exit::FENCED,
+            Self::Task(_)
+            | Self::State { .. }
+            | Self::UndoPointMissing { .. }
+            | Self::ProofFailed { .. }
+            | Self::Refused(_)
+            | Self::Http(_) => true,
+            Self::Postgres { source, .. } => source.is_permanent(),
+            Self::Repository(error) => error.is_permanent(),
+            Self::Files { .. } | Self::Stopped(_) => false,
+        };
+        if permanent { exit::PERMANENT } else { exit::RETRYABLE }
+    }
+}
+
+/// Says of which data an error of PostgreSQL is.
+pub trait OfData<T> {
+    /// Adds the data's name.
+    fn of(self, data: &str) -> Result<T, AgentError>;
+}
+
+impl<T> OfData<T> for Result<T, PgError> {
+    fn of(self, data: &str) -> Result<T, AgentError> {
+        self.map_err(|source| match source {
+            PgError::Stopped(stopped) => AgentError::Stopped(stopped),
+            source => AgentError::Postgres { data: data.to_owned(), source },
+        })
+    }
+}
+
+/// A failed file operation.
+pub fn files(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> AgentError {
+    let doing = doing.into();
+    move |error| AgentError::Files { doing, cause: error.to_string() }
+}

@@ -1,0 +1,101 @@
+//! Whether the backup can be proven: every table can be read, and everything can be made again by the owner's role.
+
+use super::{Checks, Subject};
+use crate::data::postgres::{PgError, Session, quote::ident};
+
+/// So many objects are named.
+const NAMED: usize = 5;
+
+/// Tables and sequences that the admin role may not read.
+const UNREADABLE: &str = "SELECT n.nspname || '.' || c.relname, r.rolname::text FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner \
+    WHERE c.relkind IN ('r', 'S', 'p', 'm') AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+    AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT') \
+      ELSE has_table_privilege(c.oid, 'SELECT') END) ORDER BY 1";
+
+/// Tables with row security that also binds the admin role.
+const HIDDEN: &str = "SELECT n.nspname || '.' || c.relname, r.rolname::text FROM pg_class c \
+    JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.oid = c.relowner \
+    WHERE c.relkind IN ('r', 'p') AND row_security_active(c.oid) ORDER BY 1";
+
+/// Objects that only a superuser can make. What belongs to an extension comes with it.
+const SUPERUSERS: &str = r"
+WITH member AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e')
+SELECT 'extension ' || e.extname FROM pg_extension e
+  LEFT JOIN pg_available_extension_versions v ON v.name = e.extname AND v.version = e.extversion
+  WHERE e.extname <> 'plpgsql' AND (v.name IS NULL OR (v.superuser AND NOT v.trusted))
+UNION ALL SELECT 'event trigger ' || evtname FROM pg_event_trigger t
+  WHERE NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_event_trigger'::regclass AND m.objid = t.oid)
+UNION ALL SELECT 'publication ' || pubname || ' (FOR ALL TABLES)' FROM pg_publication WHERE puballtables
+UNION ALL SELECT 'function ' || p.oid::regprocedure::text || ' (language ' || l.lanname || ')' FROM pg_proc p
+  JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE NOT l.lanpltrusted AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid)
+UNION ALL SELECT 'function ' || p.oid::regprocedure::text || ' (LEAKPROOF)' FROM pg_proc p
+  JOIN pg_language l ON l.oid = p.prolang JOIN pg_namespace n ON n.oid = p.pronamespace
+  WHERE l.lanpltrusted AND p.proleakproof AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid)
+UNION ALL SELECT 'type ' || t.oid::regtype::text FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
+  WHERE t.typtype = 'b' AND t.typelem = 0 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_type'::regclass AND m.objid = t.oid)
+UNION ALL SELECT 'operator class ' || o.opcname FROM pg_opclass o JOIN pg_namespace n ON n.oid = o.opcnamespace
+  WHERE n.nspname !~ '^pg_' AND NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_opclass'::regclass AND m.objid = o.oid)
+UNION ALL SELECT 'foreign data wrapper ' || fdwname FROM pg_foreign_data_wrapper f
+  WHERE NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_foreign_data_wrapper'::regclass AND m.objid = f.oid)
+UNION ALL SELECT 'language ' || lanname FROM pg_language l WHERE lanispl AND NOT lanpltrusted
+  AND NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_language'::regclass AND m.objid = l.oid)
+ORDER BY 1";
+
+/// Publications of whole schemas, which servers from 15 on have.
+const SCHEMA_PUBLICATIONS: &str =
+    "SELECT DISTINCT 'publication ' || p.pubname || ' (FOR TABLES IN SCHEMA)' FROM pg_publication_namespace s \
+     JOIN pg_publication p ON p.oid = s.pnpubid ORDER BY 1";
+
+pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<'_>) -> Result<(), PgError> {
+    let admin = &subject.access.admin.user;
+    let mut wrong = Vec::new();
+    for (sql, problem) in [(UNREADABLE, "cannot be read"), (HIDDEN, "hides rows by row security")] {
+        let rows = inside.query("looking for what cannot be read", sql, &[]).await?;
+        let mut names: Vec<String> = Vec::new();
+        for row in &rows {
+            let (name, owner): (String, String) = (row.get(0), row.get(1));
+            names.push(format!("{name} {problem} for role {admin}: GRANT {} TO {};", ident(&owner), ident(admin)));
+        }
+        wrong.extend(named(names));
+    }
+    checks.judge("reading", wrong, &format!("role {admin} can read every table"));
+    if subject.superuser {
+        checks.pass("restoring", "a superuser can make everything again");
+        return Ok(());
+    }
+    let mut names: Vec<String> = Vec::new();
+    for row in inside.query("looking for what only a superuser can make", SUPERUSERS, &[]).await? {
+        names.push(row.get(0));
+    }
+    if subject.major >= 15 {
+        for row in inside.query("looking for what only a superuser can make", SCHEMA_PUBLICATIONS, &[]).await? {
+            names.push(row.get(0));
+        }
+    }
+    if names.is_empty() {
+        checks.pass("restoring", format!("role {} can make everything again", subject.database.owner));
+    } else {
+        checks.fail(
+            "restoring",
+            format!(
+                "only a superuser can make these again, so a backup could not be proven: {}. Drop them, or name a superuser in adminSecret",
+                named(names).join(", ")
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn named(mut names: Vec<String>) -> Vec<String> {
+    let more = names.len().saturating_sub(NAMED);
+    names.truncate(NAMED);
+    if more > 0 {
+        names.push(format!("… and {more} more"));
+    }
+    names
+}

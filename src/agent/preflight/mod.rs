@@ -1,0 +1,219 @@
+//! Everything that can be known before anyone is locked out, as named checks. Each failed one says what mends it.
+//!
+//! 1. For each data: the server is reached, the rights are there ([`rights`]), nothing stands in the way of the fence
+//!    ([`traffic`]), and what is in the database can be restored by its role ([`contents`]).
+//! 2. The repository opens, is this environment's, and has room.
+//!
+//! The control database is made here, so that its epoch is known before a lock is taken. Nothing else is changed.
+
+mod contents;
+mod rights;
+mod traffic;
+
+use std::collections::BTreeMap;
+
+use super::{
+    Context, backup,
+    error::{AgentError, OfData},
+};
+use crate::{
+    api::Check,
+    data::{
+        postgres::{
+            Access, Pace, PgError, Session, catalog,
+            control::{self, Control},
+            tools::Tools,
+        },
+        repository,
+    },
+    manifest::task::Outcome,
+};
+
+/// The oldest server that is served.
+const OLDEST: u32 = 14;
+const DEFAULT_FACTOR: f64 = 1.5;
+
+/// The checks of one data.
+pub(super) struct Checks<'a> {
+    data: &'a str,
+    list: &'a mut Vec<Check>,
+}
+
+impl Checks<'_> {
+    fn pass(&mut self, topic: &str, message: impl Into<String>) {
+        self.push(topic, true, message.into());
+    }
+
+    fn fail(&mut self, topic: &str, message: impl Into<String>) {
+        self.push(topic, false, message.into());
+    }
+
+    /// Passes with words, or fails with what is wrong.
+    fn judge(&mut self, topic: &str, wrong: Vec<String>, fine: &str) {
+        if wrong.is_empty() { self.pass(topic, fine) } else { self.fail(topic, wrong.join("; ")) }
+    }
+
+    fn push(&mut self, topic: &str, passed: bool, message: String) {
+        let name = if self.data.is_empty() { topic.to_owned() } else { format!("{}: {topic}", self.data) };
+        self.list.push(Check { name, passed, message });
+    }
+}
+
+/// A data whose server was reached.
+pub(super) struct Subject<'a> {
+    access: &'a Access,
+    /// The admin role, outside the data's database.
+    session: Session,
+    major: u32,
+    superuser: bool,
+    database: catalog::Database,
+}
+
+pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let (mut size, mut epoch) = (0_i64, None);
+    let mut seen: BTreeMap<(String, u32), String> = BTreeMap::new();
+    for data in &context.task.data {
+        let mut checks = Checks { data: &data.name, list: &mut outcome.checks };
+        match inspect(context, &data.name, &mut checks).await {
+            Ok(Some((bytes, known, identity))) => {
+                size += bytes;
+                epoch = epoch.max(known);
+                if let Some(other) = seen.insert(identity, data.name.clone()) {
+                    checks.fail("database", format!("data {other} and data {} are one database; name it once", data.name));
+                }
+            }
+            Ok(None) => {}
+            Err(AgentError::Stopped(stopped)) => return Err(stopped.into()),
+            Err(error) => checks.fail("server", error.to_string()),
+        }
+    }
+    outcome.control_epoch = epoch;
+    if context.task.repository {
+        repository_checks(context, size, &mut Checks { data: "", list: &mut outcome.checks }).await?;
+    }
+    Ok(())
+}
+
+/// Checks one data. Gives its size, its epoch, and the identity of server and database.
+async fn inspect(
+    context: &Context<'_>,
+    data: &str,
+    checks: &mut Checks<'_>,
+) -> Result<Option<(i64, Option<i64>, (String, u32))>, AgentError> {
+    let access = match Access::read(&context.paths.secrets, data) {
+        Ok(access) => access,
+        Err(error) => {
+            checks.fail("Secret", error.to_string());
+            return Ok(None);
+        }
+    };
+    let session = control::maintenance(&access.admin, &context.stop).await.of(data)?;
+    let major = catalog::major(&session).await.of(data)?;
+    if major < OLDEST {
+        checks.fail("server", format!("{} is PostgreSQL {major}; {OLDEST} or newer is needed", access.admin.server()));
+        return Ok(None);
+    }
+    let Some(database) = catalog::database(&session, access.database()).await.of(data)? else {
+        let (database, server) = (access.database().to_owned(), access.admin.server());
+        checks.fail("database", PgError::DatabaseMissing { server, database, data: data.to_owned() }.to_string());
+        return Ok(None);
+    };
+    checks.pass("server", format!("{} is PostgreSQL {major}", access.admin.server()));
+    let identity = identity(&session).await.of(data)?;
+    let application = Session::open(&access.connection, access.database(), Pace::Short, &context.stop).await;
+    match application {
+        Ok(application) if self::identity(&application).await.of(data)? == identity => {
+            checks.pass("application role", format!("role {} connects", access.connection.user));
+        }
+        Ok(_) => checks.fail(
+            "application role",
+            format!(
+                "connectionSecret leads to {} and adminSecret to {}, which are different servers; name the same one",
+                access.connection.server(),
+                access.admin.server()
+            ),
+        ),
+        Err(error) => checks.fail("application role", error.to_string()),
+    }
+    match Tools::find(major).await {
+        Ok(tools) => checks.pass("client programs", format!("pg_dump {} serves PostgreSQL {major}", tools.major)),
+        Err(error) => checks.fail("client programs", error.to_string()),
+    }
+    let superuser = catalog::is_superuser(&session).await.of(data)?;
+    let oid = database.oid;
+    let subject = Subject { access: &access, session, major, superuser, database };
+    let complete = rights::check(&subject, checks).await.of(data)?;
+    if complete {
+        match Session::open(&access.admin, access.database(), Pace::Short, &context.stop).await {
+            Ok(inside) => contents::check(&subject, &inside, checks).await.of(data)?,
+            Err(error) => checks.fail("contents", error.to_string()),
+        }
+    }
+    traffic::check(context, &subject, checks).await.of(data)?;
+    undo_check(&subject, checks);
+    let epoch = match Control::ensure(&access.admin, &context.task.environment, &context.stop).await {
+        Ok(control) => {
+            let epochs = control.all().await.of(data)?;
+            let greatest = epochs.iter().map(|row| row.epoch).max().unwrap_or(0);
+            checks.pass("control database", format!("its epoch is {greatest}"));
+            Some(greatest)
+        }
+        Err(error) => {
+            checks.fail("control database", error.to_string());
+            None
+        }
+    };
+    Ok(Some((subject.database.size, epoch, (identity, oid))))
+}
+
+/// What tells two servers apart, whatever their names.
+async fn identity(session: &Session) -> Result<String, PgError> {
+    let sql = "SELECT system_identifier::text || ' ' || pg_is_in_recovery()::text FROM pg_control_system()";
+    Ok(session.one("reading the server's identity", sql, &[]).await?.get(0))
+}
+
+fn undo_check(subject: &Subject<'_>, checks: &mut Checks<'_>) {
+    let size = mebibytes(subject.database.size);
+    // About what copying took on two cores without a cloning file system, with a margin.
+    let seconds = 1 + subject.database.size / (300 << 20);
+    checks.pass(
+        "undo point",
+        format!(
+            "a clone beside the database: {size} MiB more, about {seconds} s while locked. SQL does not show how much is free on the \
+             server's volume: see to it that {size} MiB are"
+        ),
+    );
+}
+
+async fn repository_checks(context: &Context<'_>, size: i64, checks: &mut Checks<'_>) -> Result<(), AgentError> {
+    match backup::open(context).await {
+        Ok(_) => checks.pass("repository", "it opens, can be written, and is this environment's"),
+        Err(AgentError::Stopped(stopped)) => return Err(stopped.into()),
+        Err(error) => {
+            checks.fail("repository", error.to_string());
+            return Ok(());
+        }
+    }
+    let factor = context.task.minimum_free_factor.unwrap_or(DEFAULT_FACTOR);
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "an estimate of megabytes")]
+    let needed = (size as f64 * factor) as i64;
+    let free = |directory| repository::free_bytes(directory).and_then(|free| i64::try_from(free).ok());
+    for (topic, directory, needed, mend) in [
+        ("repository: space", &context.paths.repository, needed, "make its volume larger, or remove old backups"),
+        ("scratch: space", &context.paths.scratch, size, "a dump must fit there; raise the Job's ephemeral storage"),
+    ] {
+        let wanted = mebibytes(needed);
+        match free(directory) {
+            Some(free) if free < needed => {
+                checks.fail(topic, format!("{} MiB are free, {wanted} MiB are needed: {mend}", mebibytes(free)));
+            }
+            Some(free) => checks.pass(topic, format!("{} MiB are free, {wanted} MiB are needed", mebibytes(free))),
+            None => checks.pass(topic, "how much is free cannot be seen"),
+        }
+    }
+    Ok(())
+}
+
+fn mebibytes(bytes: i64) -> i64 {
+    (bytes.max(0) + (1 << 20) - 1) >> 20
+}

@@ -1,0 +1,70 @@
+//! Gives the databases back as they were found: grants, connection limit, connections. The epoch stays in the row, so that
+//! what comes late from this run is refused.
+
+use super::{
+    Context, Row,
+    error::{AgentError, OfData},
+    lock::Guarded,
+};
+use crate::{
+    data::postgres::{catalog, control::State, quote::ident},
+    manifest::task::{Aside, Outcome},
+};
+
+pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let mut all = Vec::new();
+    for access in context.accesses()? {
+        match Guarded::open(context, access).await? {
+            Some(guarded) => all.push(guarded),
+            None => outcome.notes.push("nothing was ever fenced on a server; there is nothing to give back".into()),
+        }
+    }
+    for guarded in &all {
+        guarded.begin().await?;
+        guarded.run("giving the row back", "ROLLBACK").await?;
+    }
+    for guarded in &all {
+        let undo = give_back(context, guarded, outcome).await?;
+        if let Some(database) = undo
+            && catalog::exists(&guarded.control.session, &database).await.of(guarded.data())?
+        {
+            outcome.aside.push(Aside { data: guarded.data().to_owned(), database, method: "Clone".into() });
+        }
+    }
+    Ok(())
+}
+
+/// Gives one back; returns its undo point.
+async fn give_back(context: &Context<'_>, guarded: &Guarded<'_>, outcome: &mut Outcome) -> Result<Option<String>, AgentError> {
+    let row = guarded.begin().await?.filter(|row| row.epoch == context.task.epoch.unwrap_or_default());
+    let Some(row) = row else {
+        outcome.notes.push(format!("{}: it was not fenced for this run; nothing to give back", guarded.data()));
+        guarded.run("giving the row back", "ROLLBACK").await?;
+        return Ok(None);
+    };
+    if row.holder.is_none() {
+        // Given back by an earlier attempt.
+        guarded.run("giving the row back", "ROLLBACK").await?;
+        return Ok(row.undo);
+    }
+    if row.state == State::RollingBack {
+        return Err(guarded.state_error(row.state, "the rollback must be completed first"));
+    }
+    if let Some(found) = &row.found {
+        let now = guarded.found(&row.database).await?;
+        let roles = catalog::roles(&guarded.control.session).await.of(guarded.data())?;
+        let name = ident(&row.database);
+        let sql = format!(
+            "{}ALTER DATABASE {name} CONNECTION LIMIT {};\nALTER DATABASE {name} ALLOW_CONNECTIONS {}",
+            found.restore_grants(&row.database, &now, &roles),
+            found.connection_limit,
+            found.allow_connections
+        );
+        guarded.run("giving the database back as it was found", &sql).await?;
+        let gone = found.grants.iter().flatten().filter_map(|g| g.to.as_ref()).filter(|r| !roles.contains(*r));
+        outcome.notes.extend(gone.map(|role| format!("{}: role {role} is gone, and its grants with it", guarded.data())));
+    }
+    let undo = row.undo.clone();
+    guarded.commit(&Row { state: State::Free, holder: None, ..row }).await?;
+    Ok(undo)
+}

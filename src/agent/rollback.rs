@@ -1,0 +1,150 @@
+//! Puts the databases back to what they were at the lock.
+//!
+//! 1. For each data: the undo point must be there before anything is changed. Nobody may connect any more, the row says
+//!    `rolling-back`.
+//! 2. Sessions are ended and observed to be gone.
+//! 3. In one transaction: the live database is renamed aside, the undo point takes its name, and what a clone does not
+//!    have (settings, comment, connection limit) is put on it; the failed one goes to the admin role. The row says
+//!    `rolled-back`, and the owner alone may connect until `release`.
+
+use std::time::Instant;
+
+use super::{
+    Context, Row,
+    error::{AgentError, OfData},
+    lock::Guarded,
+};
+use crate::{
+    data::postgres::{
+        catalog,
+        control::State,
+        quote::{Made, ident, made_database},
+    },
+    manifest::task::{Aside, Outcome},
+};
+
+pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let mut all = Vec::new();
+    for access in context.accesses()? {
+        all.push(Guarded::ensure(context, access).await?);
+    }
+    // Every data is looked at before one is touched.
+    for guarded in &all {
+        let row = guarded.begin().await?;
+        if let Some(row) = row.filter(|r| needs_swap(context, r)) {
+            undo_point(guarded, &row).await?;
+        }
+        guarded.run("giving the row back", "ROLLBACK").await?;
+    }
+    for guarded in &all {
+        close(context, guarded, outcome).await?;
+    }
+    let began = Instant::now();
+    for guarded in &all {
+        swap(context, guarded, began, outcome).await?;
+        let failed = made_database(guarded.access.database(), Made::Failed, &context.task.run);
+        if catalog::exists(&guarded.control.session, &failed).await.of(guarded.data())? {
+            outcome.aside.push(Aside { data: guarded.data().to_owned(), database: failed, method: "Clone".into() });
+        }
+    }
+    Ok(())
+}
+
+fn needs_swap(context: &Context<'_>, row: &Row) -> bool {
+    row.epoch == context.task.epoch.unwrap_or_default()
+        && row.holder.is_some()
+        && matches!(row.state, State::Undone | State::Open | State::RollingBack)
+}
+
+async fn undo_point(guarded: &Guarded<'_>, row: &Row) -> Result<String, AgentError> {
+    let name = row.undo.clone().unwrap_or_default();
+    if catalog::exists(&guarded.control.session, &name).await.of(guarded.data())? {
+        return Ok(name);
+    }
+    Err(AgentError::UndoPointMissing {
+        data: guarded.data().to_owned(),
+        database: name,
+        server: guarded.control.session.server().to_owned(),
+    })
+}
+
+async fn close(context: &Context<'_>, guarded: &Guarded<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let row = guarded.begin().await?;
+    let taken = row.as_ref().filter(|r| r.epoch == context.task.epoch.unwrap_or_default());
+    let Some(taken) = taken else {
+        // The fence never came so far. The epoch is taken, so that it cannot come late.
+        let found = guarded.found(guarded.access.database()).await?;
+        let row = guarded.take(row, Some(found), State::RolledBack);
+        outcome.notes.push(format!("{}: it was not fenced yet; nothing to put back", guarded.data()));
+        return guarded.commit(&row).await;
+    };
+    if taken.holder.is_none() {
+        return Err(guarded.fenced(taken));
+    }
+    match taken.state {
+        State::Fencing | State::Fenced => {
+            outcome.notes.push(format!("{}: nothing was changed yet; nothing to put back", guarded.data()));
+            guarded.commit(&Row { state: State::RolledBack, ..taken.clone() }).await
+        }
+        State::Undone | State::Open => {
+            undo_point(guarded, taken).await?;
+            // A migration may have done away with the database itself.
+            if catalog::exists(&guarded.control.session, &taken.database).await.of(guarded.data())? {
+                let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(&taken.database));
+                guarded.run("closing the database", &sql).await?;
+            }
+            guarded.commit(&Row { state: State::RollingBack, ..taken.clone() }).await
+        }
+        State::Free | State::RollingBack | State::RolledBack => guarded.run("giving the row back", "ROLLBACK").await,
+    }
+}
+
+async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, began: Instant, outcome: &mut Outcome) -> Result<(), AgentError> {
+    loop {
+        let row = guarded.begin_held().await?;
+        if row.state != State::RollingBack {
+            return guarded.run("giving the row back", "ROLLBACK").await;
+        }
+        let live = catalog::exists(&guarded.control.session, &row.database).await.of(guarded.data())?;
+        if live {
+            outcome.notes.extend(guarded.end_sessions(&row.database, began).await?);
+        }
+        let at = Instant::now();
+        let sql = statements(context, guarded, &row, live).await?;
+        match guarded.run("swapping the undo point in", &sql).await {
+            Ok(()) => {
+                guarded.commit(&Row { state: State::RolledBack, undo: None, ..row }).await?;
+                outcome.notes.push(format!("{}: swapped in {:.3} s", guarded.data(), at.elapsed().as_secs_f64()));
+                return Ok(());
+            }
+            Err(error) if guarded.may_repeat(&error, began) => {
+                guarded.run("giving the row back", "ROLLBACK").await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn statements(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, live: bool) -> Result<String, AgentError> {
+    let undo = undo_point(guarded, row).await?;
+    let (name, failed) = (&row.database, made_database(&row.database, Made::Failed, &context.task.run));
+    let roles = catalog::roles(&guarded.control.session).await.of(guarded.data())?;
+    let mut sql = String::new();
+    if live {
+        let now = guarded.found(name).await?;
+        sql += &format!("ALTER DATABASE {} RENAME TO {};\n", ident(name), ident(&failed));
+        sql += &now.revoke_all(&failed, &now.owner);
+        sql += &format!("ALTER DATABASE {} OWNER TO {};\n", ident(&failed), ident(&guarded.access.admin.user));
+        sql += &format!("GRANT ALL ON DATABASE {0} TO {1};\n", ident(&failed), ident(&guarded.access.admin.user));
+        // What was written there can still be read, by the admin role alone.
+        sql += &format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;\n", ident(&failed));
+    }
+    sql += &format!("ALTER DATABASE {} RENAME TO {};\n", ident(&undo), ident(name));
+    if let Some(found) = &row.found {
+        sql += &found.restore_rest(name, &roles);
+    }
+    let fresh = guarded.found(&undo).await?;
+    sql += &fresh.close_to_others(name);
+    sql += &format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(name));
+    Ok(sql)
+}

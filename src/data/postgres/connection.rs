@@ -1,0 +1,158 @@
+//! One session on a server: settings pinned, each statement named for messages, cancelled when asked to stop.
+
+use std::time::Duration;
+
+use tokio_postgres::{CancelToken, Client, Config, NoTls, Row, config::SslMode as DriverSslMode, types::ToSql};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{
+    error::{PgError, shown},
+    secret::{Endpoint, SslMode},
+    tls,
+};
+use crate::data::stop::{Stop, Stopped};
+
+/// How sessions name themselves to the server.
+pub const APPLICATION: &str = "lockkeeper";
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a statement may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// A minute: catalogs and small changes.
+    Short,
+    /// As long as it takes: what reads or copies whole databases.
+    Long,
+}
+
+/// A session.
+pub struct Session {
+    client: Client,
+    server: String,
+    cancel: CancelToken,
+    tls: MakeRustlsConnect,
+    stop: Stop,
+}
+
+impl Session {
+    /// Connects as the endpoint's role to a database.
+    pub async fn open(endpoint: &Endpoint, database: &str, pace: Pace, stop: &Stop) -> Result<Self, PgError> {
+        let failed = |cause: String, code: Option<String>| PgError::Connect {
+            server: endpoint.server(),
+            role: endpoint.user.clone(),
+            database: database.to_owned(),
+            cause,
+            code,
+        };
+        let timeout = match pace {
+            Pace::Short => 60_000,
+            Pace::Long => 0,
+        };
+        let mut config = Config::new();
+        config
+            .host(&endpoint.host)
+            .port(endpoint.port)
+            .user(&endpoint.user)
+            .password(&endpoint.password)
+            .dbname(database)
+            .application_name(APPLICATION)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .keepalives_idle(Duration::from_secs(15))
+            .keepalives_interval(Duration::from_secs(5))
+            .keepalives_retries(3)
+            .options(format!(
+                "-c search_path=pg_catalog -c statement_timeout={timeout} -c lock_timeout=15000 \
+                 -c idle_in_transaction_session_timeout=0 -c standard_conforming_strings=on -c role=none \
+                 -c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed \
+                 -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c extra_float_digits=1 \
+                 -c lc_monetary=C -c xmlbinary=base64 -c row_security=off"
+            ))
+            .ssl_mode(match endpoint.ssl {
+                SslMode::Disable => DriverSslMode::Disable,
+                SslMode::Prefer => DriverSslMode::Prefer,
+                SslMode::Require | SslMode::VerifyFull => DriverSslMode::Require,
+            });
+        let ca = if endpoint.ssl == SslMode::VerifyFull { endpoint.ca.as_deref() } else { None };
+        let tls = tls::connector(ca).map_err(|cause| failed(cause, None))?;
+        let connected = tokio::select! {
+            () = stop.asked() => return Err(Stopped.into()),
+            connected = tokio::time::timeout(2 * CONNECT_TIMEOUT, config.connect(tls.clone())) => connected,
+        };
+        let (client, connection) = connected
+            .map_err(|_| failed(format!("no answer within {} s", 2 * CONNECT_TIMEOUT.as_secs()), None))?
+            .map_err(|error| {
+                let code = error.code().map(|c| c.code().to_owned());
+                let mut cause = shown(&error);
+                if cause.contains("unsupported startup parameter") {
+                    cause += "; this looks like a pooler: name the server itself in the Secret";
+                }
+                failed(cause, code)
+            })?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(cause = %shown(&error), "the connection to PostgreSQL ended");
+            }
+        });
+        let cancel = client.cancel_token();
+        let session = Self { client, server: endpoint.server(), cancel, tls, stop: stop.clone() };
+        // A Job that is killed must not leave a clone or an index build running. Some platforms cannot notice.
+        if let Err(error) = session.run("noticing dead clients", "SET client_connection_check_interval = '1s'").await {
+            tracing::debug!(%error, "this server does not notice dead clients while a statement runs");
+        }
+        Ok(session)
+    }
+
+    /// Host and port, for messages.
+    pub fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// Rows of a statement.
+    pub async fn query(&self, doing: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, PgError> {
+        self.watched(doing, self.client.query(sql, parameters)).await
+    }
+
+    /// The one row of a statement.
+    pub async fn one(&self, doing: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Row, PgError> {
+        self.watched(doing, self.client.query_one(sql, parameters)).await
+    }
+
+    /// The row of a statement, if there is one.
+    pub async fn maybe(&self, doing: &str, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, PgError> {
+        self.watched(doing, self.client.query_opt(sql, parameters)).await
+    }
+
+    /// Statements without parameters and rows.
+    pub async fn run(&self, doing: &str, sql: &str) -> Result<(), PgError> {
+        self.watched(doing, self.client.batch_execute(sql)).await
+    }
+
+    async fn watched<T>(
+        &self,
+        doing: &str,
+        statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, PgError> {
+        tokio::select! {
+            biased;
+            result = statement => result.map_err(|error| PgError::Statement {
+                server: self.server.clone(),
+                doing: doing.to_owned(),
+                cause: shown(&error),
+                code: error.code().map(|c| c.code().to_owned()),
+            }),
+            () = self.stop.asked() => {
+                self.cancel().await;
+                Err(Stopped.into())
+            }
+        }
+    }
+
+    async fn cancel(&self) {
+        let done = tokio::time::timeout(CANCEL_TIMEOUT, self.cancel.cancel_query(self.tls.clone())).await;
+        if !matches!(done, Ok(Ok(()))) {
+            // A server without TLS takes no request to cancel over TLS.
+            let _ = tokio::time::timeout(CANCEL_TIMEOUT, self.cancel.cancel_query(NoTls)).await;
+        }
+    }
+}

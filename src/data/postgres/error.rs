@@ -1,0 +1,292 @@
+//! What can go wrong with PostgreSQL, in sentences without passwords and rows.
+//!
+//! Servers quote rows in DETAIL, CONTEXT and HINT, and for some errors in the message itself. Only the message is ever
+//! shown, and only for the classes of SQLSTATE whose messages name objects and not values.
+
+use tokio_postgres::error::{DbError, SqlState};
+
+use crate::data::stop::Stopped;
+
+/// An error of PostgreSQL or its client programs.
+#[derive(Debug, thiserror::Error)]
+pub enum PgError {
+    /// A Secret does not say what is needed.
+    #[error("Secret {secret}: {problem}")]
+    Secret {
+        /// `data NAME, connection` or `data NAME, admin`.
+        secret: String,
+        /// What is wrong, without the value.
+        problem: String,
+    },
+    /// No connection.
+    #[error("{server}: cannot connect as role {role} to database {database}: {cause}")]
+    Connect {
+        /// Host and port.
+        server: String,
+        /// The role.
+        role: String,
+        /// The database.
+        database: String,
+        /// What the server or the network said.
+        cause: String,
+        /// The SQLSTATE, where the server answered.
+        code: Option<String>,
+    },
+    /// A statement failed.
+    #[error("{server}: {doing}: {cause}")]
+    Statement {
+        /// Host and port.
+        server: String,
+        /// What was being done.
+        doing: String,
+        /// What the server said, as far as it may be shown.
+        cause: String,
+        /// The SQLSTATE, where the server answered.
+        code: Option<String>,
+    },
+    /// A client program failed.
+    #[error("{doing}: {tool}: {cause}")]
+    Tool {
+        /// Its name.
+        tool: String,
+        /// What was being done.
+        doing: String,
+        /// Its errors, as far as they may be shown.
+        cause: String,
+    },
+    /// A client program is missing or too old.
+    #[error("{0}")]
+    ToolMissing(String),
+    /// A database that should be there is not.
+    #[error("{server}: database {database} does not exist; correct dbname in the Secret of data {data}, or create it")]
+    DatabaseMissing {
+        /// Host and port.
+        server: String,
+        /// The database.
+        database: String,
+        /// The data.
+        data: String,
+    },
+    /// Sessions could not be ended in time.
+    #[error("{server}: database {database} still has sessions after {seconds} s: {who}. End them, then try again")]
+    SessionsLeft {
+        /// Host and port.
+        server: String,
+        /// The database.
+        database: String,
+        /// How long it was tried.
+        seconds: u64,
+        /// Roles and applications.
+        who: String,
+    },
+    /// The control database holds something that this program did not write.
+    #[error("{server}: control database: {problem}")]
+    Control {
+        /// Host and port.
+        server: String,
+        /// What.
+        problem: String,
+    },
+    /// It was asked to stop.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl PgError {
+    /// A word for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Secret { .. } => "SecretInvalid",
+            Self::Connect { .. } => "ServerUnreachable",
+            Self::Statement { code, .. } if code.as_deref() == Some("42501") => "RightMissing",
+            Self::Statement { .. } => "StatementFailed",
+            Self::Tool { .. } => "ToolFailed",
+            Self::ToolMissing(_) => "ToolMissing",
+            Self::DatabaseMissing { .. } => "DatabaseMissing",
+            Self::SessionsLeft { .. } => "SessionsLeft",
+            Self::Control { .. } => "ControlDatabaseInvalid",
+            Self::Stopped(_) => "Stopped",
+        }
+    }
+
+    /// Whether trying again is of no use.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Secret { .. } | Self::ToolMissing(_) | Self::DatabaseMissing { .. } | Self::Control { .. } => true,
+            Self::Statement { code, .. } => code.as_deref().is_some_and(|c| matches!(&c[..2], "42" | "0A" | "22" | "23")),
+            Self::Connect { .. } | Self::Tool { .. } | Self::SessionsLeft { .. } | Self::Stopped(_) => false,
+        }
+    }
+
+    /// The SQLSTATE of a statement or a connection.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Statement { code, .. } | Self::Connect { code, .. } => code.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether someone else is connected to a database that must have no sessions.
+    pub fn is_in_use(&self) -> bool {
+        self.code() == Some(SqlState::OBJECT_IN_USE.code())
+    }
+}
+
+/// What of the driver's error may be shown.
+pub fn shown(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(db) => shown_db(db),
+        None => {
+            let mut text = error.to_string();
+            let mut source = std::error::Error::source(error);
+            while let Some(inner) = source {
+                let inner_text = inner.to_string();
+                if !text.contains(&inner_text) {
+                    text = format!("{text}: {inner_text}");
+                }
+                source = inner.source();
+            }
+            one_line(&text)
+        }
+    }
+}
+
+fn shown_db(error: &DbError) -> String {
+    let code = error.code().code();
+    match &code[..2] {
+        "08" | "0A" | "25" | "26" | "28" | "2B" | "3D" | "3F" | "40" | "42" | "53" | "54" | "55" | "57" | "58" | "F0" | "XX" => {
+            format!("{} (SQLSTATE {code})", one_line(error.message()))
+        }
+        "23" => match error.constraint() {
+            Some(name) => format!("constraint {name} is violated (SQLSTATE {code})"),
+            None => format!("a constraint is violated (SQLSTATE {code})"),
+        },
+        _ => format!("SQLSTATE {code}; the message may quote a value and is left out"),
+    }
+}
+
+/// Text on one line, without control characters, of at most 400 characters.
+pub fn one_line(text: &str) -> String {
+    let clean: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut line = clean.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.chars().count() > 400 {
+        line = line.chars().take(400).collect::<String>() + "…";
+    }
+    line
+}
+
+/// Beginnings of server messages that name objects, never values.
+const HARMLESS: &[&str] = &[
+    "permission denied",
+    "must be ",
+    "relation ",
+    "schema ",
+    "type ",
+    "function ",
+    "extension ",
+    "role ",
+    "database ",
+    "language ",
+    "operator ",
+    "collation ",
+    "publication ",
+    "could not ",
+    "unrecognized configuration parameter",
+    "canceling ",
+    "terminating ",
+    "out of ",
+    "no space",
+    "duplicate key value violates unique constraint",
+    "insert or update on table",
+    "there is no unique constraint",
+    "cannot ",
+    "constraint ",
+    "large object",
+    "parameter ",
+    "not enough ",
+    "remaining connection slots",
+    "sorry, too many",
+    "password authentication failed",
+    "no pg_hba.conf entry",
+    "connection ",
+    "server ",
+    "index ",
+    "trigger ",
+    "event trigger",
+    "column \"",
+    "tablespace ",
+    "deadlock detected",
+    "cache lookup failed",
+    "snapshot ",
+    "invalid snapshot",
+    "the database system",
+];
+
+/// What of a client program's stderr may be shown: its own errors, and the server's where these name objects only.
+pub fn tool_errors(stderr: &str) -> String {
+    let mut kept: Vec<String> = Vec::new();
+    for line in stderr.lines() {
+        let Some((_, rest)) = line.split_once("error: ").or_else(|| line.split_once("FATAL:  ").map(|(a, b)| (a, b))) else {
+            // psql prefixes the server's errors with the place in its input.
+            if let Some((_, message)) = line.split_once("ERROR:  ") {
+                kept.push(harmless(message));
+            }
+            continue;
+        };
+        let rest = rest.trim();
+        if rest.starts_with("detail") || rest.starts_with("Command was") {
+            continue;
+        }
+        match rest.split_once("ERROR:  ").or_else(|| rest.split_once("FATAL:  ")) {
+            Some((before, message)) => {
+                let before = if before.contains("COPY") { "copying a table: " } else { before };
+                kept.push(format!("{before}{}", harmless(message)));
+            }
+            None if rest.starts_with("query was") || rest.starts_with("error returned by") => kept.push("a query failed".into()),
+            None => kept.push(one_line(rest)),
+        }
+    }
+    if kept.is_empty() {
+        return "it gave no reason that may be shown".into();
+    }
+    let more = kept.len().saturating_sub(3);
+    kept.truncate(3);
+    let mut text = kept.join("; ");
+    if more > 0 {
+        text = format!("{text}; … and {more} more");
+    }
+    text
+}
+
+fn harmless(message: &str) -> String {
+    let message = one_line(message);
+    if HARMLESS.iter().any(|start| message.starts_with(start)) {
+        message
+    } else {
+        "the server refused; its message may quote a value and is left out".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tool_s_errors_are_shown_without_values_details_and_commands() {
+        let stderr = "pg_restore: error: could not execute query: ERROR:  invalid input syntax for type integer: \"s3cret\"\n\
+            DETAIL:  Key (mail)=(s3cret) already exists.\nCONTEXT:  COPY t, line 1: \"s3cret\"\n\
+            Command was: CREATE FUNCTION s3cret()\n\
+            pg_restore: error: could not execute query: ERROR:  permission denied to create extension \"file_fdw\"\n\
+            HINT:  s3cret\n";
+        let text = tool_errors(stderr);
+        assert!(!text.contains("s3cret"), "{text}");
+        assert!(text.contains("permission denied to create extension \"file_fdw\""), "{text}");
+        assert_eq!(tool_errors(""), "it gave no reason that may be shown");
+    }
+
+    #[test]
+    fn a_line_has_no_control_characters_and_an_end() {
+        assert_eq!(one_line("a\nb\u{1b}[0m"), "a b [0m");
+        assert_eq!(one_line(&"x".repeat(1000)).chars().count(), 401);
+    }
+}

@@ -1,0 +1,131 @@
+//! The sessions of a database: who is there, ending them, and observing that none is left.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use super::{
+    connection::Session,
+    error::{PgError, one_line},
+};
+use crate::data::stop::Stop;
+
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A session of a database. Never its statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// Process id on the server.
+    pub pid: i32,
+    /// The role; empty for the server's own processes.
+    pub role: String,
+    /// What the client calls itself.
+    pub application: String,
+    /// Where it comes from, if over the network.
+    pub address: Option<String>,
+    /// `client backend`, `walsender`, …
+    pub kind: String,
+    /// Whether only a superuser may end it.
+    pub superuser: bool,
+    /// Age of its transaction in seconds, if it is in one.
+    pub transaction_age: Option<i64>,
+    /// Whether its role is the database's owner or a member of it.
+    pub of_owner: bool,
+}
+
+impl Seen {
+    /// Role and application, for messages.
+    pub fn who(&self) -> String {
+        let role = if self.role.is_empty() { self.kind.clone() } else { format!("role {}", one_line(&self.role)) };
+        let application: String = one_line(&self.application).chars().take(60).collect();
+        if application.is_empty() { role } else { format!("{role} ({application})") }
+    }
+}
+
+/// The sessions of a database, other than this one and autovacuum, which gives way by itself.
+pub async fn list(session: &Session, database: u32) -> Result<Vec<Seen>, PgError> {
+    let rows = session
+        .query(
+            "reading the sessions",
+            "SELECT a.pid, coalesce(a.usename, '')::text, coalesce(a.application_name, ''), host(a.client_addr), \
+                    coalesce(a.backend_type, ''), coalesce(r.rolsuper, true), \
+                    extract(epoch FROM now() - a.xact_start)::bigint, \
+                    coalesce(pg_has_role(a.usesysid, d.datdba, 'MEMBER'), false) \
+             FROM pg_stat_activity a JOIN pg_database d ON d.oid = a.datid LEFT JOIN pg_roles r ON r.oid = a.usesysid \
+             WHERE a.datid = $1 AND a.pid <> pg_backend_pid() AND a.backend_type IS DISTINCT FROM 'autovacuum worker' \
+             ORDER BY a.pid",
+            &[&database],
+        )
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| Seen {
+            pid: row.get(0),
+            role: row.get(1),
+            application: row.get(2),
+            address: row.get(3),
+            kind: row.get(4),
+            superuser: row.get(5),
+            transaction_age: row.get(6),
+            of_owner: row.get(7),
+        })
+        .collect())
+}
+
+/// Prepared transactions of a database.
+pub async fn prepared(session: &Session, database: &str) -> Result<i64, PgError> {
+    let row = session
+        .one("reading prepared transactions", "SELECT count(*) FROM pg_prepared_xacts WHERE database = $1", &[&database])
+        .await?;
+    Ok(row.get(0))
+}
+
+/// Ends the sessions of a database until none is left, and no prepared transaction. Returns whom it ended, with counts.
+pub async fn end(
+    session: &Session,
+    database: u32,
+    name: &str,
+    patience: Duration,
+    stop: &Stop,
+) -> Result<BTreeMap<String, usize>, PgError> {
+    let begin = Instant::now();
+    let mut ended: BTreeMap<i32, String> = BTreeMap::new();
+    loop {
+        let seen = list(session, database).await?;
+        let prepared = prepared(session, name).await?;
+        if seen.is_empty() && prepared == 0 {
+            let mut counts = BTreeMap::new();
+            for who in ended.into_values() {
+                *counts.entry(who).or_insert(0) += 1;
+            }
+            return Ok(counts);
+        }
+        if begin.elapsed() > patience {
+            let mut who: Vec<String> = seen.iter().take(5).map(Seen::who).collect();
+            if seen.len() > 5 {
+                who.push(format!("and {} more", seen.len() - 5));
+            }
+            if prepared > 0 {
+                who.push(format!("{prepared} prepared transactions, to be ended with COMMIT PREPARED or ROLLBACK PREPARED"));
+            }
+            return Err(PgError::SessionsLeft {
+                server: session.server().to_owned(),
+                database: name.to_owned(),
+                seconds: patience.as_secs(),
+                who: who.join(", "),
+            });
+        }
+        let pids: Vec<i32> = seen.iter().filter(|s| !s.superuser).map(|s| s.pid).collect();
+        // The process id alone could be another database's session by now.
+        session
+            .query(
+                "ending the sessions",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datid = $1 AND pid = ANY($2)",
+                &[&database, &pids],
+            )
+            .await?;
+        ended.extend(seen.iter().filter(|s| !s.superuser).map(|s| (s.pid, s.who())));
+        stop.pause(PAUSE).await?;
+    }
+}

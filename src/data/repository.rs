@@ -1,0 +1,347 @@
+//! The backup repository: restic's format, readable with stock restic. Bound to one environment by its snapshots' tags.
+//!
+//! Nothing here locks: this format's reader and writer never disturb each other, a Job that is killed leaves at most
+//! files that no snapshot names, and nothing is pruned while a run holds the environment's slot. Calls block; callers run
+//! them on a thread of their own.
+
+use std::{
+    fs, io,
+    path::{Component, Path},
+};
+
+use rustic_backend::BackendOptions;
+use rustic_core::{
+    BackupOptions, ConfigOptions, Credentials, ErrorKind, KeyOptions, LsOptions, PathList, Repository as Rustic, RepositoryOptions,
+    RusticError, SnapshotOptions, repofile::SnapshotFile,
+};
+
+use super::postgres::error::one_line;
+
+const ENVIRONMENT_TAG: &str = "lockkeeper-environment=";
+const RUN_TAG: &str = "lockkeeper-run=";
+
+/// What can go wrong with a repository.
+#[derive(Debug, thiserror::Error)]
+pub enum RepositoryError {
+    /// The password's Secret does not say it.
+    #[error("repository: key password of its Secret {0}")]
+    PasswordMissing(&'static str),
+    /// The password does not open it.
+    #[error("repository: the password does not open it; give the password with which it was made, or an empty volume")]
+    PasswordWrong,
+    /// It holds another environment's backups.
+    #[error(
+        "repository: snapshot {snapshot} in it belongs to the environment with UID {owner}, not to this one ({environment}); \
+         give each environment a volume of its own"
+    )]
+    Foreign {
+        /// A snapshot of the other.
+        snapshot: String,
+        /// The other's UID.
+        owner: String,
+        /// Our UID.
+        environment: String,
+    },
+    /// There is no such snapshot.
+    #[error("repository: snapshot {0} is not in it; make a new backup")]
+    SnapshotMissing(String),
+    /// What is stored cannot be what was written.
+    #[error("repository: {doing}: what is stored is damaged: {cause}. Check it with `restic check`, and make a new backup")]
+    Damaged {
+        /// What was being done.
+        doing: String,
+        /// What was noticed.
+        cause: String,
+    },
+    /// A file could not be read or written.
+    #[error("repository: {doing}: {cause}")]
+    Failed {
+        /// What was being done.
+        doing: String,
+        /// The cause.
+        cause: String,
+    },
+}
+
+impl RepositoryError {
+    /// A word for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::PasswordMissing(_) => "RepositoryPasswordMissing",
+            Self::PasswordWrong => "RepositoryPasswordWrong",
+            Self::Foreign { .. } => "RepositoryForeign",
+            Self::SnapshotMissing(_) => "SnapshotMissing",
+            Self::Damaged { .. } => "RepositoryDamaged",
+            Self::Failed { .. } => "RepositoryFailed",
+        }
+    }
+
+    /// Whether trying again is of no use.
+    pub fn is_permanent(&self) -> bool {
+        !matches!(self, Self::Failed { .. })
+    }
+
+    fn from_rustic(doing: &str, error: &RusticError, kind: ErrorKind) -> Self {
+        let cause = one_line(&error.display_log());
+        match kind {
+            _ if error.is_incorrect_password() => Self::PasswordWrong,
+            ErrorKind::Cryptography | ErrorKind::Verification => Self::Damaged { doing: doing.into(), cause },
+            _ => Self::Failed { doing: doing.into(), cause },
+        }
+    }
+
+    fn from_io(doing: &str, error: &io::Error) -> Self {
+        Self::Failed { doing: doing.into(), cause: error.to_string() }
+    }
+}
+
+/// Something stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The snapshot's id.
+    pub snapshot: String,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Bytes that the repository grew by.
+    pub stored_bytes: u64,
+}
+
+/// An open repository of one environment.
+pub struct Repository {
+    directory: String,
+    credentials: Credentials,
+    environment: String,
+}
+
+impl Repository {
+    /// Opens the repository in a directory, or makes it where there is none, and sees that it is this environment's.
+    pub fn open(directory: &Path, password_directory: &Path, environment: &str) -> Result<Self, RepositoryError> {
+        let password = match fs::read_to_string(password_directory.join("password")) {
+            Ok(text) => text.trim_end_matches(['\n', '\r']).to_owned(),
+            Err(_) => return Err(RepositoryError::PasswordMissing("is missing")),
+        };
+        if password.is_empty() {
+            return Err(RepositoryError::PasswordMissing("is empty"));
+        }
+        let repository = Self {
+            directory: directory.display().to_string(),
+            credentials: Credentials::Password(password),
+            environment: environment.to_owned(),
+        };
+        fs::create_dir_all(directory).map_err(|error| RepositoryError::from_io("making its directory", &error))?;
+        if !directory.join("config").exists() {
+            forget_half_made(directory)?;
+            let doing = "making it";
+            raw(doing, repository.unopened(doing)?.init(&repository.credentials, &KeyOptions::default(), &ConfigOptions::default()))?;
+        }
+        let probe = directory.join(".lockkeeper-writable");
+        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(|e| RepositoryError::from_io("writing to it", &e))?;
+        for snapshot in repository.snapshots()? {
+            if let Some(owner) = tag(&snapshot, ENVIRONMENT_TAG)
+                && owner != environment
+            {
+                return Err(RepositoryError::Foreign {
+                    snapshot: snapshot.id.to_hex().to_string(),
+                    owner,
+                    environment: environment.to_owned(),
+                });
+            }
+        }
+        Ok(repository)
+    }
+
+    /// What was stored for a run, if it was.
+    pub fn of_run(&self, run: &str) -> Result<Option<Stored>, RepositoryError> {
+        let of_run = |s: &SnapshotFile| tag(s, RUN_TAG).as_deref() == Some(run) && tag(s, ENVIRONMENT_TAG).is_some();
+        Ok(self.snapshots()?.iter().rfind(|s| of_run(s)).map(stored))
+    }
+
+    /// Stores what is in a directory, under names relative to it.
+    pub fn store(&self, from: &Path, run: &str, name: &str, description: Option<&str>) -> Result<Stored, RepositoryError> {
+        let doing = "writing a snapshot";
+        let repository = raw(doing, self.opened(doing)?.to_indexed_ids())?;
+        let mut options = SnapshotOptions::default();
+        options.host = Some(name.replace('/', "."));
+        options.description = description.map(str::to_owned);
+        let tags = format!("{ENVIRONMENT_TAG}{},{RUN_TAG}{run}", self.environment);
+        let snapshot = raw(doing, options.add_tags(&tags).and_then(|o| o.to_snapshot()))?;
+        let source = PathList::from_iter([from.to_path_buf()])
+            .sanitize()
+            .map_err(|error| RepositoryError::Failed { doing: doing.into(), cause: one_line(&error.to_string()) })?;
+        let options = BackupOptions::default().as_path(Some("/".into())).no_scan(true);
+        Ok(stored(&raw(doing, repository.backup(&options, &source, snapshot))?))
+    }
+
+    /// Writes a snapshot of this environment into a directory. Every byte is checked against its hash on the way.
+    pub fn restore(&self, snapshot: &str, to: &Path) -> Result<(), RepositoryError> {
+        self.restore_some(snapshot, to, |_| true)
+    }
+
+    /// Writes only the files of one name.
+    pub fn restore_only(&self, snapshot: &str, to: &Path, name: &str) -> Result<(), RepositoryError> {
+        self.restore_some(snapshot, to, |path| path.file_name().is_some_and(|file| file == name))
+    }
+
+    fn restore_some(&self, snapshot: &str, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<(), RepositoryError> {
+        let doing = "reading a snapshot";
+        let found = self.snapshots()?.into_iter().find(|s| s.id.to_hex().as_str() == snapshot);
+        let found = found.ok_or_else(|| RepositoryError::SnapshotMissing(snapshot.to_owned()))?;
+        if tag(&found, ENVIRONMENT_TAG).as_deref() != Some(self.environment.as_str()) {
+            let owner = tag(&found, ENVIRONMENT_TAG).unwrap_or_else(|| "unknown".into());
+            return Err(RepositoryError::Foreign { snapshot: snapshot.into(), owner, environment: self.environment.clone() });
+        }
+        let repository = raw(doing, self.opened(doing)?.to_indexed())?;
+        let root = raw(doing, repository.node_from_snapshot_and_path(&found, ""))?;
+        for entry in raw(doing, repository.ls(&root, &LsOptions::default().recursive(true)))? {
+            let (path, node) = raw(doing, entry)?;
+            if !path.components().all(|c| matches!(c, Component::Normal(_))) {
+                return Err(RepositoryError::Damaged { doing: doing.into(), cause: "a name leads out of the snapshot".into() });
+            }
+            let target = to.join(&path);
+            if node.is_dir() {
+                fs::create_dir_all(&target).map_err(|e| RepositoryError::from_io(doing, &e))?;
+            } else if node.is_file() && wanted(&path) {
+                if let Some(parent) = target.parent() {
+                    fs::create_dir_all(parent).map_err(|e| RepositoryError::from_io(doing, &e))?;
+                }
+                let file = fs::File::create(&target).map_err(|e| RepositoryError::from_io(doing, &e))?;
+                let mut writer = io::BufWriter::with_capacity(1 << 20, file);
+                raw(doing, repository.dump(&node, &mut writer))?;
+                io::Write::flush(&mut writer).map_err(|e| RepositoryError::from_io(doing, &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshots(&self) -> Result<Vec<SnapshotFile>, RepositoryError> {
+        let doing = "reading its snapshots";
+        let mut snapshots = raw(doing, self.opened(doing)?.get_all_snapshots())?;
+        snapshots.sort();
+        Ok(snapshots)
+    }
+
+    fn unopened(&self, doing: &str) -> Result<Rustic<()>, RepositoryError> {
+        let backends = raw(doing, BackendOptions::default().repository(self.directory.as_str()).to_backends())?;
+        raw(doing, Rustic::new(&RepositoryOptions::default().no_cache(true), &backends))
+    }
+
+    fn opened(&self, doing: &str) -> Result<Rustic<rustic_core::OpenStatus>, RepositoryError> {
+        raw(doing, self.unopened(doing)?.open(&self.credentials))
+    }
+}
+
+/// Free bytes of the volume a directory is on.
+pub fn free_bytes(directory: &Path) -> Option<u64> {
+    let statistics = rustix::fs::statvfs(directory).ok()?;
+    Some(statistics.f_bavail.saturating_mul(statistics.f_frsize))
+}
+
+/// Killed while a repository was made, a key may be there that opens nothing, and would be tried first.
+fn forget_half_made(directory: &Path) -> Result<(), RepositoryError> {
+    let has_files = |name: &str| fs::read_dir(directory.join(name)).is_ok_and(|mut entries| entries.next().is_some());
+    if has_files("snapshots") || has_files("index") {
+        return Err(RepositoryError::Damaged { doing: "opening it".into(), cause: "its file config is missing".into() });
+    }
+    if has_files("keys") {
+        fs::remove_dir_all(directory.join("keys")).map_err(|e| RepositoryError::from_io("making it", &e))?;
+    }
+    Ok(())
+}
+
+fn tag(snapshot: &SnapshotFile, prefix: &str) -> Option<String> {
+    snapshot.tags.to_string().split(',').find_map(|t| t.strip_prefix(prefix)).map(str::to_owned)
+}
+
+fn stored(snapshot: &SnapshotFile) -> Stored {
+    let (bytes, stored_bytes) =
+        snapshot.summary.as_ref().map_or((0, 0), |s| (s.total_bytes_processed, s.data_added_packed));
+    Stored { snapshot: snapshot.id.to_hex().to_string(), bytes, stored_bytes }
+}
+
+fn raw<T>(doing: &str, result: Result<T, Box<RusticError>>) -> Result<T, RepositoryError> {
+    result.map_err(|error| {
+        let kind = kind(&error);
+        RepositoryError::from_rustic(doing, &error, kind)
+    })
+}
+
+/// The library keeps an error's kind to itself, but prints it.
+fn kind(error: &RusticError) -> ErrorKind {
+    let text = error.display_log();
+    for kind in [ErrorKind::Cryptography, ErrorKind::Verification] {
+        if text.contains(&format!("(kind: related to {kind}")) {
+            return kind;
+        }
+    }
+    ErrorKind::Other
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Place {
+        directory: tempfile::TempDir,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            fs::create_dir_all(directory.path().join("password")).unwrap();
+            fs::write(directory.path().join("password/password"), "correct horse\n").unwrap();
+            fs::create_dir_all(directory.path().join("in/store/dump")).unwrap();
+            fs::write(directory.path().join("in/store/manifest.json"), "{}").unwrap();
+            fs::write(directory.path().join("in/store/dump/1.dat"), "row".repeat(100_000)).unwrap();
+            Self { directory }
+        }
+
+        fn path(&self, name: &str) -> std::path::PathBuf {
+            self.directory.path().join(name)
+        }
+
+        fn open(&self, environment: &str) -> Result<Repository, RepositoryError> {
+            Repository::open(&self.path("repository"), &self.path("password"), environment)
+        }
+    }
+
+    #[test]
+    fn what_is_stored_comes_back_under_relative_names_and_is_found_by_its_run() {
+        let place = Place::new();
+        let repository = place.open("env-a").unwrap();
+        assert_eq!(repository.of_run("run-1").unwrap(), None);
+        let stored = repository.store(&place.path("in"), "run-1", "ns/env", Some("before flags-7-4")).unwrap();
+        assert!(stored.bytes > 300_000 && stored.stored_bytes < stored.bytes, "{stored:?}");
+        assert_eq!(place.open("env-a").unwrap().of_run("run-1").unwrap(), Some(stored.clone()));
+        repository.restore(&stored.snapshot, &place.path("out")).unwrap();
+        assert_eq!(fs::read_to_string(place.path("out/store/dump/1.dat")).unwrap(), "row".repeat(100_000));
+        assert!(place.path("out/store/manifest.json").is_file());
+        let again = repository.store(&place.path("in"), "run-2", "ns/env", None).unwrap();
+        assert!(again.stored_bytes < 10_000, "{again:?}");
+
+        let missing = repository.restore(&"0".repeat(64), &place.path("out2")).unwrap_err();
+        assert_eq!(missing.reason(), "SnapshotMissing");
+        assert_eq!(place.open("env-b").err().unwrap().reason(), "RepositoryForeign");
+        fs::write(place.path("password/password"), "wrong").unwrap();
+        assert_eq!(place.open("env-a").err().unwrap().reason(), "RepositoryPasswordWrong");
+        fs::write(place.path("password/password"), "\n").unwrap();
+        assert_eq!(place.open("env-a").err().unwrap().reason(), "RepositoryPasswordMissing");
+    }
+
+    #[test]
+    fn a_flipped_bit_is_noticed_and_a_half_made_repository_is_made_again() {
+        let place = Place::new();
+        fs::create_dir_all(place.path("repository/keys")).unwrap();
+        fs::write(place.path("repository/keys/00"), "{}").unwrap();
+        let repository = place.open("env-a").unwrap();
+        let stored = repository.store(&place.path("in"), "run-1", "ns/env", None).unwrap();
+        let packs = fs::read_dir(place.path("repository/data")).unwrap().flatten();
+        for pack in packs.flat_map(|d| fs::read_dir(d.path()).unwrap().flatten()) {
+            let mut bytes = fs::read(pack.path()).unwrap();
+            bytes[20] ^= 1;
+            fs::set_permissions(pack.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+            fs::write(pack.path(), bytes).unwrap();
+        }
+        let error = repository.restore(&stored.snapshot, &place.path("out")).unwrap_err();
+        assert_eq!((error.reason(), error.is_permanent()), ("RepositoryDamaged", true), "{error}");
+    }
+}
