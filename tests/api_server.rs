@@ -99,7 +99,7 @@ async fn an_environment_with_every_field_applies_as_written() {
         "modules": [{
             "name": "flags",
             "workloads": [{"kind": "Deployment", "name": "unleash"}, {"kind": "Deployment", "name": "metrics"}],
-            "configuration": [{"configMap": "unleash-config", "keep": ["BASE_URL"]}],
+            "configuration": [{"configMap": {"name": "unleash-config"}, "keep": ["BASE_URL"]}],
             "migration": {"workload": {"kind": "Deployment", "name": "unleash"}, "container": "unleash", "command": ["node", "migrate.mjs"], "timeout": "30m"},
             "delivery": {"direct": {}}
         }],
