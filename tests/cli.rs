@@ -1,5 +1,7 @@
 //! The plugin as a program, without a cluster: its command line, what it refuses by itself, and the codes it ends with.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 use std::process::{Command, Output};
 
 fn plugin(arguments: &[&str]) -> Output {
