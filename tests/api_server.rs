@@ -643,6 +643,27 @@ async fn an_approval_carries_the_groups_of_its_request() {
 }
 
 #[tokio::test]
+async fn a_crowd_of_approvers_with_many_groups_each_stays_within_the_rules_budget() {
+    let world = World::new("crowd").await;
+    world.planned("p").await;
+    let names: Vec<String> = (0..32).map(|i| format!("approver-{i:02}")).collect();
+    world.bind(&world.production, "approver", &names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let groups: Vec<String> =
+        (0..128).map(|i| format!("cn=group-{i:03},ou=groups,ou=a-department-with-a-long-name,dc=example,dc=com")).collect();
+    for name in &names {
+        let client = world.user_in(name, &groups.iter().map(String::as_str).collect::<Vec<_>>());
+        let promotions = api(&client, &world.production, "Promotion");
+        let mut all: Vec<Value> =
+            promotions.get("p").await.unwrap().data["spec"]["approvals"].as_array().cloned().unwrap_or_default();
+        let mut given = groups.clone();
+        given.push("system:authenticated".into());
+        all.push(json!({"username": name, "groups": given, "planHash": PLAN}));
+        promotions.patch("p", &plain(), &merge(approvals(&all))).await.unwrap();
+    }
+    assert_eq!(approvers(&world.promotions("dave").get("p").await.unwrap()).len(), 32);
+}
+
+#[tokio::test]
 async fn who_asks_does_not_approve_unless_the_environment_says_so() {
     let world = World::new("self").await;
     world.bind(&world.production, "approver", &["alice"]).await;

@@ -373,7 +373,7 @@ impl World {
         let subjects: Vec<Value> =
             users.iter().map(|user| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user})).collect();
         let binding: RoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": format!("{role}-{}", users.join("-"))},
+            "metadata": {"name": format!("{role}-{}", users.first().unwrap_or(&"nobody"))},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": format!("lockkeeper-{role}")},
             "subjects": subjects
         }))
@@ -403,6 +403,11 @@ impl World {
     /// A person, in the groups [`groups_of`].
     pub fn user(&self, name: &str) -> Client {
         self.client(name, || SERVER.client(Some((name, &["team"]))))
+    }
+
+    /// A person in other groups.
+    pub fn user_in(&self, name: &str, groups: &[&str]) -> Client {
+        SERVER.client(Some((name, groups)))
     }
 
     /// A person's view of the target's Promotions.
