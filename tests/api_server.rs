@@ -854,6 +854,14 @@ async fn kubernetes_own_controllers_empty_a_namespace() {
             .await
             .unwrap();
     }
+    // A deletion that orphans leaves a finalizer of Kubernetes' own, which the garbage collector takes away.
+    world.planned("r").await;
+    let how = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    world.promotions("alice").delete("r", &how).await.unwrap();
+    assert_eq!(world.promotions("dave").get("r").await.unwrap().finalizers(), ["orphan"]);
+    let collector = world.promotions("system:serviceaccount:kube-system:generic-garbage-collector");
+    collector.patch("r", &plain(), &merge(json!({"metadata": {"finalizers": null}}))).await.unwrap();
+    assert!(world.names("Promotion").await.is_empty());
 }
 
 // ------------------------------------------------------------------------------------------------ backups
