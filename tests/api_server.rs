@@ -697,9 +697,10 @@ async fn an_approval_changes_nothing_else() {
         403,
         "request of its own that changes nothing else",
     );
+    // Two policies refuse this; which of them speaks is the API server's choice.
     let mut both = approvals(&[approval("alice", PLAN)]);
     both["spec"]["description"] = json!("and this");
-    refused(world.promotions("alice").patch("p", &plain(), &merge(both)).await, 403, "without approvals and cancel");
+    refused(world.promotions("alice").patch("p", &plain(), &merge(both)).await, 403, "approvals");
 }
 
 #[tokio::test]
