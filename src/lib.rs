@@ -9,5 +9,7 @@ pub mod cli;
 pub mod controller;
 pub mod data;
 pub mod delivery;
+pub mod error;
 pub mod manifest;
 pub mod plan;
+pub mod telemetry;

@@ -69,11 +69,11 @@ bounded_string!(
 );
 bounded_string!(
     /// Name of a person or service as the API server's authentication gives it.
-    Username, 1, 256, r"^[^\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069]+$"
+    Username, 1, 256, r"^[^\x00-\x1f\x7f\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]+$"
 );
 bounded_string!(
     /// One line of text for people.
-    Line, 0, 1024, r"^[^\x00-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2066-\u2069]*$"
+    Line, 0, 1024, r"^[^\x00-\x1f\x7f\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]*$"
 );
 bounded_string!(
     /// A key of a ConfigMap.
@@ -163,12 +163,12 @@ pub fn conditions_schema(_: &mut SchemaGenerator) -> Schema {
         "items": {
             "type": "object", "required": ["type", "status", "reason", "message", "lastTransitionTime"],
             "properties": {
-                "type": {"type": "string", "maxLength": 316},
-                "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
-                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
-                "lastTransitionTime": {"type": "string", "format": "date-time"},
-                "reason": {"type": "string", "minLength": 1, "maxLength": 1024},
-                "message": {"type": "string", "maxLength": 32768}
+                "type": {"type": "string", "maxLength": 316, "description": "Ready, Reconciling or Stalled."},
+                "status": {"type": "string", "enum": ["True", "False", "Unknown"], "description": "Whether it is so."},
+                "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0, "description": "The generation of the spec that this speaks of."},
+                "lastTransitionTime": {"type": "string", "format": "date-time", "maxLength": 64, "description": "Since when the status is what it is."},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "Why, in one word for programs."},
+                "message": {"type": "string", "maxLength": 32768, "description": "Why, in words a person can act on."}
             }
         }
     })

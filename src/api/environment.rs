@@ -35,7 +35,7 @@ use super::common::*;
         .message("backups: an environment with data needs a repository for backups; name one under backups.repository and a Secret under backups.passwordSecret"),
     validation = Rule::new("!(self.tier == 'Production' && has(self.protected) && !self.protected)")
         .message("protected: an environment of tier Production is always protected; remove the field or choose another tier"),
-    validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.filter(n, n.workloads.exists(v, v.kind == w.kind && v.name == w.name)).size() == 1))")
+    validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.exists_one(n, w in n.workloads)))")
         .message("modules: a workload belongs to one module; it is named in two")
 )]
 #[serde(rename_all = "camelCase")]

@@ -5,13 +5,16 @@
 
 pub mod backup;
 pub mod common;
+pub mod crds;
 pub mod environment;
+pub mod policies;
 pub mod promotion;
+pub mod rights;
 
-pub use backup::{BackupContent, BackupPhase, EnvironmentBackup, EnvironmentBackupSpec, EnvironmentBackupStatus};
+pub use backup::*;
 pub use common::*;
-pub use environment::{Environment, EnvironmentSpec, EnvironmentStatus};
-pub use promotion::{Check, Phase, Promotion, PromotionSpec, PromotionStatus};
+pub use environment::*;
+pub use promotion::*;
 
 /// The API group of all kinds, of the custom verbs, and the prefix of labels and annotations.
 pub const GROUP: &str = "lockkeeper.dev";

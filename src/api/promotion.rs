@@ -218,6 +218,10 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
     pub plan_hash: Option<String>,
+    /// How the requester's right to `promote` was seen: by name, so that its loss is noticed, or only through a group, which
+    /// a later check cannot see.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant: Option<Grant>,
     /// The exact thing: digests and configuration, captured from the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
@@ -280,6 +284,15 @@ pub struct PromotionStatus {
     pub remainder: Remainder,
 }
 
+/// How a right was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Grant {
+    /// The person has it by name.
+    ByName,
+    /// Admission allowed it, and by name alone it is not there: through a group.
+    ByGroup,
+}
+
 /// One line of a changelog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -333,7 +346,7 @@ pub struct ApprovalsStatus {
     pub required: u32,
     /// Whose count.
     #[serde(default)]
-    #[schemars(length(max = 32))]
+    #[schemars(length(max = 32), inner(length(max = 256)))]
     pub given: Vec<String>,
     /// Whose do not count, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

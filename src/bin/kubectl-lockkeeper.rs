@@ -1,3 +1,7 @@
 //! `kubectl lockkeeper`: the plugin.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lockkeeper::cli::main()
+}

@@ -1,1 +1,68 @@
-//! The kubectl plugin: one file a subcommand.
+//! The kubectl plugin, `kubectl lockkeeper`: one file a subcommand.
+//!
+//! It only reads and writes the kinds of [`crate::api`] as the person who runs it: whatever it refuses is refused by the
+//! API server too, for everyone and every tool. What it adds is to show first and to ask.
+//!
+//! Human text goes to stdout, or to stderr where `-o json|yaml` asks for an object on stdout.
+
+mod approve;
+mod args;
+mod cancel;
+mod changes;
+mod doctor;
+mod error;
+mod output;
+mod promote;
+mod session;
+mod show;
+mod text;
+mod time;
+mod view;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use args::Cli;
+use args::Command;
+pub use error::{CliError, Exit};
+
+/// Parses the command line, does what it says, and gives the code to end with. Usage errors end the process with 2.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::Completion { shell } = &cli.command {
+        clap_complete::generate(*shell, &mut Cli::command(), "kubectl-lockkeeper", &mut std::io::stdout());
+        return Exit::Done.into();
+    }
+    // Another provider may have been installed already; then that one serves.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&CliError::Error(format!("cannot start: {error}"))),
+    };
+    let end = runtime.block_on(run(cli));
+    // A prompt or an auth helper may still sit in a thread of its own; the process does not wait for it.
+    runtime.shutdown_background();
+    match end {
+        Ok(exit) => exit.into(),
+        Err(error) => report(&error),
+    }
+}
+
+fn report(error: &CliError) -> ExitCode {
+    eprintln!("error: {}", text::clean_lines(&error.to_string()));
+    error.exit().into()
+}
+
+async fn run(cli: Cli) -> Result<Exit, CliError> {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Promote(args) => promote::run(&global, args).await,
+        Command::Approve(args) => approve::run(&global, args).await,
+        Command::Cancel(args) => cancel::run(&global, args).await,
+        Command::Watch(args) => watch::run(&global, args).await,
+        Command::Doctor(args) => doctor::run(&global, args).await,
+        Command::Completion { .. } => Ok(Exit::Done),
+    }
+}

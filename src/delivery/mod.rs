@@ -1,1 +1,3 @@
-//! Ways to deliver a module.
+//! Ways to deliver a module. One yet: [`direct`].
+
+pub mod direct;

@@ -2,7 +2,7 @@
 # Makes the machine ready for the test cluster: Debian packages by apt, and the programs that Debian does not carry (or not
 # in a usable version) built from their sources by Go. Quick and silent when all is there.
 set -euo pipefail
-# shellcheck source=tests/cluster/lib.sh
+# shellcheck source=lib.sh
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 need_root
 
@@ -10,7 +10,7 @@ need_root
 needed=(
   containerd:containerd runc:runc iptables:iptables conntrack:conntrack ip:iproute2 openssl:openssl gcc:gcc
   buildah:buildah debootstrap:debootstrap mkfs.xfs:xfsprogs jq:jq curl:curl mount:mount flock:util-linux
-  mkfs.ext4:e2fsprogs strip:binutils tar:tar gzip:gzip sysctl:procps
+  strip:binutils tar:tar gzip:gzip sysctl:procps
 )
 missing=()
 for pair in "${needed[@]}"; do
@@ -34,7 +34,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   export DEBIAN_FRONTEND=noninteractive
   log=$(mktemp)
   # containerd's package would start a service of its own where systemd runs; ours has its own socket and state.
-  if ! { apt-get update && RUNLEVEL=1 apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+  # A source that cannot be refreshed (a vendor's, an expired one) is no reason to stop if the packages can be had.
+  if ! { apt-get update || true; RUNLEVEL=1 apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
     tail -20 "$log" >&2
     die "apt could not install ${missing[*]}; the lines above say why"
   fi
@@ -69,6 +70,7 @@ x=k8s.io/component-base/version
 for t in "${unbuilt[@]}"; do
   case $t in
     hyper)
+      # shellcheck disable=SC2016 # $OUT is known only where the command runs
       # Without these the API server would call itself v0.0.0 and charts would refuse it.
       build hyper bash -c 'exec go build -trimpath -ldflags "$1" -o "$OUT/hyper" .' - \
         "-s -w -X $x.gitVersion=$version -X $x.gitMajor=1 -X $x.gitMinor=${minor%%.*} -X $x.gitTreeState=clean"

@@ -1,0 +1,39 @@
+# Lockkeeper. `make help` says what each target does; `make demo` and `make test` need nothing but Debian, Rust, Go and make.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo demo-down test test-unit test-stories lint crds image cluster-up cluster-down
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t16
+
+demo: ## bring up a one-node Kubernetes, install Lockkeeper, promote a real application, and watch a broken release be undone
+	@demo/run.sh
+
+demo-down: ## stop what the demo and the tests started; caches stay
+	@demo/down.sh
+
+test: ## every test, cluster stories included
+	@hack/test.sh all
+
+test-unit: ## tests that need no whole cluster
+	@hack/test.sh unit
+
+test-stories: ## stories on the whole cluster
+	@hack/test.sh stories
+
+lint: ## formatting, clippy, dependencies, shell scripts
+	@hack/lint.sh
+
+crds: ## generate crds/, and the chart's copy, from the types
+	@cargo run --quiet --bin lockkeeper -- crds --dir crds
+	@hack/render-deploy.sh
+
+image: ## build the image and push it to the cluster's registry
+	@cargo build --release --locked --bins
+	@tests/cluster/lockkeeper-image.sh
+
+cluster-up: ## start the one-node Kubernetes; prints its kubeconfig
+	@tests/cluster/up.sh
+
+cluster-down: ## stop it, and leave nothing but caches
+	@tests/cluster/down.sh

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# hack/test.sh all|unit|stories: installs what the tests need, then runs them. What is dear is kept outside target/.
+set -euo pipefail
+cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
+what=${1:-all}
+export CARGO_TERM_COLOR=never RUST_BACKTRACE=1
+say() { printf '\n== %s (%s)\n' "$1" "$(date +%T)"; }
+
+say "dependencies"
+tests/cluster/deps.sh
+if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
+  # Only the programs are wanted: a server that Debian would start at once is not.
+  mkdir -p /etc/postgresql-common
+  [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
+fi
+
+if [ "$what" != stories ]; then
+  say "formatting"
+  cargo fmt --check
+  say "clippy"
+  cargo clippy --quiet --locked --all-targets -- -D warnings
+  say "tests without a whole cluster"
+  cargo test --locked --no-fail-fast -- --skip story_
+fi
+if [ "$what" != unit ]; then
+  say "the operator's image"
+  cargo build --release --locked --bins
+  KUBECONFIG=$(tests/cluster/up.sh | tail -n 1)
+  export KUBECONFIG
+  image=$(tests/cluster/lockkeeper-image.sh)
+  say "stories on the whole cluster: $image"
+  LOCKKEEPER_E2E_IMAGE=$image cargo test --locked --test e2e -- --test-threads=1 story_
+fi

@@ -1,0 +1,225 @@
+//! `watch`: follows a run to its end. On a terminal a screen is drawn anew in place; elsewhere each change is a line.
+//!
+//! A lost connection is said and repaired; the run does not depend on anyone watching. Ctrl-C ends the watching alone.
+
+use std::{io::IsTerminal, pin::pin, time::Duration};
+
+use futures::{Stream, StreamExt};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::{Timestamp, tz::TimeZone};
+use kube::runtime::{
+    WatchStreamExt,
+    utils::Backoff,
+    watcher::{self, Event},
+};
+
+use super::{
+    args::{Format, Global, WatchArgs},
+    error::{CliError, Exit, explain},
+    session::Session,
+    text, view,
+};
+use crate::api::{Promotion, PromotionStatus};
+
+/// The server ends a watch after this, and it is begun anew: so a connection that died without a word is noticed.
+const WATCH_SECONDS: u32 = 45;
+
+/// Pause between attempts to reach the server again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// How often the screen is drawn anew while nothing changes: durations run on.
+const FRAME: Duration = Duration::from_millis(500);
+
+/// Runs the subcommand.
+pub async fn run(global: &Global, args: WatchArgs) -> Result<Exit, CliError> {
+    let session = Session::open(global).await?;
+    follow(&session, args).await
+}
+
+/// Follows a run until it ends or needs a person, the time is over, or the user interrupts.
+pub async fn follow(session: &Session, args: WatchArgs) -> Result<Exit, CliError> {
+    // Asked once by itself: a missing run, right or server is an error at once, not something to wait for.
+    let mut latest: Promotion = session.get(&args.name).await?;
+    let uid = latest.metadata.uid.clone();
+    let mut display = Display::new(session);
+    display.show(&latest)?;
+
+    let deadline = args.timeout.as_ref().and_then(|t| t.get()).map(|t| tokio::time::Instant::now() + t);
+    let mut changes = pin!(stream(session, &args.name));
+    let mut frames = tokio::time::interval(FRAME);
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    loop {
+        let phase = latest.status.as_ref().map(|s| s.phase).unwrap_or_default();
+        if let Some(exit) = Exit::of(phase) {
+            display.end(&view::summary(&latest, &TimeZone::system()));
+            return Ok(exit);
+        }
+        tokio::select! {
+            change = changes.next() => match change {
+                Some(Ok(Some(promotion))) if promotion.metadata.uid == uid => {
+                    display.connected();
+                    latest = promotion;
+                    display.show(&latest)?;
+                }
+                Some(Ok(_)) => {
+                    display.end("");
+                    return Err(CliError::Error(format!("Promotion {} was deleted while it was {phase}", args.name)));
+                }
+                Some(Err(error)) => display.lost(&error),
+                None => return Err(CliError::other("the watch ended by itself")),
+            },
+            _ = frames.tick() => display.draw(&latest),
+            _ = &mut interrupted => {
+                display.end(&format!("No longer watching. {} goes on without you ({phase}): {}", args.name, session.command(&format!("watch {}", args.name))));
+                return Ok(Exit::Interrupted);
+            }
+            () = until(deadline) => {
+                display.end("");
+                return Err(CliError::Error(format!("{} is {phase} and the time to watch is over; it goes on", args.name)));
+            }
+        }
+    }
+}
+
+async fn until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The run as it changes; `None` where it is gone. Errors are reported and repaired.
+fn stream(session: &Session, name: &str) -> impl Stream<Item = Result<Option<Promotion>, String>> + use<> {
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
+    let mut seen = false;
+    watcher::watcher(session.api::<Promotion>(), config).backoff(Steady).filter_map(move |event| {
+        let item = match event {
+            Ok(Event::Init) => {
+                seen = false;
+                None
+            }
+            Ok(Event::InitApply(promotion) | Event::Apply(promotion)) => {
+                seen = true;
+                Some(Ok(Some(promotion)))
+            }
+            Ok(Event::InitDone) if !seen => Some(Ok(None)),
+            Ok(Event::InitDone) => None,
+            Ok(Event::Delete(_)) => Some(Ok(None)),
+            Err(error) => Some(Err(reason(error))),
+        };
+        std::future::ready(item)
+    })
+}
+
+fn reason(error: watcher::Error) -> String {
+    match error {
+        watcher::Error::InitialListFailed(e) | watcher::Error::WatchStartFailed(e) | watcher::Error::WatchFailed(e) => {
+            explain(&e, "watching", "the API server").to_string()
+        }
+        watcher::Error::WatchError(status) => text::strip_go_noise(&status),
+        watcher::Error::NoResourceVersion => "the API server sent no resourceVersion".into(),
+    }
+}
+
+/// The same pause each time: one person watching is no load.
+struct Steady;
+
+impl Iterator for Steady {
+    type Item = Duration;
+    fn next(&mut self) -> Option<Duration> {
+        Some(RETRY)
+    }
+}
+
+impl Backoff for Steady {
+    fn reset(&mut self) {}
+}
+
+/// Where a run is shown.
+struct Display<'a> {
+    session: &'a Session,
+    screen: Option<ProgressBar>,
+    shown: Option<PromotionStatus>,
+    lost: Option<(Timestamp, String)>,
+    zone: TimeZone,
+}
+
+impl<'a> Display<'a> {
+    fn new(session: &'a Session) -> Self {
+        let live = session.printer.format() == Format::Table
+            && std::io::stdout().is_terminal()
+            && std::env::var_os("TERM").is_some_and(|term| term != "dumb");
+        let screen = live.then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout_with_hz(10));
+            // A template of one field cannot be wrong; without it the bar would show a spinner beside the text.
+            if let Ok(style) = ProgressStyle::with_template("{msg}") {
+                bar.set_style(style);
+            }
+            bar
+        });
+        Self { session, screen, shown: None, lost: None, zone: TimeZone::system() }
+    }
+
+    /// A new state of the run.
+    fn show(&mut self, promotion: &Promotion) -> Result<(), CliError> {
+        let status = promotion.status.clone().unwrap_or_default();
+        let first = self.shown.is_none();
+        let before = self.shown.replace(status.clone()).unwrap_or_default();
+        if self.screen.is_some() {
+            self.draw(promotion);
+            return Ok(());
+        }
+        let clock = Timestamp::now().to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
+        for line in view::news(&before, &status, first, &self.zone) {
+            self.session.printer.say(format!("{clock} {line}"));
+        }
+        if first || before != status {
+            self.session.printer.document(promotion)?;
+        }
+        Ok(())
+    }
+
+    /// Draws the screen as of now, where there is one.
+    fn draw(&self, promotion: &Promotion) {
+        if let Some(bar) = &self.screen {
+            let now = Timestamp::now();
+            let mut text = view::screen(promotion, now);
+            if let Some((since, why)) = &self.lost {
+                text += &format!("\n  no connection for {}: {}", text::between(*since, now), text::clean(why));
+            }
+            bar.set_message(text);
+            bar.tick();
+        }
+    }
+
+    /// The connection is lost; said once, not at each attempt.
+    fn lost(&mut self, why: &str) {
+        if self.lost.is_none() {
+            self.lost = Some((Timestamp::now(), why.to_owned()));
+            if self.screen.is_none() {
+                self.session
+                    .printer
+                    .say(format!("no connection, trying on; the run does not depend on it: {}", text::clean(why)));
+            }
+        }
+    }
+
+    /// The server answers.
+    fn connected(&mut self) {
+        if let Some((since, _)) = self.lost.take()
+            && self.screen.is_none()
+        {
+            self.session.printer.say(format!("connected again, after {}", text::between(since, Timestamp::now())));
+        }
+    }
+
+    /// Leaves the last screen where it is and says the last words.
+    fn end(&mut self, words: &str) {
+        if let Some(bar) = self.screen.take() {
+            bar.abandon();
+        }
+        if !words.is_empty() {
+            self.session.printer.say(words);
+        }
+    }
+}

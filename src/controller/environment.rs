@@ -1,0 +1,71 @@
+//! The driver of Environments.
+
+use std::collections::BTreeMap;
+
+use kube::{Api, ResourceExt, api::ListParams};
+
+use super::{
+    Context, Turn,
+    api::call,
+    execute::{Subject, execute},
+    observe::{self, Seen},
+    status,
+};
+use crate::{
+    api::{ENVIRONMENT_FINALIZER, Environment, Promotion},
+    error::Result,
+    plan::{
+        Decision,
+        environment::{World, plan},
+        world::Side,
+    },
+};
+
+/// One turn for an Environment.
+pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn> {
+    let client = &context.client;
+    let api: Api<Environment> = Api::namespaced(client.clone(), namespace);
+    let all = call(format!("list Environments in {namespace}"), api.list(&ListParams::default())).await?.items;
+    let Some(environment) = all.iter().find(|e| e.name_any() == name) else { return Ok(Turn::Gone) };
+    let others: Vec<String> = all.iter().map(ResourceExt::name_any).filter(|n| n != name).collect();
+    let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
+    let runs = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
+    let runs: Vec<String> = runs.items.iter().filter_map(ResourceExt::uid).collect();
+    let uid = environment.uid().unwrap_or_default();
+    let (mut side, mut jobs, mut refused) = (Side::default(), BTreeMap::new(), None);
+    match observe::refused(&context.settings, namespace, observe::side(client, namespace, &environment.spec, &uid, true).await)? {
+        Seen::All(seen) => {
+            side = seen;
+            jobs = observe::jobs(client, namespace, &uid, &side.pods).await?;
+        }
+        Seen::Refused(text) => refused = Some(text),
+    }
+    let missing_policies = context.policies.missing(client).await?;
+    let terminating = environment.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?;
+    let world = World {
+        settings: &context.settings,
+        environment,
+        others: &others,
+        side: &side,
+        jobs: &jobs,
+        runs: &runs,
+        missing_policies: &missing_policies,
+        refused: refused.as_deref(),
+        terminating,
+    };
+    match plan(&world, jiff::Timestamp::now()) {
+        Decision::Wait(until) => Ok(Turn::Wait(until)),
+        Decision::Perform(effect) => {
+            tracing::info!(environment = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");
+            let subject = Subject { namespace, name, uid: &uid, finalizer: ENVIRONMENT_FINALIZER };
+            execute::<Environment>(client, &subject, &effect).await?;
+            Ok(Turn::Again)
+        }
+        Decision::Advance(new) => {
+            let mut environment = environment.clone();
+            environment.status = Some(*new);
+            status::swap(client, &environment).await?;
+            Ok(Turn::Again)
+        }
+    }
+}

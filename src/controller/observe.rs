@@ -1,0 +1,262 @@
+//! Reads. Decisions that guard are made on what the API server says now, not on a cache, so all of this is asked anew in
+//! each turn.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::{
+    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
+    apps::v1::Deployment,
+    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    batch::v1::Job,
+    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service},
+    discovery::v1::EndpointSlice,
+};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ListParams, LogParams, PostParams},
+};
+use serde::de::DeserializeOwned;
+
+use super::api::call;
+use crate::{
+    api::{EnvironmentSpec, GROUP, labels, policies, rights},
+    error::{Error, Result},
+    manifest::task::Outcome,
+    plan::world::{JobState, JobView, Settings, Side},
+};
+
+/// How much of a failed container's log is taken.
+const LOG_LINES: i64 = 20;
+
+/// What of a namespace could be read.
+#[derive(Debug)]
+pub enum Seen<T> {
+    /// All of it.
+    All(T),
+    /// The operator was refused; the text says what mends it.
+    Refused(String),
+}
+
+/// All objects of a kind in a namespace.
+async fn list<K>(client: &Client, namespace: &str, params: &ListParams) -> Result<Vec<K>>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + std::fmt::Debug,
+    K::DynamicType: Default,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    let what = format!("list {} in {namespace}", K::plural(&K::DynamicType::default()));
+    Ok(call(what, api.list(params)).await?.items)
+}
+
+/// Turns a 403 into what mends it.
+pub fn refused<T>(settings: &Settings, namespace: &str, result: Result<T>) -> Result<Seen<T>> {
+    match result {
+        Ok(value) => Ok(Seen::All(value)),
+        Err(Error::Api { source, .. }) if matches!(&*source, kube::Error::Api(s) if s.code == 403) => Ok(Seen::Refused(format!(
+            "the operator may not work in namespace {namespace}. Apply there (or install the chart lockkeeper-environment): \
+             {{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {{name: lockkeeper, namespace: {namespace}}}, \
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {role}}}, \
+             subjects: [{{kind: ServiceAccount, name: {account}, namespace: {own}}}]}}",
+            role = rights::ENVIRONMENT_ROLE,
+            account = settings.service_account,
+            own = settings.namespace,
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
+/// The objects of an environment's namespace. `with_services`: also what maintenance needs.
+pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run: &str, with_services: bool) -> Result<Side> {
+    let all = ListParams::default();
+    let (deployments, pods) =
+        futures::try_join!(list::<Deployment>(client, namespace, &all), list::<Pod>(client, namespace, &all))?;
+    let mut side = Side { deployments, pods, ..Side::default() };
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    for entry in spec.modules.iter().flat_map(|m| &m.configuration) {
+        let what = format!("get ConfigMap {namespace}/{}", entry.config_map);
+        side.config_maps.extend(call(what, maps.get_opt(&entry.config_map)).await?);
+    }
+    if with_services {
+        let ours = ListParams::default().labels(&format!("{}={run}", labels::RUN));
+        let (services, slices, copies) = futures::try_join!(
+            list::<Service>(client, namespace, &all),
+            list::<EndpointSlice>(client, namespace, &all),
+            list::<ConfigMap>(client, namespace, &ours)
+        )?;
+        side.services = services;
+        side.endpoints = endpoints(&slices);
+        side.config_maps.extend(copies);
+        if let Some(volume) = spec.backups.as_ref().and_then(|b| b.repository.volume.as_ref()) {
+            let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+            let what = format!("get PersistentVolumeClaim {namespace}/{}", volume.claim.name);
+            side.claims.extend(call(what, claims.get_opt(&volume.claim.name)).await?.map(|c| c.name_any()));
+        }
+    }
+    Ok(side)
+}
+
+/// By Service: the names of the pods that it leads to.
+fn endpoints(slices: &[EndpointSlice]) -> BTreeMap<String, Vec<String>> {
+    let mut out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for slice in slices {
+        let Some(service) = slice.labels().get("kubernetes.io/service-name") else { continue };
+        let names = slice
+            .endpoints
+            .iter()
+            .filter(|e| e.conditions.as_ref().is_none_or(|c| c.ready.unwrap_or(true)))
+            .filter_map(|e| e.target_ref.as_ref()?.name.clone());
+        out.entry(service.clone()).or_default().extend(names);
+    }
+    out
+}
+
+/// The Jobs made for a run, by name, each with what its pod says.
+pub async fn jobs(client: &Client, namespace: &str, run: &str, pods: &[Pod]) -> Result<BTreeMap<String, JobView>> {
+    let ours = ListParams::default().labels(&format!("{}={run}", labels::RUN));
+    let jobs: Vec<Job> = list(client, namespace, &ours).await?;
+    let mut out = BTreeMap::new();
+    for job in &jobs {
+        let mut view = view(job, pods);
+        if view.outcome.is_none()
+            && matches!(view.state, JobState::Failed(_))
+            && let Some(pod) = pod_of(job, pods)
+        {
+            view.log_tail = log_tail(client, namespace, pod).await;
+        }
+        out.insert(view.name.clone(), view);
+    }
+    Ok(out)
+}
+
+fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
+    let uid = job.uid()?;
+    pods.iter().find(|p| p.owner_references().iter().any(|o| o.uid == uid))
+}
+
+fn view(job: &Job, pods: &[Pod]) -> JobView {
+    let condition =
+        |type_: &str| job.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_ && c.status == "True").cloned();
+    let state = if condition("Complete").is_some() {
+        JobState::Succeeded
+    } else if let Some(failed) = condition("Failed") {
+        JobState::Failed(failed.reason.unwrap_or_default())
+    } else {
+        JobState::Running
+    };
+    let pod = pod_of(job, pods);
+    let status = pod.and_then(|p| p.status.as_ref());
+    let containers = status.and_then(|s| s.container_statuses.as_ref()).cloned().unwrap_or_default();
+    let terminated = containers.iter().find_map(|c| c.state.as_ref()?.terminated.as_ref());
+    let trouble = containers.iter().find_map(|c| {
+        let waiting = c.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.clone().unwrap_or_default();
+        let harmless = matches!(reason.as_str(), "ContainerCreating" | "PodInitializing" | "");
+        (!harmless).then(|| format!("{reason}: {}", waiting.message.clone().unwrap_or_default()))
+    });
+    let unscheduled = || {
+        let conditions = status?.conditions.as_ref()?;
+        let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+        Some(format!("Unschedulable: {}", scheduled.message.clone().unwrap_or_default()))
+    };
+    // An image that is there makes its container run, end, or fail to be made: its command does not exist on purpose.
+    let pulled = containers
+        .iter()
+        .map(|c| {
+            let waiting = c.state.as_ref().and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
+            let there = c.state.as_ref().is_some_and(|s| s.terminated.is_some() || s.running.is_some())
+                || matches!(waiting, Some("CreateContainerError" | "RunContainerError" | "CrashLoopBackOff" | "StartError"));
+            (c.name.clone(), there && !c.image_id.is_empty() || there)
+        })
+        .collect();
+    JobView {
+        name: job.name_any(),
+        uid: job.uid().unwrap_or_default(),
+        step: job.labels().get(labels::STEP).cloned().unwrap_or_default(),
+        state,
+        created_at: job.creation_timestamp().map(|t| t.0),
+        deleting: job.metadata.deletion_timestamp.is_some(),
+        exit_code: terminated.map(|t| t.exit_code),
+        exit_reason: terminated.and_then(|t| t.reason.clone()),
+        outcome: terminated.and_then(|t| serde_json::from_str::<Outcome>(t.message.as_deref()?).ok()),
+        trouble: trouble.or_else(unscheduled),
+        pulled,
+        log_tail: None,
+    }
+}
+
+/// The last lines of a pod's log. Lines in which PostgreSQL quotes rows are left out: they would stand in the status.
+async fn log_tail(client: &Client, namespace: &str, pod: &Pod) -> Option<String> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let container = pod.spec.as_ref()?.containers.first()?.name.clone();
+    let params = LogParams { container: Some(container), tail_lines: Some(LOG_LINES), ..LogParams::default() };
+    let text = call("read a log", api.logs(&pod.name_any(), &params)).await.ok()?;
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !quotes_rows(l)).collect();
+    let last = lines.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join(" | ");
+    let printable: String = last.chars().filter(|c| !c.is_control()).take(600).collect();
+    (!printable.is_empty()).then_some(printable)
+}
+
+fn quotes_rows(line: &str) -> bool {
+    let upper = line.to_ascii_uppercase();
+    ["DETAIL", "CONTEXT", "KEY (", "FAILING ROW", "HINT:", "PASSWORD"].iter().any(|w| upper.contains(w))
+}
+
+/// Admission policies and bindings that are missing, or that do not refuse.
+pub async fn missing_policies(client: &Client) -> Result<Vec<String>> {
+    let found: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
+    let mut missing = Vec::new();
+    for name in policies::NAMES {
+        let policy = call(format!("get ValidatingAdmissionPolicy {name}"), found.get_opt(name)).await?;
+        let binding = call(format!("get ValidatingAdmissionPolicyBinding {name}"), bindings.get_opt(name)).await?;
+        let current = |labels: Option<&BTreeMap<String, String>>| {
+            labels.and_then(|l| l.get(policies::VERSION_LABEL)).is_some_and(|v| v == policies::VERSION)
+        };
+        let fails = policy.as_ref().and_then(|p| p.spec.as_ref()).and_then(|s| s.failure_policy.as_deref());
+        let denies = binding.as_ref().and_then(|b| b.spec.as_ref()).is_some_and(|s| {
+            s.policy_name.as_deref() == Some(name)
+                && s.validation_actions.iter().flatten().any(|a| a == policies::VALIDATION_ACTION)
+        });
+        let there = current(policy.as_ref().map(ResourceExt::labels)) && fails == Some(policies::FAILURE_POLICY) && denies;
+        if !there {
+            missing.push((*name).to_owned());
+        }
+    }
+    Ok(missing)
+}
+
+/// Whether somebody has a custom verb on an Environment.
+pub async fn may(
+    client: &Client,
+    username: &str,
+    groups: &[String],
+    verb: &str,
+    (namespace, name): (&str, &str),
+) -> Result<bool> {
+    let review = SubjectAccessReview {
+        spec: SubjectAccessReviewSpec {
+            user: Some(username.to_owned()),
+            groups: Some(groups.to_vec()),
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(GROUP.into()),
+                resource: Some("environments".into()),
+                verb: Some(verb.into()),
+                namespace: Some(namespace.into()),
+                name: Some(name.into()),
+                ..ResourceAttributes::default()
+            }),
+            ..SubjectAccessReviewSpec::default()
+        },
+        ..SubjectAccessReview::default()
+    };
+    let api: Api<SubjectAccessReview> = Api::all(client.clone());
+    let answer = call(format!("ask whether {username} may {verb}"), api.create(&PostParams::default(), &review)).await?;
+    Ok(answer.status.is_some_and(|s| s.allowed))
+}
+
+/// Whether a namespace is being deleted, or gone.
+pub async fn terminating(client: &Client, namespace: &str) -> Result<bool> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    let found = call(format!("get Namespace {namespace}"), api.get_opt(namespace)).await?;
+    Ok(found.is_none_or(|n| n.metadata.deletion_timestamp.is_some()))
+}

@@ -1,0 +1,167 @@
+//! The driver of Promotions: `observe → plan → status::swap | execute → report`, over and over, until there is something to
+//! wait for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::{Api, ResourceExt};
+
+use super::{
+    Context, Turn,
+    api::call,
+    execute::{Subject, execute},
+    observe::{self, Seen},
+    status,
+};
+use crate::{
+    api::{Environment, EnvironmentBackup, FINALIZER, Phase, Promotion, verbs},
+    error::Result,
+    plan::{
+        Decision, forward, promotion as planner, steps,
+        world::{JobView, Side, World},
+    },
+};
+
+/// All that was read for one decision.
+struct Observed {
+    target: Option<Environment>,
+    source: Option<Environment>,
+    target_side: Side,
+    source_side: Side,
+    jobs: BTreeMap<String, JobView>,
+    backup: Option<EnvironmentBackup>,
+    requester_may_promote: bool,
+    approvers: BTreeMap<String, bool>,
+    missing_policies: Vec<String>,
+    refused: Option<String>,
+    terminating: bool,
+}
+
+/// One turn for a Promotion.
+pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn> {
+    let api: Api<Promotion> = Api::namespaced(context.client.clone(), namespace);
+    let Some(run) = call(format!("get Promotion {namespace}/{name}"), api.get_opt(name)).await? else { return Ok(Turn::Gone) };
+    let before = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    if before.is_terminal() && run.metadata.deletion_timestamp.is_none() {
+        return Ok(Turn::Wait(None));
+    }
+    let seen = observe(context, &run, namespace).await?;
+    let world = World {
+        settings: &context.settings,
+        run: &run,
+        target: seen.target.as_ref(),
+        source: seen.source.as_ref(),
+        target_side: &seen.target_side,
+        source_side: &seen.source_side,
+        jobs: &seen.jobs,
+        backup: seen.backup.as_ref(),
+        requester_may_promote: seen.requester_may_promote,
+        approvers: &seen.approvers,
+        missing_policies: &seen.missing_policies,
+        refused: seen.refused.as_deref(),
+        terminating: seen.terminating,
+    };
+    match planner::plan(&world, jiff::Timestamp::now()) {
+        Decision::Wait(until) => Ok(Turn::Wait(until)),
+        Decision::Perform(effect) => {
+            tracing::info!(run = %format!("{namespace}/{name}"), phase = %before, effect = %effect.describe(), "perform");
+            let uid = run.uid().unwrap_or_default();
+            let subject = Subject { namespace, name, uid: &uid, finalizer: FINALIZER };
+            execute::<Promotion>(&context.client, &subject, &effect).await?;
+            Ok(Turn::Again)
+        }
+        Decision::Advance(new) => {
+            let mut run = run.clone();
+            let old = run.status.replace(*new).unwrap_or_default();
+            status::swap(&context.client, &run).await?;
+            context.report.promotion(&run, &old).await;
+            Ok(Turn::Again)
+        }
+    }
+}
+
+async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<Observed> {
+    let client = &context.client;
+    let phase = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    let environments = |namespace: &str| -> Api<Environment> { Api::namespaced(client.clone(), namespace) };
+    let spec = &run.spec;
+    let from = &spec.from;
+    let (here, there) = (environments(namespace), environments(&from.namespace));
+    let (target, source) = futures::try_join!(
+        call(format!("get Environment {namespace}/{}", spec.environment.name), here.get_opt(&spec.environment.name)),
+        call(format!("get Environment {}/{}", from.namespace, from.name), there.get_opt(&from.name)),
+    )?;
+    let mut seen = Observed {
+        target,
+        source,
+        target_side: Side::default(),
+        source_side: Side::default(),
+        jobs: BTreeMap::new(),
+        backup: None,
+        requester_may_promote: false,
+        approvers: BTreeMap::new(),
+        missing_policies: Vec::new(),
+        refused: None,
+        terminating: observe::terminating(client, namespace).await?,
+    };
+    let uid = run.uid().unwrap_or_default();
+    if let Some(target) = &seen.target {
+        match observe::refused(&context.settings, namespace, observe::side(client, namespace, &target.spec, &uid, true).await)? {
+            Seen::All(side) => seen.target_side = side,
+            Seen::Refused(text) => seen.refused = Some(text),
+        }
+        if seen.refused.is_none() {
+            seen.jobs = observe::jobs(client, namespace, &uid, &seen.target_side.pods).await?;
+        }
+    }
+    // What gates the start is asked up to the door; from the lock on a run finishes or rolls back.
+    if matches!(phase, Phase::Scheduled | Phase::Validated | Phase::BackingUp) {
+        if phase != Phase::BackingUp
+            && let Some(source) = &seen.source
+        {
+            let there = &*from.namespace;
+            match observe::refused(&context.settings, there, observe::side(client, there, &source.spec, &uid, false).await)? {
+                Seen::All(side) => seen.source_side = side,
+                Seen::Refused(text) => seen.refused = Some(text),
+            }
+        }
+        seen.missing_policies = context.policies.missing(client).await?;
+        gates(context, run, namespace, &mut seen).await?;
+    }
+    if phase == Phase::BackingUp {
+        let owner = crate::manifest::Owner { kind: "Promotion", name: &run.name_any(), uid: &uid, namespace };
+        let attempt = run.status.iter().flat_map(|s| &s.steps).find(|s| s.name == steps::name::BACKUP).map_or(0, |s| s.attempt);
+        let name = forward::backup_name(owner, attempt);
+        let api: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
+        seen.backup = call(format!("get EnvironmentBackup {namespace}/{name}"), api.get_opt(&name)).await?;
+    }
+    Ok(seen)
+}
+
+async fn gates(context: &Context, run: &Promotion, namespace: &str, seen: &mut Observed) -> Result<()> {
+    let client = &context.client;
+    let from = &run.spec.from;
+    let authenticated = vec!["system:authenticated".to_owned()];
+    seen.requester_may_promote =
+        observe::may(client, &run.spec.requested_by.username, &authenticated, verbs::PROMOTE, (&from.namespace, &from.name))
+            .await?;
+    for approval in &run.spec.approvals {
+        let groups: Vec<String> = approval.groups.iter().map(ToString::to_string).collect();
+        let target = (namespace, &*run.spec.environment.name);
+        let may = observe::may(client, &approval.username, &groups, verbs::APPROVE, target).await?;
+        seen.approvers.insert(approval.username.to_string(), may);
+    }
+    Ok(())
+}
+
+/// When a run must be looked at again though nothing was heard: watches can be late or lost.
+pub fn patience(phase: Phase) -> std::time::Duration {
+    match phase {
+        Phase::Scheduled | Phase::Validated | Phase::NeedsHuman => std::time::Duration::from_secs(15),
+        _ => std::time::Duration::from_secs(3),
+    }
+}
+
+/// The phase of a run as the cache has it.
+pub fn phase(run: &Arc<Promotion>) -> Phase {
+    run.status.as_ref().map(|s| s.phase).unwrap_or_default()
+}

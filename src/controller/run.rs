@@ -1,0 +1,267 @@
+//! The operator's life: start, lead, drive, stop.
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use futures::{StreamExt, channel::mpsc};
+use kube::{
+    Api, Client, Config, Resource, ResourceExt,
+    runtime::{
+        Controller,
+        controller::{Action, Config as ControllerConfig},
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, sync::watch};
+
+use super::{Context, Policies, Turn, backup, environment, leader, promotion, report::Report, server, watch::Namespaces};
+use crate::{
+    api::{Environment, EnvironmentBackup, Promotion},
+    error::{Error, Result},
+    plan::world::Settings,
+};
+
+/// How many objects of a kind are driven at once.
+const CONCURRENCY: u16 = 16;
+/// Changes that come within this time are looked at once.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+/// How many turns are taken in a row before others get theirs.
+const TURNS: usize = 200;
+/// How long a run at rest, an Environment or a backup is left alone when nothing is heard.
+const REST: Duration = Duration::from_secs(60);
+/// After a failed turn.
+const RETRY: Duration = Duration::from_secs(2);
+/// How long a stop may take; then the process ends as it is: every point is one to go on from.
+const STOP: Duration = Duration::from_secs(8);
+
+/// How the operator is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Settings.
+    pub settings: Settings,
+    /// Who this replica is.
+    pub identity: String,
+    /// Where health and metrics are served.
+    pub listen: SocketAddr,
+}
+
+/// Failures of the start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No configuration, or no client.
+    #[error("cannot reach a Kubernetes API server: {0}. Run inside a cluster, or set KUBECONFIG")]
+    Client(String),
+    /// The port is taken.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// The Lease.
+    #[error("cannot hold the Lease {0}: {1}")]
+    Lease(String, String),
+}
+
+/// Runs until `stop` says so, or leadership is lost.
+pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::Result<(), StartError> {
+    let mut config = Config::infer().await.map_err(|e| StartError::Client(e.to_string()))?;
+    config.read_timeout = Some(Duration::from_secs(300));
+    config.connect_timeout = Some(Duration::from_secs(10));
+    let mut lease_config = config.clone();
+    lease_config.read_timeout = Some(Duration::from_secs(5));
+    let client = Client::try_from(config).map_err(|e| StartError::Client(e.to_string()))?;
+
+    let mut registry = Registry::default();
+    let report = Report::new(client.clone(), &options.identity, &mut registry);
+    let health = Arc::new(server::Health { registry, ready: AtomicBool::new(true) });
+    let listener = TcpListener::bind(options.listen).await.map_err(|e| StartError::Listen(options.listen, e))?;
+    let served = tokio::spawn(server::serve(listener, health.clone(), stop.clone()));
+
+    let namespace = options.settings.namespace.clone();
+    let manager = leader::manager(lease_config, &namespace, &options.identity)
+        .await
+        .map_err(|e| StartError::Lease(format!("{namespace}/{}", leader::LEASE), e.to_string()))?;
+    let (mut leads, lease_task) = manager.watch().await;
+    let mut stopped = stop.clone();
+    tracing::info!(identity = %options.identity, "waiting to lead");
+    let led = tokio::select! {
+        led = leads.wait_for(|l| *l) => Some(led.is_ok()),
+        _ = stopped.wait_for(|s| *s) => None,
+    };
+    match led {
+        Some(true) => {}
+        Some(false) => return Err(StartError::Lease(format!("{namespace}/{}", leader::LEASE), "its manager has ended".into())),
+        None => {
+            drop(leads);
+            let _ = tokio::time::timeout(STOP, lease_task).await;
+            served.abort();
+            return Ok(());
+        }
+    }
+    report.leading(true);
+    tracing::info!("leading");
+
+    let (changed, heard) = mpsc::unbounded();
+    let namespaces = Namespaces::new(client.clone(), changed);
+    let context = Arc::new(Context { client, settings: options.settings, report, policies: Policies::default(), namespaces });
+    // Its end must not wait for an API server that does not answer: the drivers race with the signal.
+    tokio::select! {
+        () = drive(context, heard) => tracing::warn!("the drivers have ended"),
+        _ = stopped.wait_for(|s| *s) => tracing::info!("stopping"),
+        _ = leads.wait_for(|l| !*l) => tracing::warn!("another replica leads now"),
+    }
+    drop(leads);
+    let _ = tokio::time::timeout(STOP, lease_task).await;
+    served.abort();
+    Ok(())
+}
+
+type TurnFuture<'a> = Pin<Box<dyn Future<Output = Result<Turn>> + Send + 'a>>;
+type TurnFn = for<'a> fn(&'a Context, &'a str, &'a str) -> TurnFuture<'a>;
+
+/// Takes turns until there is something to wait for.
+async fn turns(context: &Context, namespace: &str, name: &str, turn: TurnFn) -> Result<Turn> {
+    for _ in 0..TURNS {
+        match turn(context, namespace, name).await? {
+            Turn::Again => {}
+            other => return Ok(other),
+        }
+    }
+    Ok(Turn::Again)
+}
+
+fn action(turn: Turn, patience: Duration) -> Action {
+    match turn {
+        Turn::Again => Action::requeue(Duration::ZERO),
+        Turn::Gone => Action::await_change(),
+        Turn::Wait(until) => {
+            let now = jiff::Timestamp::now();
+            let span = until.map(|at| Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO));
+            Action::requeue(span.map_or(patience, |s| s.min(patience)).max(Duration::from_millis(10)))
+        }
+    }
+}
+
+fn failed(kind: &str, context: &Context, name: &str, error: &Error) -> Action {
+    context.report.error(kind, name, error);
+    Action::requeue(RETRY)
+}
+
+/// References to the objects of a store that are in a namespace.
+fn of_namespace<K>(store: &Store<K>, namespace: &str, keep: impl Fn(&K) -> bool) -> Vec<ObjectRef<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    store
+        .state()
+        .iter()
+        .filter(|o| o.namespace().as_deref() == Some(namespace) && keep(o))
+        .map(|o| ObjectRef::from_obj(&**o))
+        .collect()
+}
+
+async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
+    let client = context.client.clone();
+    let any = watcher::Config::default();
+    let config = ControllerConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+
+    let promotions = Controller::new(Api::<Promotion>::all(client.clone()), any.clone()).with_config(config.clone());
+    let environments = Controller::new(Api::<Environment>::all(client.clone()), any.clone()).with_config(config.clone());
+    let backups = Controller::new(Api::<EnvironmentBackup>::all(client.clone()), any.clone()).with_config(config);
+    let (promotion_store, environment_store, backup_store) = (promotions.store(), environments.store(), backups.store());
+
+    // What is heard in a namespace concerns its Environment, its runs under way, and the runs that take from it.
+    let (to_promotions, from_promotions) = mpsc::unbounded();
+    let (to_environments, from_environments) = mpsc::unbounded();
+    let (to_backups, from_backups) = mpsc::unbounded();
+    let runs = promotion_store.clone();
+    let fan_out = heard.for_each(move |namespace| {
+        let going: Vec<_> = runs
+            .state()
+            .iter()
+            .filter(|p| p.namespace().as_deref() == Some(&*namespace) || *p.spec.from.namespace == *namespace)
+            .filter(|p| !promotion::phase(p).is_terminal())
+            .map(|p| ObjectRef::from_obj(&**p))
+            .collect();
+        for reference in going {
+            let _ = to_promotions.unbounded_send(reference);
+        }
+        for reference in of_namespace(&environment_store, &namespace, |_| true) {
+            let _ = to_environments.unbounded_send(reference);
+        }
+        let open = |b: &EnvironmentBackup| b.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
+        for reference in of_namespace(&backup_store, &namespace, open) {
+            let _ = to_backups.unbounded_send(reference);
+        }
+        futures::future::ready(())
+    });
+
+    let runs = promotion_store.clone();
+    let by_environment = move |environment: Environment| {
+        let namespace = environment.namespace().unwrap_or_default();
+        let state = runs.state();
+        state
+            .iter()
+            .filter(|p| p.namespace().as_deref() == Some(&*namespace) || *p.spec.from.namespace == *namespace)
+            .filter(|p| !promotion::phase(p).is_terminal())
+            .map(|p| ObjectRef::from_obj(&**p))
+            .collect::<Vec<_>>()
+    };
+    let runs = promotion_store.clone();
+    let by_backup = move |backup: EnvironmentBackup| {
+        of_namespace(&runs, &backup.namespace().unwrap_or_default(), |p: &Promotion| {
+            p.status.as_ref().is_some_and(|s| s.phase == crate::api::Phase::BackingUp)
+        })
+    };
+    let promotions = promotions
+        .watches(Api::<Environment>::all(client.clone()), any.clone(), by_environment)
+        .watches(Api::<EnvironmentBackup>::all(client.clone()), any.clone(), by_backup)
+        .reconcile_on(from_promotions)
+        .run(
+            |run, context| async move {
+                let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
+                let turn = turns(&context, &namespace, &name, |c, ns, n| Box::pin(promotion::turn(c, ns, n))).await?;
+                let phase = promotion::phase(&run);
+                Ok(action(turn, if phase.is_terminal() { Duration::from_secs(3600) } else { promotion::patience(phase) }))
+            },
+            |run, error: &Error, context| failed("Promotion", &context, &run.name_any(), error),
+            context.clone(),
+        )
+        .for_each(|_| futures::future::ready(()));
+
+    let environments = environments
+        .reconcile_on(from_environments)
+        .run(
+            |environment, context| async move {
+                let (namespace, name) = (environment.namespace().unwrap_or_default(), environment.name_any());
+                context.namespaces.watch(&namespace);
+                let turn = turns(&context, &namespace, &name, |c, ns, n| Box::pin(environment::turn(c, ns, n))).await?;
+                if turn == Turn::Gone {
+                    context.namespaces.forget(&namespace);
+                }
+                Ok(action(turn, REST))
+            },
+            |environment, error: &Error, context| failed("Environment", &context, &environment.name_any(), error),
+            context.clone(),
+        )
+        .for_each(|_| futures::future::ready(()));
+
+    let backups = backups
+        .reconcile_on(from_backups)
+        .run(
+            |backup, context| async move {
+                let (namespace, name) = (backup.namespace().unwrap_or_default(), backup.name_any());
+                let turn = turns(&context, &namespace, &name, |c, ns, n| Box::pin(backup::turn(c, ns, n))).await?;
+                Ok(action(turn, REST.min(Duration::from_secs(10))))
+            },
+            |backup, error: &Error, context| failed("EnvironmentBackup", &context, &backup.name_any(), error),
+            context.clone(),
+        )
+        .for_each(|_| futures::future::ready(()));
+
+    futures::join!(fan_out, promotions, environments, backups);
+}

@@ -1,0 +1,76 @@
+//! Watches inside environments' namespaces. The operator's rights there come from a RoleBinding in each, so nothing can be
+//! watched in all namespaces at once: each namespace that has an Environment gets watches of its own.
+
+use std::{collections::BTreeMap, sync::Mutex};
+
+use futures::{StreamExt, channel::mpsc::UnboundedSender};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod, discovery::v1::EndpointSlice};
+use kube::{
+    Api, Client,
+    core::PartialObjectMeta,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::task::JoinHandle;
+
+/// Watches by namespace.
+pub struct Namespaces {
+    client: Client,
+    changed: UnboundedSender<String>,
+    running: Mutex<BTreeMap<String, Vec<JoinHandle<()>>>>,
+}
+
+impl Namespaces {
+    /// `changed` is told the namespace in which something has changed.
+    pub fn new(client: Client, changed: UnboundedSender<String>) -> Self {
+        Self { client, changed, running: Mutex::default() }
+    }
+
+    /// Starts watches in a namespace, where none run.
+    pub fn watch(&self, namespace: &str) {
+        let Ok(mut running) = self.running.lock() else { return };
+        running.entry(namespace.to_owned()).or_insert_with(|| {
+            vec![
+                self.spawn::<Job>(namespace),
+                self.spawn::<Pod>(namespace),
+                self.spawn::<Deployment>(namespace),
+                self.spawn::<EndpointSlice>(namespace),
+            ]
+        });
+    }
+
+    /// Ends the watches in a namespace.
+    pub fn forget(&self, namespace: &str) {
+        let Ok(mut running) = self.running.lock() else { return };
+        for task in running.remove(namespace).unwrap_or_default() {
+            task.abort();
+        }
+    }
+
+    fn spawn<K>(&self, namespace: &str) -> JoinHandle<()>
+    where
+        K: kube::Resource<Scope = kube::core::NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + Sync
+            + 'static,
+        K::DynamicType: Default + Clone + Send + Sync,
+    {
+        let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
+        let (changed, namespace) = (self.changed.clone(), namespace.to_owned());
+        tokio::spawn(async move {
+            let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+            while let Some(event) = events.next().await {
+                match event {
+                    Ok(_) => {
+                        if changed.unbounded_send(namespace.clone()).is_err() {
+                            return;
+                        }
+                    }
+                    Err(error) => tracing::debug!(%namespace, %error, "a watch failed and is begun again"),
+                }
+            }
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! Direct delivery: the operator patches images and configuration itself. It refuses workloads whose fields another
+//! program owns, because that program would put its own values back.
+
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::ResourceExt;
+
+/// Marks of programs that own a workload: where the mark stands, and the program.
+const OWNERS: [(&str, &str); 5] = [
+    ("argocd.argoproj.io/tracking-id", "Argo CD"),
+    ("argocd.argoproj.io/instance", "Argo CD"),
+    ("kustomize.toolkit.fluxcd.io/name", "Flux"),
+    ("helm.toolkit.fluxcd.io/name", "Flux"),
+    ("meta.helm.sh/release-name", "Helm"),
+];
+
+/// Why a Deployment cannot be delivered directly. `None`: it can.
+pub fn refuse(deployment: &Deployment) -> Option<String> {
+    let name = deployment.name_any();
+    let owner = OWNERS
+        .iter()
+        .find(|(mark, _)| deployment.annotations().contains_key(*mark) || deployment.labels().contains_key(*mark))
+        .map(|(mark, program)| (*mark, *program))?;
+    Some(format!(
+        "Deployment {name} belongs to {} ({}), which would put its own images back: take the workload out of it, or wait for its own delivery",
+        owner.1, owner.0
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_of_another_program_is_refused_by_name() {
+        let mut deployment = Deployment::default();
+        deployment.metadata.name = Some("web".into());
+        assert_eq!(refuse(&deployment), None);
+        deployment.annotations_mut().insert("argocd.argoproj.io/tracking-id".into(), "x".into());
+        assert!(refuse(&deployment).is_some_and(|m| m.contains("web") && m.contains("Argo CD")));
+    }
+}

@@ -1,0 +1,205 @@
+//! Jobs: the agent's, which run under `restricted`, and the customer's own, which inherit their workload's context.
+//!
+//! Every Job has `backoffLimit: 0` and `podReplacementPolicy: Failed`: attempts are counted in the run's status, and a
+//! migration is never tried twice. None has a TTL: its outcome must be in the status before it goes.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::PodTemplateSpec};
+use serde_json::{Value, json};
+
+use super::{
+    Owner,
+    task::{REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task},
+};
+use crate::{
+    api::{Backups, Data},
+    plan::{
+        Effect, Resource,
+        world::{Settings, pod_template},
+    },
+};
+
+/// The user of all pods of ours.
+const USER: i64 = 65532;
+
+/// A container of the agent.
+pub fn agent_container(settings: &Settings, task: &Task, mounts: &[Value]) -> Value {
+    let mut all = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
+    all.extend_from_slice(mounts);
+    json!({
+        "name": "agent",
+        "image": settings.agent_image,
+        "args": ["agent", task.verb.as_str()],
+        "env": [{"name": TASK_ENV, "value": serde_json::to_string(task).unwrap_or_default()}, {"name": "HOME", "value": "/tmp"}],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "384Mi"}},
+        "securityContext": {
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]},
+        },
+        "terminationMessagePolicy": "File",
+        "volumeMounts": all,
+    })
+}
+
+/// A pod under `restricted`, without an API token.
+pub fn restricted_pod(containers: Vec<Value>, volumes: Vec<Value>, restart: &str) -> Value {
+    json!({
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "restartPolicy": restart,
+        "terminationGracePeriodSeconds": 5,
+        "securityContext": {
+            "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": containers,
+        "volumes": volumes,
+    })
+}
+
+/// Mounts of the Secrets of data and of the repository.
+pub fn agent_mounts(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
+    let mut out = Vec::new();
+    for (i, d) in data.iter().enumerate() {
+        out.push(json!({"name": format!("data-{i}-connection"), "mountPath": format!("{SECRETS_DIR}/{}/connection", d.name), "readOnly": true}));
+        out.push(
+            json!({"name": format!("data-{i}-admin"), "mountPath": format!("{SECRETS_DIR}/{}/admin", d.name), "readOnly": true}),
+        );
+    }
+    if backups.is_some_and(|b| b.repository.volume.is_some()) {
+        out.push(json!({"name": "repository", "mountPath": REPOSITORY_DIR}));
+        out.push(json!({"name": "repository-password", "mountPath": REPOSITORY_PASSWORD_DIR, "readOnly": true}));
+    }
+    out
+}
+
+/// The volumes of [`agent_mounts`], and scratch space.
+pub fn agent_volumes(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
+    let secret = |name: &str| json!({"secretName": name, "defaultMode": 0o440});
+    let mut out = vec![json!({"name": "tmp", "emptyDir": {}})];
+    for (i, d) in data.iter().enumerate() {
+        let connection = &d.postgres.connection_secret.name;
+        let admin = d.postgres.admin_secret.as_ref().map_or(connection, |s| &s.name);
+        out.push(json!({"name": format!("data-{i}-connection"), "secret": secret(connection)}));
+        out.push(json!({"name": format!("data-{i}-admin"), "secret": secret(admin)}));
+    }
+    if let Some((backups, volume)) = backups.and_then(|b| b.repository.volume.as_ref().map(|v| (b, v))) {
+        out.push(json!({"name": "repository", "persistentVolumeClaim": {"claimName": volume.claim.name}}));
+        out.push(json!({"name": "repository-password", "secret": secret(&backups.password_secret.name)}));
+    }
+    out
+}
+
+fn job(owner: Owner<'_>, name: &str, step: &str, deadline: Duration, template: Value) -> Effect {
+    let manifest = json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": owner.metadata(name, step),
+        "spec": {
+            "backoffLimit": 0, "podReplacementPolicy": "Failed", "activeDeadlineSeconds": deadline.as_secs().max(1), "template": template,
+        },
+    });
+    Effect::Create { resource: Resource::Job, manifest: Box::new(manifest) }
+}
+
+/// A Job of the agent.
+pub fn agent(
+    owner: Owner<'_>,
+    settings: &Settings,
+    (name, step): (&str, &str),
+    task: &Task,
+    (data, backups): (&[&Data], Option<&Backups>),
+    aliases: &[Value],
+    deadline: Duration,
+) -> Effect {
+    let container = agent_container(settings, task, &agent_mounts(data, backups));
+    let mut pod = restricted_pod(vec![container], agent_volumes(data, backups), "Never");
+    if !aliases.is_empty() {
+        pod["hostAliases"] = json!(aliases);
+    }
+    job(owner, name, step, deadline, json!({"metadata": {"labels": owner.labels(step)}, "spec": pod}))
+}
+
+/// The migration's Job: the workload's pod with the new image, one container, another command. Its labels are ours alone,
+/// so that no Service leads to it.
+pub fn migration(
+    owner: Owner<'_>,
+    (name, step): (&str, &str),
+    deployment: &Deployment,
+    container: &str,
+    image: &str,
+    command: &[String],
+    deadline: Duration,
+) -> Option<Effect> {
+    let mut pod = serde_json::to_value(pod_template(deployment)?.spec.as_ref()?).ok()?;
+    let mut chosen = pod["containers"].as_array()?.iter().find(|c| c["name"] == container)?.clone();
+    for field in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "ports", "args"] {
+        chosen.as_object_mut()?.remove(field);
+    }
+    chosen["image"] = json!(image);
+    chosen["command"] = json!(command);
+    pod["containers"] = json!([chosen]);
+    pod["restartPolicy"] = json!("Never");
+    pod["terminationGracePeriodSeconds"] = json!(10);
+    for field in ["initContainers", "topologySpreadConstraints", "readinessGates", "hostname", "subdomain"] {
+        pod.as_object_mut()?.remove(field);
+    }
+    Some(job(owner, name, step, deadline, json!({"metadata": {"labels": owner.labels(step)}, "spec": pod})))
+}
+
+/// The Job of a check that the customer wrote. `Err`: the template is not a pod's.
+pub fn check(
+    owner: Owner<'_>,
+    (name, step): (&str, &str),
+    template: &Value,
+    aliases: &[Value],
+    deadline: Duration,
+) -> Result<Effect, String> {
+    let _: PodTemplateSpec = serde_json::from_value(template.clone()).map_err(|e| e.to_string())?;
+    let mut template = template.clone();
+    if !template["spec"]["containers"].is_array() {
+        return Err("spec.containers is missing".into());
+    }
+    template["spec"]["restartPolicy"] = json!("Never");
+    let mut all = template["spec"]["hostAliases"].as_array().cloned().unwrap_or_default();
+    all.extend_from_slice(aliases);
+    template["spec"]["hostAliases"] = json!(all);
+    // Labels of the customer's could make a Service lead to the check's pod.
+    template["metadata"] = json!({"labels": owner.labels(step), "annotations": template["metadata"]["annotations"]});
+    Ok(job(owner, name, step, deadline, template))
+}
+
+/// A command that no image has: a container with it is pulled, cannot start, and touches nothing.
+const NO_COMMAND: &str = "/lockkeeper-only-pulls-this-image";
+
+/// A Job whose only use is that its node pulls the images. It cannot succeed; that each image was pulled is read from its pod.
+pub fn pull(
+    owner: Owner<'_>,
+    (name, step): (&str, &str),
+    like: &Deployment,
+    images: &BTreeMap<String, String>,
+    deadline: Duration,
+) -> Effect {
+    let containers: Vec<Value> = images
+        .iter()
+        .map(|(name, image)| {
+            json!({
+                "name": name, "image": image, "command": [NO_COMMAND], "imagePullPolicy": "IfNotPresent",
+                "resources": {"requests": {"cpu": "1m", "memory": "8Mi"}, "limits": {"memory": "64Mi"}},
+                "securityContext": {"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}},
+            })
+        })
+        .collect();
+    let mut pod = restricted_pod(containers, Vec::new(), "Never");
+    if let Some(spec) = pod_template(like).and_then(|t| t.spec.as_ref()) {
+        for (field, value) in [
+            ("imagePullSecrets", serde_json::to_value(&spec.image_pull_secrets)),
+            ("nodeSelector", serde_json::to_value(&spec.node_selector)),
+            ("tolerations", serde_json::to_value(&spec.tolerations)),
+            ("serviceAccountName", serde_json::to_value(&spec.service_account_name)),
+        ] {
+            if let Some(value) = value.ok().filter(|v| !v.is_null()) {
+                pod[field] = value;
+            }
+        }
+    }
+    job(owner, name, step, deadline, json!({"metadata": {"labels": owner.labels(step)}, "spec": pod}))
+}

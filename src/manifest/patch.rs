@@ -1,0 +1,114 @@
+//! Patches, each guarded by the resourceVersion of what was read, so that nobody's change in between is overwritten.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Service, ServicePort},
+};
+use kube::ResourceExt;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Owner,
+    found::{Found, FoundService, FoundWorkload},
+    page,
+};
+use crate::{
+    api::{annotations::FOUND, labels},
+    plan::{Effect, PatchKind, Resource, release::Content},
+};
+
+fn guard<T: ResourceExt>(object: &T) -> Value {
+    json!({"resourceVersion": object.resource_version().unwrap_or_default()})
+}
+
+/// Sends a Service's traffic to the page, and writes down where it went before.
+pub fn close_service(service: &Service, owner: Owner<'_>, epoch: i64) -> Effect {
+    let spec = service.spec.clone().unwrap_or_default();
+    let selector = spec.selector.unwrap_or_default();
+    let ports = spec.ports.unwrap_or_default();
+    let found =
+        Found { run: owner.uid.to_owned(), epoch, values: FoundService { selector: selector.clone(), ports: ports.clone() } };
+    let to_page = BTreeMap::from([(labels::PAGE.to_owned(), owner.uid.to_owned())]);
+    let ports: Vec<Value> = ports.iter().map(|p| with_target(p, json!(page::PORT))).collect();
+    service_patch(service, Some(found.write()), &selector, &to_page, ports)
+}
+
+/// Sends a Service's traffic back to where it went.
+pub fn open_service(service: &Service, found: &FoundService) -> Effect {
+    let now = service.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default();
+    let ports = found.ports.iter().map(|p| serde_json::to_value(p).unwrap_or_default()).collect();
+    service_patch(service, None, &now, &found.selector, ports)
+}
+
+fn with_target(port: &ServicePort, target: Value) -> Value {
+    let mut value = serde_json::to_value(port).unwrap_or_default();
+    value["targetPort"] = target;
+    value
+}
+
+fn service_patch(
+    service: &Service,
+    found: Option<String>,
+    now: &BTreeMap<String, String>,
+    next: &BTreeMap<String, String>,
+    ports: Vec<Value>,
+) -> Effect {
+    // A merge patch keeps keys that it does not name: what is no longer selected by must be set to null.
+    let mut selector: Map<String, Value> = now.keys().map(|k| (k.clone(), Value::Null)).collect();
+    selector.extend(next.iter().map(|(k, v)| (k.clone(), json!(v))));
+    let mut metadata = guard(service);
+    metadata["annotations"] = json!({FOUND: found});
+    patch(
+        Resource::Service,
+        service,
+        PatchKind::Merge,
+        json!({"metadata": metadata, "spec": {"selector": selector, "ports": ports}}),
+    )
+}
+
+fn patch<T: ResourceExt>(resource: Resource, object: &T, kind: PatchKind, patch: Value) -> Effect {
+    Effect::Patch { resource, name: object.name_any(), kind, patch: Box::new(patch) }
+}
+
+/// Stops a workload, and writes down how many pods it had.
+pub fn stop(deployment: &Deployment, owner: Owner<'_>, epoch: i64) -> Effect {
+    let replicas = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+    let found = Found { run: owner.uid.to_owned(), epoch, values: FoundWorkload { replicas } };
+    let mut metadata = guard(deployment);
+    metadata["annotations"] = json!({FOUND: found.write()});
+    patch(Resource::Deployment, deployment, PatchKind::Merge, json!({"metadata": metadata, "spec": {"replicas": 0}}))
+}
+
+/// Sets a workload's images and, where it was stopped, starts it with as many pods as it had.
+pub fn deliver(deployment: &Deployment, images: &BTreeMap<String, String>, replicas: Option<i32>) -> Effect {
+    let containers: Vec<Value> = images.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
+    let mut body = json!({"metadata": guard(deployment), "spec": {}});
+    if !containers.is_empty() {
+        body["spec"]["template"] = json!({"spec": {"containers": containers}});
+    }
+    if let Some(replicas) = replicas {
+        body["spec"]["replicas"] = json!(replicas);
+        body["metadata"]["annotations"] = json!({FOUND: null});
+    }
+    patch(Resource::Deployment, deployment, PatchKind::Strategic, body)
+}
+
+/// Gives a ConfigMap the content of a release; keys that this environment keeps stay as they are.
+pub fn configure(config_map: &ConfigMap, content: &Content, keep: &dyn Fn(&str) -> bool) -> Effect {
+    let mut data: Map<String, Value> =
+        config_map.data.iter().flatten().filter(|(k, _)| !keep(k)).map(|(k, _)| (k.clone(), Value::Null)).collect();
+    let mut binary: Map<String, Value> =
+        config_map.binary_data.iter().flatten().filter(|(k, _)| !keep(k)).map(|(k, _)| (k.clone(), Value::Null)).collect();
+    data.extend(content.data.iter().map(|(k, v)| (k.clone(), json!(v))));
+    binary.extend(content.binary_data.iter().map(|(k, v)| (k.clone(), json!(v))));
+    let mut body = json!({"metadata": guard(config_map)});
+    if !data.is_empty() {
+        body["data"] = Value::Object(data);
+    }
+    if !binary.is_empty() {
+        body["binaryData"] = Value::Object(binary);
+    }
+    patch(Resource::ConfigMap, config_map, PatchKind::Merge, body)
+}

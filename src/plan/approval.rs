@@ -1,0 +1,95 @@
+//! Who may say yes, and which yes counts.
+
+use crate::api::{Approval, Approvals, ApprovalsStatus, PromotionSpec, VoidApproval};
+use std::collections::BTreeMap;
+
+/// Why an approval does not count. `None`: it does.
+fn void(
+    approval: &Approval,
+    policy: &Approvals,
+    requester: &str,
+    plan_hash: &str,
+    may: &BTreeMap<String, bool>,
+) -> Option<String> {
+    if *approval.plan_hash != *plan_hash {
+        return Some(format!(
+            "is for another plan ({}); today's is {plan_hash}: look at it again and approve it",
+            &*approval.plan_hash
+        ));
+    }
+    if *approval.username == *requester && !policy.requester_may_approve {
+        return Some("asked for this promotion; another person must approve it".into());
+    }
+    if !may.get(&*approval.username).copied().unwrap_or(false) {
+        return Some("no longer has the verb approve on this Environment".into());
+    }
+    None
+}
+
+/// Counts the approvals of today's plan.
+pub fn count(spec: &PromotionSpec, policy: &Approvals, plan_hash: &str, may: &BTreeMap<String, bool>) -> ApprovalsStatus {
+    let mut given = Vec::new();
+    let mut voided = Vec::new();
+    for approval in &spec.approvals {
+        match void(approval, policy, &spec.requested_by.username, plan_hash, may) {
+            None => given.push(approval.username.to_string()),
+            Some(reason) => voided.push(VoidApproval { username: approval.username.to_string(), reason }),
+        }
+    }
+    let summary = format!("{}/{}", given.len(), policy.required);
+    ApprovalsStatus { required: policy.required, given, void: voided, summary }
+}
+
+/// Whether enough approvals count.
+pub fn enough(status: &ApprovalsStatus) -> bool {
+    status.given.len() >= status.required as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "v1:aa";
+
+    fn spec(approvals: &[(&str, &str)]) -> PromotionSpec {
+        let approvals: Vec<_> = approvals.iter().map(|(u, h)| serde_json::json!({"username": u, "planHash": h})).collect();
+        serde_json::from_value(serde_json::json!({
+            "environment": {"name": "production"}, "from": {"namespace": "s", "name": "staging"},
+            "requestedBy": {"username": "alice"}, "approvals": approvals,
+        }))
+        .unwrap()
+    }
+
+    fn counted(approvals: &[(&str, &str)], policy: &Approvals) -> ApprovalsStatus {
+        let may = BTreeMap::from([("alice".into(), true), ("bob".into(), true), ("eve".into(), false)]);
+        count(&spec(approvals), policy, HASH, &may)
+    }
+
+    #[test]
+    fn an_approval_of_todays_plan_by_another_counts() {
+        let status = counted(&[("bob", HASH)], &Approvals::default());
+        assert_eq!((status.summary.as_str(), enough(&status)), ("1/1", true));
+    }
+
+    #[test]
+    fn an_approval_of_another_plan_counts_for_nothing_visibly() {
+        let status = counted(&[("bob", "v1:bb")], &Approvals::default());
+        assert!(!enough(&status) && status.void[0].reason.contains("another plan"));
+    }
+
+    #[test]
+    fn the_requesters_own_approval_counts_only_where_the_environment_says_so() {
+        assert!(!enough(&counted(&[("alice", HASH)], &Approvals::default())));
+        assert!(enough(&counted(&[("alice", HASH)], &Approvals { requester_may_approve: true, ..Approvals::default() })));
+    }
+
+    #[test]
+    fn who_lost_the_right_to_approve_counts_for_nothing() {
+        assert!(!enough(&counted(&[("eve", HASH), ("stranger", HASH)], &Approvals::default())));
+    }
+
+    #[test]
+    fn nobody_need_approve_where_none_is_required() {
+        assert!(enough(&counted(&[], &Approvals { required: 0, ..Approvals::default() })));
+    }
+}

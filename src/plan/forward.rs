@@ -1,0 +1,456 @@
+//! The steps of a promotion from its backup to its end, each as a function of what is seen: what it needs next, or that it
+//! is done. A step is resumed, never repeated blindly: each first looks whether its work is there already.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{
+    Effect, Progress, Resource, after,
+    jobs::{JobProgress, look},
+    lock, maintenance, millis,
+    preflight::{self, Preflight},
+    prepare,
+    promotion::{ATTEMPTS, owner, reference},
+    release, steps,
+    steps::name,
+    world::{World, pod_template},
+};
+use crate::{
+    api::{
+        API_VERSION, BackupPhase, EnvironmentSpec, LocalRef, PromotionStatus, Release, Step, StepState, Timestamp, UndoMethod,
+        Verification, WorkloadRef, promotion::UndoStatus,
+    },
+    manifest::{Owner, job, page, patch, task::Verb},
+};
+
+/// How long the agent's work under the lock may take.
+pub const DATA_DEADLINE: Duration = Duration::from_secs(3600);
+/// A proven backup older than this is made again before the lock is taken.
+const BACKUP_AGE: Duration = Duration::from_secs(3600);
+
+/// What a step needs next.
+pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
+    let owner = owner(world);
+    let release = status.release.clone().unwrap_or_default();
+    let epoch = status.epoch.unwrap_or(0);
+    let begun = step.started_at.unwrap_or(now);
+    match steps::kind(&step.name) {
+        name::PREFLIGHT => again(world, owner, target, &release, step, now),
+        name::BACKUP => backup(world, owner, step, now),
+        name::PAGE => page_pod(world, owner),
+        name::LOCK => take_lock(world, status, now),
+        name::RECORD => record(world, owner, status),
+        name::CLOSE => maintenance::close(world, target, owner, epoch),
+        name::STOP => stop(world, target, owner, epoch, status, begun, now),
+        name::FENCE => data_job(world, target, owner, step, (Verb::Fence, epoch), now),
+        name::UNDO => data_job(world, target, owner, step, (Verb::Undo, epoch), now),
+        name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
+        name::MIGRATION => migration(world, target, owner, &release, step, now),
+        name::WORKLOADS => workloads(
+            world,
+            target,
+            &images(&release, steps::subject(&step.name)),
+            &module_workloads(target, steps::subject(&step.name)),
+        ),
+        name::OTHERS => workloads(world, target, &BTreeMap::new(), &other_workloads(target, &release)),
+        name::VERIFY => verify(world, target, owner, step, now),
+        name::RELEASE => data_job(world, target, owner, step, (Verb::Release, epoch), now),
+        name::OPEN => maintenance::open(world, owner),
+        name::UNLOCK => unlock(world, owner),
+        name::TIDY => tidy(world, owner, status, now),
+        other => Progress::failed("UnknownStep", format!("this version of Lockkeeper does not know the step {other}")),
+    }
+}
+
+/// What a finished step leaves in the status beside its own state.
+pub fn after_step(world: &World<'_>, status: &mut PromotionStatus, step: &Step, now: Timestamp) {
+    let owner = owner(world);
+    match steps::kind(&step.name) {
+        name::BACKUP => status.backup = Some(LocalRef { name: backup_name(owner, step.attempt).into() }),
+        name::PREFLIGHT => {
+            let release = status.release.clone().unwrap_or_default();
+            let Some(target) = world.target else { return };
+            if let Preflight::Ended { checks, control_epoch } =
+                preflight::run(world, owner, &target.spec, &release, (&step.name, step.attempt), now)
+            {
+                status.preflight = checks;
+                status.preflight_at = Some(millis(now));
+                status.minimum_epoch = control_epoch.or(status.minimum_epoch);
+            }
+        }
+        name::LOCK => {
+            let lock = world.target_status().lock.unwrap_or_default();
+            status.epoch = Some(lock.epoch);
+            status.locked_at = lock.since.or(Some(millis(now)));
+        }
+        name::UNDO => keep(world, status, step, None),
+        name::RELEASE => keep(world, status, step, Some(now)),
+        name::OPEN | name::BACK_OPEN => status.unlocked_at = Some(millis(now)),
+        _ => {}
+    }
+}
+
+/// Writes down which databases are aside, by the outcome of a step's Job, and until when once that is known.
+pub fn keep(world: &World<'_>, status: &mut PromotionStatus, step: &Step, from: Option<Timestamp>) {
+    let owner = owner(world);
+    let Some(outcome) = world.jobs.get(&owner.object_name(&step.name, step.attempt)).and_then(|j| j.outcome.clone()) else {
+        return;
+    };
+    for aside in outcome.aside {
+        let keep_for =
+            world.target.and_then(|t| t.spec.data.iter().find(|d| *d.name == *aside.data).map(|d| d.undo.keep_for.clone()));
+        let until = from.map(|at| millis(after(at, keep_for.and_then(|k| k.get()).unwrap_or(Duration::from_secs(86_400)))));
+        let fresh = UndoStatus { data: aside.data, method: aside.method, database: aside.database, until };
+        match status.undo.iter_mut().find(|u| u.data == fresh.data) {
+            Some(known) => *known = fresh,
+            None => status.undo.push(fresh),
+        }
+    }
+}
+
+fn again(
+    world: &World<'_>,
+    owner: Owner<'_>,
+    target: &EnvironmentSpec,
+    release: &Release,
+    step: &Step,
+    now: Timestamp,
+) -> Progress {
+    match preflight::run(world, owner, target, release, (&step.name, step.attempt), now) {
+        Preflight::Going(progress) => progress,
+        Preflight::Ended { checks, .. } => {
+            let failing: Vec<String> =
+                checks.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.message)).collect();
+            if failing.is_empty() { Progress::Done(None) } else { Progress::failed("PreflightFailed", failing.join("; ")) }
+        }
+    }
+}
+
+/// Name of the backup made for a run.
+pub fn backup_name(owner: Owner<'_>, attempt: i32) -> String {
+    let full = format!("{}-{}", owner.name, &owner.id()[..6.min(owner.id().len())]);
+    let base: String = full.chars().take(240).collect();
+    if attempt == 0 { base } else { format!("{base}-{attempt}") }
+}
+
+fn backup(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp) -> Progress {
+    let name = backup_name(owner, step.attempt);
+    let Some(backup) = world.backup.filter(|b| b.name_any() == name) else {
+        let manifest = json!({
+            "apiVersion": API_VERSION, "kind": "EnvironmentBackup", "metadata": owner.metadata(&name, name::BACKUP),
+            "spec": {"environment": {"name": world.run.spec.environment.name}, "data": {"all": {}}, "reason": format!("before {}", owner.name), "keep": false},
+        });
+        return Progress::Do(Effect::Create { resource: Resource::EnvironmentBackup, manifest: Box::new(manifest) });
+    };
+    let status = backup.status.clone().unwrap_or_default();
+    match status.phase {
+        BackupPhase::Completed if status.proven_at.is_some_and(|at| after(at, BACKUP_AGE) > now) => {
+            Progress::Done(Some(format!("EnvironmentBackup {name}, proven by a restore")))
+        }
+        BackupPhase::Completed => Progress::Retry(format!("EnvironmentBackup {name} is too old by now")),
+        BackupPhase::Failed => {
+            let failure = status.failure.map(|f| f.message).unwrap_or_else(|| "it says no reason".into());
+            Progress::failed("BackupFailed", format!("EnvironmentBackup {name}: {failure}"))
+        }
+        phase => Progress::waiting(format!("EnvironmentBackup {name}: {phase:?}")),
+    }
+}
+
+fn page_pod(world: &World<'_>, owner: Owner<'_>) -> Progress {
+    if world.target_side.deployment(&page::name(owner)).is_none() {
+        let task = page::task(preflight::task(world, owner, Verb::Page));
+        return Progress::Do(page::deployment(owner, world.settings, &task));
+    }
+    if maintenance::page_is_ready(world.target_side, owner.uid) {
+        return Progress::Done(None);
+    }
+    Progress::waiting("the maintenance page to answer")
+}
+
+fn take_lock(world: &World<'_>, status: &PromotionStatus, now: Timestamp) -> Progress {
+    let Some(target) = world.target else { return Progress::waiting("the Environment") };
+    let held = lock::status(target).lock;
+    if held.as_ref().and_then(|l| l.holder.as_ref()).is_some_and(|h| h.uid == world.uid()) {
+        return Progress::Done(held.map(|l| format!("epoch {}", l.epoch)));
+    }
+    match lock::take(target, &reference(world), lock::next_epoch(target, status.minimum_epoch), now) {
+        Ok(effect) => Progress::Do(effect),
+        Err(other) => Progress::waiting(format!("the lock that {} {} holds", other.kind, other.name)),
+    }
+}
+
+/// What a rollback needs, copied before anything changes: the target's configuration. Images stand in the status.
+fn record(world: &World<'_>, owner: Owner<'_>, status: &PromotionStatus) -> Progress {
+    let chosen = status.release.as_ref().map(|r| r.modules.clone()).unwrap_or_default();
+    for entry in chosen.iter().flat_map(|m| &m.configuration) {
+        if world.target_side.config_map(&prepare::copy_name(owner, prepare::PRIOR, &entry.config_map)).is_none() {
+            let content = world.target_side.config_map(&entry.config_map).map(|c| release::Content::of(c, &Default::default()));
+            return Progress::Do(prepare::copy(owner, prepare::PRIOR, &entry.config_map, content.as_ref()));
+        }
+    }
+    Progress::Done(None)
+}
+
+fn stop(
+    world: &World<'_>,
+    target: &EnvironmentSpec,
+    owner: Owner<'_>,
+    epoch: i64,
+    status: &PromotionStatus,
+    begun: Timestamp,
+    now: Timestamp,
+) -> Progress {
+    // Stopping a pod while kube-proxy still leads to it refuses connections.
+    let closed = status.steps.iter().find(|s| s.name == name::CLOSE).and_then(|s| s.finished_at).unwrap_or(begun);
+    let settled = after(closed, maintenance::SETTLE);
+    if now < settled {
+        return Progress::Waiting { what: "the Services' new endpoints to be in use".into(), until: Some(settled) };
+    }
+    maintenance::stop(world, target, owner, epoch, begun, now)
+}
+
+/// A Job of the agent on all data of the environment, under the run's epoch.
+pub fn data_job(
+    world: &World<'_>,
+    target: &EnvironmentSpec,
+    owner: Owner<'_>,
+    step: &Step,
+    (verb, epoch): (Verb, i64),
+    now: Timestamp,
+) -> Progress {
+    let name = owner.object_name(&step.name, step.attempt);
+    let data: Vec<_> = target.data.iter().collect();
+    let mut task = preflight::task(world, owner, verb);
+    task.epoch = Some(epoch);
+    task.repository = false;
+    let make = || job::agent(owner, world.settings, (&name, &step.name), &task, (&data, None), &[], DATA_DEADLINE);
+    match look(world.jobs, &name, true, now, make) {
+        JobProgress::Going(progress) => progress,
+        JobProgress::Succeeded(outcome) => {
+            let notes = outcome.map(|o| o.notes).unwrap_or_default();
+            Progress::Done((!notes.is_empty()).then(|| notes.join("; ")))
+        }
+        JobProgress::Failed(failure) => failure.into_progress(step.attempt, ATTEMPTS),
+    }
+}
+
+fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
+    let Some(module) = target.module(module) else { return Progress::Done(None) };
+    for entry in &module.configuration {
+        let name = &*entry.config_map;
+        let Some(content) = prepare::copied(world, owner, prepare::RELEASE, name) else {
+            return Progress::failed(
+                "CopyMissing",
+                format!("the copy of ConfigMap {name} that was captured from the source is gone"),
+            );
+        };
+        let sources: Vec<&EnvironmentSpec> = [Some(target), world.source.map(|s| &s.spec)].into_iter().flatten().collect();
+        let keep = release::kept_keys(&module.name, name, &sources);
+        match world.target_side.config_map(name) {
+            Some(here) if release::Content::of(here, &keep) == content => {}
+            Some(here) => return Progress::Do(patch::configure(here, &content, &|k| keep.contains(k))),
+            None => {
+                let manifest = json!({
+                    "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": owner.namespace},
+                    "data": content.data, "binaryData": content.binary_data,
+                });
+                return Progress::Do(Effect::Create { resource: Resource::ConfigMap, manifest: Box::new(manifest) });
+            }
+        }
+    }
+    Progress::Done(None)
+}
+
+fn migration(
+    world: &World<'_>,
+    target: &EnvironmentSpec,
+    owner: Owner<'_>,
+    release: &Release,
+    step: &Step,
+    now: Timestamp,
+) -> Progress {
+    let Some(module) = target.module(steps::subject(&step.name)) else { return Progress::Done(None) };
+    let (Some(migration), Some(workload)) = (&module.migration, module.migration_workload()) else { return Progress::Done(None) };
+    let Some(deployment) = world.target_side.deployment(&workload.name) else {
+        return Progress::failed("WorkloadMissing", format!("{workload} does not exist any more"));
+    };
+    let containers: Vec<String> = pod_template(deployment)
+        .and_then(|t| t.spec.as_ref())
+        .map(|s| s.containers.iter().map(|c| c.name.clone()).collect())
+        .unwrap_or_default();
+    let container = match (&migration.container, containers.as_slice()) {
+        (Some(named), _) => named.to_string(),
+        (None, [only]) => only.clone(),
+        (None, _) => {
+            return Progress::failed(
+                "ContainerUnclear",
+                format!("{workload} has several containers: name one under migration.container of module {}", module.name),
+            );
+        }
+    };
+    let released = release
+        .modules
+        .iter()
+        .filter(|m| m.name == *module.name)
+        .flat_map(|m| &m.workloads)
+        .filter(|w| w.name == *workload.name)
+        .flat_map(|w| &w.containers)
+        .find(|c| c.name == container);
+    let Some(image) = released.map(crate::api::ReleaseContainer::pinned) else {
+        return Progress::failed("ContainerMissing", format!("the release has no container {container} of {workload}"));
+    };
+    let command: Vec<String> = migration.command.iter().map(ToString::to_string).collect();
+    // A migration is never retried: how much of it took effect is not known. Its attempt is always the first.
+    let name = owner.object_name(&step.name, 0);
+    let Some(made) = job::migration(owner, (&name, &step.name), deployment, &container, &image, &command, migration.timeout())
+    else {
+        return Progress::failed("ContainerMissing", format!("{workload} has no container {container}"));
+    };
+    match look(world.jobs, &name, false, now, || made) {
+        JobProgress::Going(progress) => progress,
+        JobProgress::Succeeded(_) => Progress::Done(None),
+        JobProgress::Failed(failure) => Progress::failed("MigrationFailed", failure.message),
+    }
+}
+
+/// Images by container, for each workload of a module of the release.
+fn images(release: &Release, module: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    release
+        .modules
+        .iter()
+        .filter(|m| m.name == module)
+        .flat_map(|m| &m.workloads)
+        .map(|w| (w.name.clone(), w.containers.iter().map(|c| (c.name.clone(), c.pinned())).collect()))
+        .collect()
+}
+
+fn module_workloads(target: &EnvironmentSpec, module: &str) -> Vec<WorkloadRef> {
+    target.module(module).map(|m| m.workloads.clone()).unwrap_or_default()
+}
+
+fn other_workloads(target: &EnvironmentSpec, release: &Release) -> Vec<WorkloadRef> {
+    let promoted = |name: &str| release.modules.iter().any(|m| m.name == name);
+    target.modules.iter().filter(|m| !promoted(&m.name)).flat_map(|m| m.workloads.clone()).collect()
+}
+
+/// Sets images and pod counts, then waits for the rollouts.
+pub fn workloads(
+    world: &World<'_>,
+    target: &EnvironmentSpec,
+    images: &BTreeMap<String, BTreeMap<String, String>>,
+    workloads: &[WorkloadRef],
+) -> Progress {
+    let side = world.target_side;
+    let uid = world.uid();
+    for workload in workloads {
+        let Some(deployment) = side.deployment(&workload.name) else {
+            return Progress::failed("WorkloadMissing", format!("{workload} does not exist any more"));
+        };
+        let none = BTreeMap::new();
+        let wanted = images.get(&*workload.name).unwrap_or(&none);
+        let here: BTreeMap<&str, &str> = pod_template(deployment)
+            .and_then(|t| t.spec.as_ref())
+            .map(|s| s.containers.iter().map(|c| (c.name.as_str(), c.image.as_deref().unwrap_or_default())).collect())
+            .unwrap_or_default();
+        let stopped = maintenance::found_workload(deployment).filter(|f| f.run == uid).map(|f| f.values.replicas);
+        let different = wanted.iter().any(|(c, image)| here.get(c.as_str()).is_some_and(|i| i != image));
+        if stopped.is_some() || different {
+            let wanted =
+                wanted.iter().filter(|(c, _)| here.contains_key(c.as_str())).map(|(c, i)| (c.clone(), i.clone())).collect();
+            return Progress::Do(patch::deliver(deployment, &wanted, stopped));
+        }
+    }
+    let _ = target;
+    for deployment in workloads.iter().filter_map(|w| side.deployment(&w.name)) {
+        match maintenance::rollout(side, deployment) {
+            Progress::Done(_) => {}
+            other => return other,
+        }
+    }
+    Progress::Done(None)
+}
+
+fn verify(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &Step, now: Timestamp) -> Progress {
+    let Some(check) = target.verification.iter().find(|v| *v.name == *steps::subject(&step.name)) else {
+        return Progress::Done(None);
+    };
+    let name = owner.object_name(&step.name, step.attempt);
+    let aliases = maintenance::aliases(world, owner);
+    let Verification { job: by_job, http, .. } = check;
+    let timeout = check.timeout();
+    let (made, agent) = match (by_job, http) {
+        (Some(by_job), _) => match job::check(owner, (&name, &step.name), &by_job.template, &aliases, timeout) {
+            Ok(made) => (made, false),
+            Err(why) => {
+                return Progress::failed(
+                    "CheckInvalid",
+                    format!("verification {}: its template is not a pod's: {why}", check.name),
+                );
+            }
+        },
+        (None, Some(http)) => {
+            let mut task = preflight::task(world, owner, Verb::Http);
+            task.data = Vec::new();
+            task.repository = false;
+            task.url = Some(http.url.to_string());
+            task.expect_status = Some(http.expect_status);
+            task.timeout_seconds = Some(timeout.as_secs());
+            // The agent ends by itself at the timeout; the Job's deadline only catches a pod that hangs.
+            let made = job::agent(
+                owner,
+                world.settings,
+                (&name, &step.name),
+                &task,
+                (&[], None),
+                &aliases,
+                timeout + Duration::from_secs(30),
+            );
+            (made, true)
+        }
+        (None, None) => return Progress::Done(None),
+    };
+    match look(world.jobs, &name, agent, now, || made) {
+        JobProgress::Going(progress) => progress,
+        JobProgress::Succeeded(_) => Progress::Done(None),
+        JobProgress::Failed(failure) => {
+            Progress::failed("VerificationFailed", format!("check {}: {}", check.name, failure.message))
+        }
+    }
+}
+
+/// Gives the lock back.
+pub fn unlock(world: &World<'_>, owner: Owner<'_>) -> Progress {
+    match world.target.and_then(|t| lock::give_back(t, owner.uid)) {
+        Some(effect) => Progress::Do(effect),
+        None => Progress::Done(None),
+    }
+}
+
+/// Removes all that was made for the run, the page after its connections have ended.
+pub fn tidy(world: &World<'_>, owner: Owner<'_>, status: &PromotionStatus, now: Timestamp) -> Progress {
+    let page_gone = status.unlocked_at.map(|at| after(at, maintenance::LINGER)).filter(|at| now < *at);
+    if let Some(at) = page_gone {
+        return Progress::Waiting { what: "connections to the page to end".into(), until: Some(at) };
+    }
+    if let Some(effect) = maintenance::leftovers(world, owner) {
+        return Progress::Do(effect);
+    }
+    if maintenance::still_leaving(world, owner) {
+        return Progress::waiting("Jobs and the page to be gone");
+    }
+    Progress::Done(None)
+}
+
+/// The way of undo that is used: a clone is the only one yet, so `Auto` is that.
+pub fn undo_method(method: UndoMethod) -> &'static str {
+    match method {
+        UndoMethod::Auto | UndoMethod::Clone => "Clone",
+    }
+}
+
+/// Whether a step of that kind has begun.
+pub fn began(status: &PromotionStatus, kind: &str) -> bool {
+    status.steps.iter().any(|s| steps::kind(&s.name) == kind && s.state != StepState::Pending)
+}

@@ -1,0 +1,319 @@
+//! Locking users out and letting them in: which workloads go down, which Services lead to the page, what each needs next.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{Pod, Service},
+};
+use kube::ResourceExt;
+
+use super::{
+    Effect, Progress, Resource, after,
+    world::{Side, World, pod_labels},
+};
+use crate::{
+    api::{EnvironmentSpec, Timestamp, WorkloadRef, labels},
+    manifest::{
+        Owner,
+        found::{Found, FoundService, FoundWorkload},
+        page, patch,
+    },
+};
+
+/// After a Service's endpoints have changed, kube-proxy needs up to its least sync period, a second by default, to follow.
+pub const SETTLE: Duration = Duration::from_millis(1500);
+
+/// How long the page stays after the Services lead elsewhere: connections on their way to it are still answered.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Workloads that go down while locked: all of all modules but those excluded.
+pub fn workloads_down(spec: &EnvironmentSpec) -> Vec<WorkloadRef> {
+    spec.modules.iter().flat_map(|m| m.workloads.clone()).filter(|w| !spec.maintenance.exclude.contains(w)).collect()
+}
+
+/// The Services that lead to the page while locked: those named, or all that select pods of workloads that go down.
+/// Services that lead to the page already count by what was found on them.
+pub fn services<'a>(spec: &EnvironmentSpec, side: &'a Side) -> Vec<&'a Service> {
+    let pods: Vec<BTreeMap<String, String>> =
+        workloads_down(spec).iter().filter_map(|w| side.deployment(&w.name)).map(pod_labels).collect();
+    side.services
+        .iter()
+        .filter(|s| !s.annotations().contains_key(page::TWIN_OF))
+        .filter(|s| match &spec.maintenance.services.names {
+            Some(names) => names.iter().any(|n| **n == s.name_any()),
+            None => {
+                let selector = selector(s);
+                !selector.is_empty() && pods.iter().any(|labels| selector.iter().all(|(k, v)| labels.get(k) == Some(v)))
+            }
+        })
+        .collect()
+}
+
+/// What a Service selects when it is not closed.
+fn selector(service: &Service) -> BTreeMap<String, String> {
+    match found_service(service) {
+        Some(found) => found.values.selector,
+        None => service.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default(),
+    }
+}
+
+/// What was found on a Service that is closed.
+pub fn found_service(service: &Service) -> Option<Found<FoundService>> {
+    Found::read(service.annotations())
+}
+
+/// What was found on a workload that is stopped.
+pub fn found_workload(deployment: &Deployment) -> Option<Found<FoundWorkload>> {
+    Found::read(deployment.annotations())
+}
+
+/// Why a Service cannot lead to the page. `None`: it can.
+pub fn refuse_service(service: &Service) -> Option<String> {
+    let name = service.name_any();
+    let spec = service.spec.as_ref()?;
+    let why = if spec.type_.as_deref() == Some("ExternalName") {
+        "is of type ExternalName"
+    } else if spec.cluster_ip.as_deref() == Some("None") {
+        "is headless: clients keep addresses of pods, which no page can answer for"
+    } else if selector(service).is_empty() {
+        "has no selector"
+    } else if spec.internal_traffic_policy.as_deref() == Some("Local") || spec.external_traffic_policy.as_deref() == Some("Local")
+    {
+        "has a traffic policy Local: on nodes without the page's pod it would refuse connections"
+    } else {
+        return None;
+    };
+    Some(format!(
+        "Service {name} {why}; name the Services by which users enter under maintenance.services.names, without this one"
+    ))
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_none()
+        && pod
+            .status
+            .as_ref()
+            .and_then(|s| s.conditions.as_ref())
+            .is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+/// Whether the page's pod answers.
+pub fn page_is_ready(side: &Side, uid: &str) -> bool {
+    side.pods.iter().any(|p| p.labels().get(labels::PAGE).is_some_and(|v| v == uid) && is_ready(p))
+}
+
+/// Names of the page's pods.
+fn page_pods(side: &Side, uid: &str) -> Vec<String> {
+    side.pods.iter().filter(|p| p.labels().get(labels::PAGE).is_some_and(|v| v == uid)).map(ResourceExt::name_any).collect()
+}
+
+/// Closing: every Service leads to the page, has a twin, and its endpoints have followed.
+pub fn close(world: &World<'_>, spec: &EnvironmentSpec, owner: Owner<'_>, epoch: i64) -> Progress {
+    let side = world.target_side;
+    let pages = page_pods(side, owner.uid);
+    for service in services(spec, side) {
+        let name = service.name_any();
+        match found_service(service) {
+            None => return Progress::Do(patch::close_service(service, owner, epoch)),
+            Some(found) if found.run != owner.uid => {
+                return Progress::failed(
+                    "ServiceHeld",
+                    format!(
+                        "Service {name} still carries the values that run {} found on it: put it back by hand from its annotation, then remove the annotation",
+                        found.run
+                    ),
+                );
+            }
+            Some(found) if side.service(&page::twin_name(owner, &name)).is_none() => {
+                return Progress::Do(page::twin(owner, service, &found.values));
+            }
+            Some(_) => {
+                let targets = side.endpoints.get(&name).cloned().unwrap_or_default();
+                if targets.is_empty() || !targets.iter().all(|t| pages.contains(t)) {
+                    return Progress::waiting(format!("Service {name} to lead to the page"));
+                }
+            }
+        }
+    }
+    Progress::Done(None)
+}
+
+/// Stopping: every workload is scaled to nothing and its pods are gone. Pods that take longer than `drain` are ended.
+pub fn stop(
+    world: &World<'_>,
+    spec: &EnvironmentSpec,
+    owner: Owner<'_>,
+    epoch: i64,
+    begun: Timestamp,
+    now: Timestamp,
+) -> Progress {
+    let side = world.target_side;
+    let workloads = workloads_down(spec);
+    for workload in &workloads {
+        let Some(deployment) = side.deployment(&workload.name) else { continue };
+        if found_workload(deployment).is_none_or(|f| f.run != owner.uid) {
+            return Progress::Do(patch::stop(deployment, owner, epoch));
+        }
+    }
+    let drained = after(begun, spec.maintenance.drain.or(Duration::from_secs(30)));
+    let mut left = Vec::new();
+    for deployment in workloads.iter().filter_map(|w| side.deployment(&w.name)) {
+        let generation = deployment.metadata.generation;
+        if deployment.status.as_ref().and_then(|s| s.observed_generation) < generation {
+            left.push(format!("Deployment {} to be observed", deployment.name_any()));
+        }
+        for pod in side.pods_of(deployment) {
+            if is_over(pod) {
+                continue;
+            }
+            let stuck = pod.metadata.deletion_grace_period_seconds != Some(0);
+            if now >= drained && stuck && pod.metadata.deletion_timestamp.is_some() {
+                return Progress::Do(Effect::Delete {
+                    resource: Resource::Pod,
+                    name: pod.name_any(),
+                    uid: pod.uid().unwrap_or_default(),
+                    grace: Some(0),
+                });
+            }
+            left.push(format!("pod {}", pod.name_any()));
+        }
+    }
+    if left.is_empty() {
+        return Progress::Done(None);
+    }
+    left.sort();
+    Progress::Waiting { what: format!("{} to end", left.join(", ")), until: (now < drained).then_some(drained) }
+}
+
+/// Whether a pod's containers have all ended for good.
+fn is_over(pod: &Pod) -> bool {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed")
+}
+
+/// Opening: every Service leads where it led before, and its endpoints have followed; the twins are gone.
+pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
+    let side = world.target_side;
+    let pages = page_pods(side, owner.uid);
+    for service in &side.services {
+        let name = service.name_any();
+        if let Some(found) = found_service(service).filter(|f| f.run == owner.uid) {
+            let closed_by_us = service
+                .spec
+                .as_ref()
+                .and_then(|s| s.selector.as_ref())
+                .is_some_and(|s| s.get(labels::PAGE).is_some_and(|v| v == owner.uid));
+            if !closed_by_us {
+                // Somebody led it elsewhere meanwhile: what he wrote stays.
+                let mut as_is = found.values.clone();
+                as_is.selector = service.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default();
+                as_is.ports = service.spec.as_ref().and_then(|s| s.ports.clone()).unwrap_or_default();
+                return Progress::Do(patch::open_service(service, &as_is));
+            }
+            return Progress::Do(patch::open_service(service, &found.values));
+        }
+        let targets = side.endpoints.get(&name).cloned().unwrap_or_default();
+        if targets.iter().any(|t| pages.contains(t)) {
+            return Progress::waiting(format!("Service {name} to lead to the workloads"));
+        }
+    }
+    Progress::Done(None)
+}
+
+/// What of a run's objects is still there: the page, twins, Jobs, copies. In the order in which it goes.
+pub fn leftovers(world: &World<'_>, owner: Owner<'_>) -> Option<Effect> {
+    let ours = |labels_: &BTreeMap<String, String>| labels_.get(labels::RUN).is_some_and(|v| v == owner.uid);
+    let side = world.target_side;
+    let delete = |resource, name: String, uid: Option<String>| Effect::Delete {
+        resource,
+        name,
+        uid: uid.unwrap_or_default(),
+        grace: None,
+    };
+    if let Some(twin) = side.services.iter().find(|s| ours(s.labels()) && s.metadata.deletion_timestamp.is_none()) {
+        return Some(delete(Resource::Service, twin.name_any(), twin.uid()));
+    }
+    if let Some(page) = side.deployments.iter().find(|d| ours(d.labels()) && d.metadata.deletion_timestamp.is_none()) {
+        return Some(delete(Resource::Deployment, page.name_any(), page.uid()));
+    }
+    if let Some(job) = world.jobs.values().find(|j| !j.deleting) {
+        return Some(delete(Resource::Job, job.name.clone(), Some(job.uid.clone())));
+    }
+    if let Some(copy) = side.config_maps.iter().find(|c| ours(c.labels()) && c.metadata.deletion_timestamp.is_none()) {
+        return Some(delete(Resource::ConfigMap, copy.name_any(), copy.uid()));
+    }
+    None
+}
+
+/// Whether pods or Jobs of the run are still on their way out.
+pub fn still_leaving(world: &World<'_>, owner: Owner<'_>) -> bool {
+    !world.jobs.is_empty()
+        || world.target_side.pods.iter().any(|p| p.labels().get(labels::RUN).is_some_and(|v| v == owner.uid))
+        || world.target_side.deployments.iter().any(|d| d.labels().get(labels::RUN).is_some_and(|v| v == owner.uid))
+}
+
+/// Aliases by which a check reaches the real pods under the Services' own names.
+pub fn aliases(world: &World<'_>, owner: Owner<'_>) -> Vec<serde_json::Value> {
+    world
+        .target_side
+        .services
+        .iter()
+        .filter(|s| s.labels().get(labels::RUN).is_some_and(|v| v == owner.uid))
+        .filter_map(|twin| {
+            let of = twin.annotations().get(page::TWIN_OF)?;
+            Some(page::alias(of, owner.namespace, twin.spec.as_ref()?.cluster_ip.as_deref()?))
+        })
+        .collect()
+}
+
+/// What a rollout has come to.
+pub fn rollout(side: &Side, deployment: &Deployment) -> Progress {
+    let name = deployment.name_any();
+    let wanted = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+    let status = deployment.status.clone().unwrap_or_default();
+    if status.observed_generation < deployment.metadata.generation {
+        return Progress::waiting(format!("Deployment {name} to be observed"));
+    }
+    let condition = |type_: &str| status.conditions.iter().flatten().find(|c| c.type_ == type_);
+    let pods: Vec<&Pod> = side.pods_of(deployment).into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()).collect();
+    if let Some(trouble) = pods.iter().find_map(|p| hopeless(p)) {
+        return Progress::failed("RolloutFailed", format!("Deployment {name}: {trouble}"));
+    }
+    if let Some(failed) = condition("Progressing").filter(|c| c.status == "False") {
+        return Progress::failed("RolloutFailed", format!("Deployment {name}: {}", failed.message.clone().unwrap_or_default()));
+    }
+    let (updated, available, all) =
+        (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0), status.replicas.unwrap_or(0));
+    if updated == wanted && available >= wanted && all == wanted {
+        return Progress::Done(None);
+    }
+    let refused = condition("ReplicaFailure").and_then(|c| c.message.clone()).map(|m| format!(": {m}")).unwrap_or_default();
+    Progress::waiting(format!("Deployment {name}: {available} of {wanted} pods ready{refused}"))
+}
+
+/// Restarts after which a container is held to crash for good: Kubernetes has waited 10 and 20 seconds between them.
+const HOPELESS_RESTARTS: i32 = 2;
+
+/// Why a pod will not become ready by waiting.
+fn hopeless(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    for container in status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten()) {
+        let waiting = container.state.as_ref().and_then(|s| s.waiting.as_ref());
+        let reason = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
+        let said = waiting.and_then(|w| w.message.clone()).unwrap_or_default();
+        let ended = container.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+        match reason {
+            "CrashLoopBackOff" if container.restart_count >= HOPELESS_RESTARTS => {
+                let why = ended
+                    .map(|t| format!("exit code {}, {}", t.exit_code, t.reason.clone().unwrap_or_default()))
+                    .unwrap_or_default();
+                return Some(format!("container {} of pod {} crashes again and again ({why})", container.name, pod.name_any()));
+            }
+            "ImagePullBackOff" | "InvalidImageName" | "CreateContainerConfigError" | "ErrImageNeverPull" => {
+                return Some(format!("container {} of pod {} cannot start: {reason}: {said}", container.name, pod.name_any()));
+            }
+            _ => {}
+        }
+    }
+    None
+}

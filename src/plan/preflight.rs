@@ -1,0 +1,218 @@
+//! What is checked before anyone is locked out. Part of it is read from objects here; what needs a database, a repository
+//! or a node is asked by two Jobs: one of the agent, and one for each workload that only pulls images.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kube::ResourceExt;
+
+use super::{
+    Progress, after,
+    jobs::{JobProgress, look},
+    maintenance, release,
+    world::{JobState, World, pod_template},
+};
+use crate::{
+    api::{Check, EnvironmentSpec, Release, Timestamp, WorkloadRef},
+    delivery,
+    manifest::{
+        Owner, job,
+        task::{DataTask, Task, Verb},
+    },
+};
+
+/// How long the agent's checks may take.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// How long images may take to be pulled.
+const PULL_DEADLINE: Duration = Duration::from_secs(600);
+
+/// What preflight has come to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Preflight {
+    /// Not ended.
+    Going(Progress),
+    /// All was asked.
+    Ended {
+        /// The answers.
+        checks: Vec<Check>,
+        /// The greatest epoch in the control databases.
+        control_epoch: Option<i64>,
+    },
+}
+
+/// A task with what every verb needs.
+pub fn task(world: &World<'_>, owner: Owner<'_>, verb: Verb) -> Task {
+    let target = world.target;
+    Task {
+        verb,
+        run: owner.uid.to_owned(),
+        run_name: format!("{} {}/{}", owner.kind, owner.namespace, owner.name),
+        environment: target.and_then(ResourceExt::uid).unwrap_or_default(),
+        environment_name: target.map(|t| format!("{}/{}", owner.namespace, t.name_any())).unwrap_or_default(),
+        epoch: None,
+        data: target.map(|t| t.spec.data.iter().map(|d| DataTask { name: d.name.to_string() }).collect()).unwrap_or_default(),
+        snapshot: None,
+        max_transaction_age_seconds: None,
+        minimum_free_factor: None,
+        covered_addresses: Vec::new(),
+        repository: target.is_some_and(|t| t.spec.backups.is_some()),
+        databases: Vec::new(),
+        url: None,
+        expect_status: None,
+        timeout_seconds: None,
+        port: None,
+        retry_after_seconds: None,
+    }
+}
+
+/// Asks everything, as the given attempt.
+pub fn run(
+    world: &World<'_>,
+    owner: Owner<'_>,
+    spec: &EnvironmentSpec,
+    wanted: &Release,
+    (step, attempt): (&str, i32),
+    now: Timestamp,
+) -> Preflight {
+    let mut checks = objects(world, spec, wanted);
+    let mut control_epoch = None;
+    if !spec.data.is_empty() {
+        let name = owner.object_name(step, attempt);
+        let mut task = task(world, owner, Verb::Preflight);
+        task.max_transaction_age_seconds = spec.preflight.max_transaction_age.get().map(|d| d.as_secs());
+        task.minimum_free_factor = Some(spec.preflight.minimum_free_factor);
+        task.covered_addresses = covered_addresses(world, spec);
+        let data: Vec<_> = spec.data.iter().collect();
+        let make = || job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], DEADLINE);
+        match look(world.jobs, &name, true, now, make) {
+            JobProgress::Going(progress) => return Preflight::Going(progress),
+            JobProgress::Succeeded(outcome) => {
+                let outcome = outcome.unwrap_or_default();
+                control_epoch = outcome.control_epoch;
+                checks.extend(outcome.checks);
+            }
+            JobProgress::Failed(failure) => checks.push(failed("data", failure.message)),
+        }
+    }
+    for (workload, images) in pulls(world, spec, wanted) {
+        let Some(like) = world.target_side.deployment(&workload.name) else { continue };
+        let step = format!("pull/{}", workload.name);
+        let name = owner.object_name(&step, attempt);
+        let Some(pull) = world.jobs.get(&name) else {
+            return Preflight::Going(Progress::Do(job::pull(owner, (&name, &step), like, &images, PULL_DEADLINE)));
+        };
+        let missing: Vec<&String> =
+            images.iter().filter(|(c, _)| !pull.pulled.get(*c).copied().unwrap_or(false)).map(|(_, i)| i).collect();
+        let waited = pull.created_at.is_some_and(|at| after(at, Duration::from_secs(45)) <= now);
+        match (&pull.state, &pull.trouble) {
+            _ if missing.is_empty() => {
+                checks.push(passed(&format!("images: {workload}"), format!("{} can be pulled", count(images.len()))))
+            }
+            (JobState::Running, None) => {
+                return Preflight::Going(Progress::waiting(format!("images of {workload} to be pulled")));
+            }
+            (JobState::Running, Some(_)) if !waited => {
+                let until = pull.created_at.map(|at| after(at, Duration::from_secs(45)));
+                return Preflight::Going(Progress::Waiting { what: format!("images of {workload} to be pulled"), until });
+            }
+            (_, trouble) => {
+                let images = missing.iter().map(|i| i.as_str()).collect::<Vec<_>>().join(", ");
+                let why = trouble.clone().unwrap_or_else(|| "its pod ended before the image was there".into());
+                checks.push(failed(
+                    &format!("images: {workload}"),
+                    format!(
+                        "{images} cannot be pulled in namespace {}: {why}: push it, or give the workload an imagePullSecret",
+                        owner.namespace
+                    ),
+                ));
+            }
+        }
+    }
+    checks.truncate(120);
+    Preflight::Ended { checks, control_epoch }
+}
+
+fn count(images: usize) -> String {
+    if images == 1 { "1 image".into() } else { format!("{images} images") }
+}
+
+fn passed(name: &str, message: impl Into<String>) -> Check {
+    Check { name: name.into(), passed: true, message: message.into() }
+}
+
+fn failed(name: &str, message: impl Into<String>) -> Check {
+    Check { name: name.into(), passed: false, message: message.into().chars().take(4000).collect() }
+}
+
+/// What objects alone say.
+fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<Check> {
+    let side = world.target_side;
+    let mut checks = Vec::new();
+    let refused: Vec<String> = maintenance::services(spec, side).into_iter().filter_map(maintenance::refuse_service).collect();
+    checks.push(verdict("services", refused, "every Service that users enter by can lead to the page"));
+    let mut names = Vec::new();
+    for name in spec.maintenance.services.names.iter().flatten() {
+        if side.service(name).is_none() {
+            names.push(format!("Service {name} of maintenance.services.names does not exist"));
+        }
+    }
+    let mut workloads = names;
+    for workload in spec.modules.iter().flat_map(|m| &m.workloads) {
+        match side.deployment(&workload.name) {
+            None => workloads.push(format!("{workload} does not exist")),
+            Some(deployment) => workloads.extend(delivery::direct::refuse(deployment)),
+        }
+    }
+    workloads.extend(
+        release::lacking(wanted, side)
+            .into_iter()
+            .map(|c| format!("{c} is in the release, but the target has no such container: add it there first")),
+    );
+    for entry in spec.modules.iter().flat_map(|m| &m.configuration) {
+        if side.config_map(&entry.config_map).is_some_and(|c| c.immutable == Some(true)) {
+            workloads.push(format!("ConfigMap {} is immutable: make it again without immutable", entry.config_map));
+        }
+    }
+    checks.push(verdict("workloads", workloads, "every workload can be delivered"));
+    if let Some(claim) = spec.backups.as_ref().and_then(|b| b.repository.volume.as_ref()).map(|v| &v.claim.name) {
+        let missing = (!side.claims.iter().any(|c| *c == **claim))
+            .then(|| format!("PersistentVolumeClaim {claim} of backups.repository does not exist"));
+        checks.push(verdict("repository volume", missing.into_iter().collect(), "the repository's volume exists"));
+    }
+    checks
+}
+
+fn verdict(name: &str, problems: Vec<String>, fine: &str) -> Check {
+    if problems.is_empty() { passed(name, fine) } else { failed(name, problems.join("; ")) }
+}
+
+/// Addresses of the pods that go down while locked.
+fn covered_addresses(world: &World<'_>, spec: &EnvironmentSpec) -> Vec<String> {
+    let side = world.target_side;
+    maintenance::workloads_down(spec)
+        .iter()
+        .filter_map(|w| side.deployment(&w.name))
+        .flat_map(|d| side.pods_of(d))
+        .filter_map(|p| p.status.as_ref()?.pod_ip.clone())
+        .collect()
+}
+
+/// By workload: the images that must be there, new and old, by a name for their container.
+fn pulls(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<(WorkloadRef, BTreeMap<String, String>)> {
+    let mut out = Vec::new();
+    for module in &wanted.modules {
+        for workload in &module.workloads {
+            let Some(reference) = spec.module(&module.name).and_then(|m| m.workloads.iter().find(|w| *w.name == *workload.name))
+            else {
+                continue;
+            };
+            let mut images: Vec<String> = workload.containers.iter().map(crate::api::ReleaseContainer::pinned).collect();
+            let here = world.target_side.deployment(&workload.name).and_then(pod_template).and_then(|t| t.spec.as_ref());
+            images.extend(here.iter().flat_map(|s| &s.containers).filter_map(|c| c.image.clone()));
+            images.sort();
+            images.dedup();
+            let named = images.into_iter().enumerate().map(|(i, image)| (format!("image-{i}"), image)).collect();
+            out.push((reference.clone(), named));
+        }
+    }
+    out
+}

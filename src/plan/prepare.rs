@@ -1,0 +1,344 @@
+//! Scheduled and Validated: the release is captured, the plan computed and shown, approvals counted, and the run waits,
+//! holding nothing, for its time and its turn.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{
+    Decision, Effect, Progress, Resource, after, approval, lock, millis,
+    preflight::{self, Preflight},
+    promotion::{advance, owner, reference, stalled},
+    release::{self, Content, Reading},
+    steps,
+    world::World,
+};
+use crate::{
+    api::{EnvironmentRef, Grant, Module, Phase, Promotion, PromotionStatus, Release, Timestamp, reasons},
+    manifest::Owner,
+};
+
+/// How long failed checks are left before they are asked again.
+const RECHECK: Duration = Duration::from_secs(60);
+/// A passed `notBefore` without `startDeadline` expires after this.
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(86_400);
+/// On a copy of configuration: which side it is of, [`RELEASE`] or [`PRIOR`].
+pub const SIDE: &str = "lockkeeper.dev/copy";
+/// On a copy of configuration: the name of the ConfigMap that it is a copy of.
+pub const COPY_OF: &str = "lockkeeper.dev/copy-of";
+/// On a copy of configuration: that the ConfigMap did not exist.
+pub const ABSENT: &str = "lockkeeper.dev/absent";
+/// The side of what the source ran.
+pub const RELEASE: &str = "release";
+/// The side of what the target ran.
+pub const PRIOR: &str = "prior";
+
+/// When a run that has not started expires.
+pub fn deadline(run: &Promotion) -> Option<Timestamp> {
+    let schedule = run.spec.schedule.as_ref()?;
+    let from = schedule.not_before.or_else(|| run.metadata.creation_timestamp.as_ref().map(|t| t.0))?;
+    match (&schedule.start_deadline, schedule.not_before) {
+        (Some(span), _) => Some(after(from, span.or(DEFAULT_DEADLINE))),
+        (None, Some(_)) => Some(after(from, DEFAULT_DEADLINE)),
+        (None, None) => None,
+    }
+}
+
+/// Whether the requester still has the right that admission saw. One that came through a group cannot be looked up later.
+pub fn granted(world: &World<'_>, status: &PromotionStatus) -> bool {
+    world.requester_may_promote || status.grant == Some(Grant::ByGroup)
+}
+
+/// What is missing, in words.
+pub fn policies_message(missing: &[String]) -> String {
+    format!(
+        "nothing starts while admission policies are missing or do not deny: {}; install the chart lockkeeper again (helm upgrade --install)",
+        missing.join(", ")
+    )
+}
+
+/// The plan as it is today.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Its hash.
+    pub hash: String,
+    /// What the target runs.
+    pub prior: Release,
+    /// Names of the steps.
+    pub steps: Vec<String>,
+}
+
+/// The plan from what was captured and what the target is now. `Err`: in words, why there is none.
+pub fn todays_plan(world: &World<'_>, status: &PromotionStatus) -> Result<Plan, String> {
+    let target = world
+        .target
+        .ok_or_else(|| no_environment(&world.run.spec.environment.name, &world.run.namespace().unwrap_or_default()))?;
+    let captured = status.release.as_ref().ok_or("the release is not captured yet")?;
+    let namespace = world.run.namespace().unwrap_or_default();
+    let chosen: Vec<&Module> =
+        target.spec.modules.iter().filter(|m| captured.modules.iter().any(|r| r.name == *m.name)).collect();
+    let prior = release::read(&namespace, &target.spec, world.target_side, &chosen, &[], Reading::Loose)?;
+    let steps = steps::forward(&target.spec, captured);
+    let hash = release::plan_hash(&world.run.spec, captured, &prior, &steps, &target.spec);
+    Ok(Plan { hash, prior, steps })
+}
+
+fn no_environment(name: &str, namespace: &str) -> String {
+    format!("Environment {namespace}/{name} does not exist: apply it, or correct spec.environment")
+}
+
+/// What to do next, before the start.
+pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+    let invalid = |message: &str| stalled(world, reasons::INVALID, message, now);
+    if !world.missing_policies.is_empty() {
+        return stalled(world, "PoliciesMissing", &policies_message(world.missing_policies), now);
+    }
+    let namespace = world.run.namespace().unwrap_or_default();
+    let Some(target) = world.target else { return invalid(&no_environment(&world.run.spec.environment.name, &namespace)) };
+    let from = &world.run.spec.from;
+    let Some(source) = world.source else {
+        return invalid(&format!(
+            "the source Environment {}/{} does not exist: apply it, or make another Promotion",
+            from.namespace, from.name
+        ));
+    };
+    if let Err(message) = consent(world, from, &namespace) {
+        return invalid(&message);
+    }
+    let owner = owner(world);
+
+    let modules = match release::selected(&world.run.spec, &source.spec, &target.spec) {
+        Ok(modules) => modules,
+        Err(message) => return invalid(&message),
+    };
+    let names: Vec<&str> = modules.iter().map(|m| &*m.name).collect();
+    let captured = status.release.as_ref().is_some_and(|r| r.modules.iter().map(|m| m.name.as_str()).eq(names.iter().copied()));
+    if !captured {
+        let release =
+            match release::read(&from.namespace, &source.spec, world.source_side, &modules, &[&target.spec], Reading::Exact) {
+                Ok(release) => release,
+                Err(message) => return stalled(world, "SourceNotReady", &message, now),
+            };
+        if let Some(effect) = copy_configuration(world, owner, &modules) {
+            return Decision::Perform(effect);
+        }
+        if let Err(message) = copies_agree(world, owner, &release) {
+            return stalled(world, "SourceChanging", &message, now);
+        }
+        status.release = Some(release);
+        status.grant.get_or_insert(if world.requester_may_promote { Grant::ByName } else { Grant::ByGroup });
+        status.preflight.clear();
+        status.preflight_at = None;
+        return advance(world, status, now);
+    }
+    let plan = match todays_plan(world, &status) {
+        Ok(plan) => plan,
+        Err(message) => return invalid(&message),
+    };
+    if status.plan_hash.as_deref() != Some(&plan.hash) {
+        let captured = status.release.clone().unwrap_or_default();
+        let fresh = |_: &str, name: &str| copied(world, owner, RELEASE, name).unwrap_or_default();
+        let old = |module: &str, name: &str| {
+            let keep = release::kept_keys(module, name, &[&target.spec, &source.spec]);
+            world.target_side.config_map(name).map(|c| Content::of(c, &keep)).unwrap_or_default()
+        };
+        status.changelog = release::changelog(&captured, &plan.prior, &fresh, &old);
+        status.changelog.truncate(1000);
+        status.steps = steps::pending(&plan.steps);
+        status.prior = Some(plan.prior.clone());
+        status.plan_hash = Some(plan.hash.clone());
+        status.preflight_at = None;
+        status.phase = Phase::Scheduled;
+    }
+    let approvals = approval::count(&world.run.spec, &target.spec.approvals, &plan.hash, world.approvers);
+    let enough = approval::enough(&approvals);
+    status.approvals = Some(approvals.clone());
+    status.phase = if enough { Phase::Validated } else { Phase::Scheduled };
+    status.next = Some(match status.phase {
+        Phase::Scheduled => format!("{} of {} approvals in {namespace}", approvals.given.len(), approvals.required),
+        _ => "its turn".to_owned(),
+    });
+    if world.run.status.as_ref() != Some(&status)
+        && world.run.status.as_ref().and_then(|s| s.plan_hash.as_deref()) != Some(&plan.hash)
+    {
+        return advance(world, status, now);
+    }
+    match checked(world, owner, &mut status, now) {
+        Checked::Going(Progress::Do(effect)) => return Decision::Perform(effect),
+        Checked::Going(Progress::Waiting { until, .. }) => {
+            status.next = Some("preflight".to_owned());
+            return or_wait(advance(world, status, now), until);
+        }
+        Checked::Going(_) => return or_wait(advance(world, status, now), None),
+        Checked::Fresh => return advance(world, status, now),
+        Checked::Known => {}
+    }
+    let failing: Vec<String> =
+        status.preflight.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.message)).collect();
+    if !failing.is_empty() {
+        let message = format!("preflight: {}", failing.join("; "));
+        let until = status.preflight_at.map(|at| after(at, RECHECK));
+        return or_wait(stalled_with(world, status, "PreflightFailed", &message, now), until);
+    }
+    if !enough {
+        return or_wait(advance(world, status, now), deadline(world.run));
+    }
+    if !granted(world, &status) {
+        let message = format!(
+            "{} may not promote from {}/{}: whoever owns it grants the verb promote on environments.lockkeeper.dev there",
+            world.run.spec.requested_by.username, from.namespace, from.name
+        );
+        return stalled_with(world, status, "NotGranted", &message, now);
+    }
+    if let Some(start) = world.run.spec.schedule.as_ref().and_then(|s| s.not_before).filter(|at| *at > now) {
+        status.next = Some(format!("starts at {start}"));
+        return or_wait(advance(world, status, now), Some(start));
+    }
+    take_turn(world, status, now)
+}
+
+/// The slot, then the phase.
+fn take_turn(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+    let Some(target) = world.target else { return Decision::Wait(None) };
+    // A run approved at its first sight has passed through Validated all the same: the record shows every phase.
+    if world.run.status.as_ref().map(|s| s.phase) != Some(Phase::Validated) {
+        return advance(world, status, now);
+    }
+    if lock::has_slot(target, &world.uid()) {
+        let first = steps::current(&status.steps).map(|s| s.name.clone()).unwrap_or_default();
+        steps::begin(&mut status.steps, &first, now);
+        status.phase = Phase::BackingUp;
+        status.step = Some(first);
+        status.next = None;
+        return advance(world, status, now);
+    }
+    match lock::take_slot(target, &reference(world)) {
+        Ok(effect) => Decision::Perform(effect),
+        Err(other) => {
+            status.next = Some(format!("behind {} {}", other.kind, other.name));
+            or_wait(advance(world, status, now), deadline(world.run))
+        }
+    }
+}
+
+fn or_wait(decision: Decision<PromotionStatus>, until: Option<Timestamp>) -> Decision<PromotionStatus> {
+    match decision {
+        Decision::Wait(None) => Decision::Wait(until),
+        other => other,
+    }
+}
+
+fn stalled_with(
+    world: &World<'_>,
+    status: PromotionStatus,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Decision<PromotionStatus> {
+    let mut run = world.run.clone();
+    run.status = Some(status);
+    match stalled(&World { run: &run, ..world.clone() }, reason, message, now) {
+        Decision::Advance(new) if world.run.status.as_ref() == Some(&*new) => Decision::Wait(None),
+        other => other,
+    }
+}
+
+/// Both sides' consent, and an edge that makes sense.
+fn consent(world: &World<'_>, from: &EnvironmentRef, namespace: &str) -> Result<(), String> {
+    if *from.namespace == *namespace {
+        return Err("the source is the environment itself: name another under spec.from".into());
+    }
+    let allowed = world.target.is_some_and(|t| t.spec.promotes_from.iter().any(|e| e == from));
+    if allowed {
+        return Ok(());
+    }
+    Err(format!(
+        "Environment {namespace}/{} takes nothing from {}/{}: its owner adds {{namespace: {}, name: {}}} to spec.promotesFrom",
+        world.run.spec.environment.name, from.namespace, from.name, from.namespace, from.name
+    ))
+}
+
+enum Checked {
+    /// Jobs are under way.
+    Going(Progress),
+    /// New answers stand in the status, which is to be written.
+    Fresh,
+    /// The answers in the status count.
+    Known,
+}
+
+fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut PromotionStatus, now: Timestamp) -> Checked {
+    let Some(target) = world.target else { return Checked::Known };
+    let failing = status.preflight.iter().any(|c| !c.passed);
+    let due = status.preflight_at.is_none_or(|at| failing && after(at, RECHECK) <= now);
+    if !due {
+        return Checked::Known;
+    }
+    let release = status.release.clone().unwrap_or_default();
+    let step = "preflight-early";
+    match preflight::run(world, owner, &target.spec, &release, (step, status.preflight_attempt), now) {
+        Preflight::Going(progress) => Checked::Going(progress),
+        Preflight::Ended { checks, control_epoch } => {
+            status.preflight = checks;
+            status.minimum_epoch = control_epoch;
+            status.preflight_at = Some(millis(now));
+            status.preflight_attempt += 1;
+            Checked::Fresh
+        }
+    }
+}
+
+/// Name of a copy of configuration.
+pub fn copy_name(owner: Owner<'_>, side: &str, config_map: &str) -> String {
+    format!("lk-{}-{side}-{}", owner.id(), &blake3::hash(config_map.as_bytes()).to_hex()[..10])
+}
+
+/// An immutable copy of a ConfigMap's content, in the target's namespace.
+pub fn copy(owner: Owner<'_>, side: &str, config_map: &str, content: Option<&Content>) -> Effect {
+    let mut metadata = owner.metadata(&copy_name(owner, side, config_map), side);
+    let mut annotations = BTreeMap::from([(SIDE.to_owned(), side.to_owned()), (COPY_OF.to_owned(), config_map.to_owned())]);
+    if content.is_none() {
+        annotations.insert(ABSENT.to_owned(), "true".to_owned());
+    }
+    metadata["annotations"] = json!(annotations);
+    let content = content.cloned().unwrap_or_default();
+    let manifest = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": true,
+        "data": content.data, "binaryData": content.binary_data,
+    });
+    Effect::Create { resource: Resource::ConfigMap, manifest: Box::new(manifest) }
+}
+
+/// The content of a copy. `None`: there is no copy, or the ConfigMap did not exist.
+pub fn copied(world: &World<'_>, owner: Owner<'_>, side: &str, config_map: &str) -> Option<Content> {
+    let copy = world.target_side.config_map(&copy_name(owner, side, config_map))?;
+    (!copy.annotations().contains_key(ABSENT)).then(|| Content::of(copy, &Default::default()))
+}
+
+/// The next ConfigMap of the source that has no copy yet.
+fn copy_configuration(world: &World<'_>, owner: Owner<'_>, modules: &[&Module]) -> Option<Effect> {
+    let (source, target) = (world.source?, world.target?);
+    modules.iter().flat_map(|m| m.configuration.iter().map(move |c| (m, c))).find_map(|(module, entry)| {
+        if world.target_side.config_map(&copy_name(owner, RELEASE, &entry.config_map)).is_some() {
+            return None;
+        }
+        let keep = release::kept_keys(&module.name, &entry.config_map, &[&source.spec, &target.spec]);
+        let content = Content::of(world.source_side.config_map(&entry.config_map)?, &keep);
+        Some(copy(owner, RELEASE, &entry.config_map, Some(&content)))
+    })
+}
+
+/// The copies and the captured hashes must be of one instant.
+fn copies_agree(world: &World<'_>, owner: Owner<'_>, release: &Release) -> Result<(), String> {
+    for entry in release.modules.iter().flat_map(|m| &m.configuration) {
+        let hash = copied(world, owner, RELEASE, &entry.config_map).map(|c| c.hash());
+        if hash.as_deref() != Some(entry.hash.as_str()) {
+            return Err(format!(
+                "ConfigMap {} of the source changed while it was captured: make the Promotion again when the source is at rest",
+                entry.config_map
+            ));
+        }
+    }
+    Ok(())
+}

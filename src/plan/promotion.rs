@@ -1,0 +1,338 @@
+//! What to do next for a Promotion. The flow, phase by phase:
+//!
+//! 1. **Scheduled**: capture the source's release and copy its configuration; compute the plan; ask preflight; count approvals.
+//! 2. **Validated**: wait, holding nothing, for the time and for the environment's slot.
+//! 3. **BackingUp**: preflight again, a proven backup, the page's pod. Users still work. Check once more at the door.
+//! 4. **Locked**: the lock, the record of what is, Services to the page, workloads down, databases fenced, undo points.
+//! 5. **Promoting**: module by module: configuration, migration, workloads.
+//! 6. **Verifying**: the environment's checks; then databases, Services and lock go back.
+//! 7. **RollingBack**, from 4 to 6 on any failure, cancel or deletion: [`super::rollback`].
+//!
+//! Phases 3 to 7 are a list of steps in the status; [`drive`] does the first that is not over.
+
+use kube::ResourceExt;
+
+use super::{
+    Decision, Effect, Progress, after, approval, forward, lock, maintenance, millis, prepare, rollback, steps, world::World,
+};
+use crate::{
+    api::{
+        EnvironmentSpec, FINALIZER, Failure, LastPromotion, Phase, PromotionStatus, RunRef, StepState, Timestamp, conditions,
+        reasons,
+    },
+    manifest::Owner,
+};
+
+/// How many times a step is tried where trying again may help.
+pub const ATTEMPTS: i32 = 3;
+
+/// Who the run is, for all that is made for it.
+pub fn owner<'a>(world: &World<'a>) -> Owner<'a> {
+    let metadata = &world.run.metadata;
+    Owner {
+        kind: "Promotion",
+        name: metadata.name.as_deref().unwrap_or_default(),
+        uid: metadata.uid.as_deref().unwrap_or_default(),
+        namespace: metadata.namespace.as_deref().unwrap_or_default(),
+    }
+}
+
+/// The run, as the Environment's status names it.
+pub fn reference(world: &World<'_>) -> RunRef {
+    RunRef { kind: "Promotion".into(), name: world.run.name_any(), uid: world.uid() }
+}
+
+/// What to do next.
+pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<PromotionStatus> {
+    let status = world.status();
+    let deleting = world.run.metadata.deletion_timestamp.is_some();
+    let has_finalizer = world.run.finalizers().iter().any(|f| f == FINALIZER);
+    if deleting && !has_finalizer {
+        return Decision::Wait(None);
+    }
+    if status.phase.is_terminal() {
+        return if deleting { Decision::Perform(Effect::RemoveFinalizer) } else { Decision::Wait(None) };
+    }
+    if deleting && world.terminating {
+        // A terminating namespace admits no Job: nothing can be put back, and holding the finalizer would hold the namespace.
+        return Decision::Perform(Effect::RemoveFinalizer);
+    }
+    if let Some(refused) = world.refused {
+        return stalled(world, reasons::BLOCKED, refused, now);
+    }
+    if !has_finalizer && !deleting {
+        return Decision::Perform(Effect::AddFinalizer);
+    }
+    match status.phase {
+        Phase::Scheduled | Phase::Validated | Phase::BackingUp => match ending(world, &status, now) {
+            Some(end) => before_lock(world, status, end, now),
+            None if status.phase == Phase::BackingUp => drive(world, status, now),
+            None => prepare::plan(world, status, now),
+        },
+        Phase::Locked | Phase::Promoting | Phase::Verifying => match rollback_cause(world, &status) {
+            Some(failure) => rollback::begin(world, status, failure, now),
+            None => drive(world, status, now),
+        },
+        Phase::RollingBack => drive(world, status, now),
+        Phase::NeedsHuman => rollback::again(world, status, now),
+        Phase::Completed | Phase::RolledBack | Phase::Failed | Phase::Cancelled | Phase::Expired => Decision::Wait(None),
+    }
+}
+
+/// Why a run that has locked must be put back: a person's word, or its own deletion. Once the data has been given back to
+/// users, what they write may not be undone: the run then finishes.
+fn rollback_cause(world: &World<'_>, status: &PromotionStatus) -> Option<Failure> {
+    let given_back = |s: &crate::api::Step| {
+        matches!(steps::kind(&s.name), steps::name::RELEASE | steps::name::OPEN) && s.state != StepState::Pending
+    };
+    if status.steps.iter().any(given_back) {
+        return None;
+    }
+    let step = status.step.clone().unwrap_or_default();
+    if let Some(cancel) = &world.run.spec.cancel {
+        return Some(Failure {
+            step,
+            reason: "Cancelled".into(),
+            message: format!("{} cancelled: {}", cancel.username, cancel.reason),
+        });
+    }
+    world.run.metadata.deletion_timestamp.as_ref().map(|_| Failure {
+        step,
+        reason: "Deleted".into(),
+        message: "the Promotion was deleted while it held the lock".into(),
+    })
+}
+
+/// The end that a run before its lock comes to, if it does.
+fn ending(world: &World<'_>, status: &PromotionStatus, now: Timestamp) -> Option<(Phase, Failure)> {
+    let step = status.step.clone().unwrap_or_else(|| status.phase.to_string());
+    if let Some(failure) = &status.failure {
+        let phase = match failure.reason.as_str() {
+            "Cancelled" | "Deleted" => Phase::Cancelled,
+            "StartDeadlinePassed" => Phase::Expired,
+            _ => Phase::Failed,
+        };
+        return Some((phase, failure.clone()));
+    }
+    if let Some(cancel) = &world.run.spec.cancel {
+        let message = format!("{} cancelled: {}", cancel.username, cancel.reason);
+        return Some((Phase::Cancelled, Failure { step, reason: "Cancelled".into(), message }));
+    }
+    if world.run.metadata.deletion_timestamp.is_some() {
+        return Some((
+            Phase::Cancelled,
+            Failure { step, reason: "Deleted".into(), message: "the Promotion was deleted before it started".into() },
+        ));
+    }
+    let deadline = prepare::deadline(world.run)?;
+    (status.phase.is_before_start() && now >= deadline).then(|| {
+        let message = format!("it could not start before {deadline}: {}", status.next.clone().unwrap_or_default());
+        (Phase::Expired, Failure { step, reason: "StartDeadlinePassed".into(), message })
+    })
+}
+
+/// Ends a run that never locked: the cause first, then all that was made for it, the slot, and the phase last.
+fn before_lock(
+    world: &World<'_>,
+    mut status: PromotionStatus,
+    (phase, failure): (Phase, Failure),
+    now: Timestamp,
+) -> Decision<PromotionStatus> {
+    let owner = owner(world);
+    if status.failure.is_none() {
+        if let Some(step) =
+            steps::current(&status.steps).filter(|s| s.state == StepState::Running).map(|s: &crate::api::Step| s.name.clone())
+        {
+            steps::end(&mut status.steps, &step, StepState::Failed, Some(failure.message.clone()), now);
+        }
+        status.failure = Some(failure);
+        return advance(world, status, now);
+    }
+    if let Some(effect) = maintenance::leftovers(world, owner) {
+        return Decision::Perform(effect);
+    }
+    if maintenance::still_leaving(world, owner) {
+        return Decision::Wait(None);
+    }
+    if let Some(effect) = world.target.and_then(|t| lock::give_back_slot(t, owner.uid)) {
+        return Decision::Perform(effect);
+    }
+    finish(world, status, phase, now)
+}
+
+/// Writes the terminal phase.
+pub fn finish(world: &World<'_>, mut status: PromotionStatus, phase: Phase, now: Timestamp) -> Decision<PromotionStatus> {
+    status.phase = phase;
+    status.step = None;
+    status.next = None;
+    status.finished_at = Some(millis(now));
+    for step in status.steps.iter_mut().filter(|s| matches!(s.state, StepState::Pending | StepState::Running)) {
+        step.state = StepState::Skipped;
+    }
+    advance(world, status, now)
+}
+
+/// Writes a status with the conditions that follow from it; what does not change is not written.
+pub fn advance(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+    let generation = world.run.metadata.generation.unwrap_or(0);
+    status.observed_generation = Some(generation);
+    let (reason, message) = match (&status.failure, status.phase) {
+        (_, Phase::Completed) => ("Completed".to_owned(), "the release is in place, and users are back".to_owned()),
+        (Some(failure), phase) => (failure.reason.clone(), format!("{phase}, because of {}: {}", failure.step, failure.message)),
+        (None, phase) => (phase.to_string(), status.next.clone().unwrap_or_default()),
+    };
+    let list = &mut status.conditions;
+    conditions::set(list, conditions::READY, status.phase == Phase::Completed, &reason, &message, generation, now);
+    conditions::set(list, conditions::RECONCILING, !status.phase.is_terminal(), &status.phase.to_string(), "", generation, now);
+    let stalled = status.phase == Phase::NeedsHuman || (status.phase.is_terminal() && status.phase != Phase::Completed);
+    conditions::set(list, conditions::STALLED, stalled, &reason, if stalled { &message } else { "" }, generation, now);
+    changed(world, status)
+}
+
+/// A status that says why nothing goes on, and the wait for that to change.
+pub fn stalled(world: &World<'_>, reason: &str, message: &str, now: Timestamp) -> Decision<PromotionStatus> {
+    let mut status = world.status();
+    let generation = world.run.metadata.generation.unwrap_or(0);
+    status.observed_generation = Some(generation);
+    status.next = Some(message.chars().take(1000).collect());
+    let list = &mut status.conditions;
+    conditions::set(list, conditions::READY, false, reason, message, generation, now);
+    conditions::set(list, conditions::RECONCILING, true, &status.phase.to_string(), "", generation, now);
+    conditions::set(list, conditions::STALLED, true, reason, message, generation, now);
+    changed(world, status)
+}
+
+fn changed(world: &World<'_>, status: PromotionStatus) -> Decision<PromotionStatus> {
+    if world.run.status.as_ref() == Some(&status) { Decision::Wait(None) } else { Decision::Advance(Box::new(status)) }
+}
+
+/// Does the first step that is not over; after the last, ends the run.
+pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+    let Some(step) = steps::current(&status.steps).cloned() else {
+        let phase = if status.phase == Phase::RollingBack { Phase::RolledBack } else { Phase::Completed };
+        return record_end(world, status, phase, now);
+    };
+    if step.state == StepState::Pending {
+        enter(&mut status, &step.name, now);
+        return advance(world, status, now);
+    }
+    let Some(target) = world.target else {
+        return stalled(
+            world,
+            reasons::BLOCKED,
+            &format!("Environment {} does not exist any more: apply it again", world.run.spec.environment.name),
+            now,
+        );
+    };
+    let progress = if steps::phase(&step.name) == Phase::RollingBack {
+        rollback::step(world, &target.spec, &status, &step, now)
+    } else {
+        forward::step(world, &target.spec, &status, &step, now)
+    };
+    match progress {
+        Progress::Do(effect) => Decision::Perform(effect),
+        Progress::Waiting { what, until } => {
+            status.next = Some(what.chars().take(1000).collect());
+            match advance(world, status, now) {
+                Decision::Wait(_) => Decision::Wait(until),
+                other => other,
+            }
+        }
+        Progress::Done(message) => {
+            forward::after_step(world, &mut status, &step, now);
+            rollback::after_step(world, &mut status, &step, now);
+            steps::end(&mut status.steps, &step.name, StepState::Succeeded, message, now);
+            if let Some(next) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone()) {
+                // The door: what was checked before is checked again on quorum reads, and only then the phase says Locked.
+                if steps::kind(&next) == steps::name::LOCK
+                    && let Err(failure) = door(world, &target.spec, &status)
+                {
+                    status.failure = Some(failure);
+                    return advance(world, status, now);
+                }
+                enter(&mut status, &next, now);
+            }
+            advance(world, status, now)
+        }
+        Progress::Retry(message) => {
+            if let Some(step) = status.steps.iter_mut().find(|s| s.name == step.name) {
+                step.attempt += 1;
+                step.message = Some(format!("attempt {} failed: {message}", step.attempt).chars().take(4000).collect());
+            }
+            advance(world, status, now)
+        }
+        Progress::Failed { reason, message } => {
+            let failure = Failure { step: step.name.clone(), reason, message: message.chars().take(4000).collect() };
+            match status.phase {
+                Phase::BackingUp => {
+                    steps::end(&mut status.steps, &step.name, StepState::Failed, Some(failure.message.clone()), now);
+                    status.failure = Some(failure);
+                    advance(world, status, now)
+                }
+                Phase::RollingBack => rollback::stuck(world, status, &step, failure, now),
+                _ => rollback::begin(world, status, failure, now),
+            }
+        }
+    }
+}
+
+fn enter(status: &mut PromotionStatus, step: &str, now: Timestamp) {
+    steps::begin(&mut status.steps, step, now);
+    status.phase = steps::phase(step);
+    status.step = Some(step.to_owned());
+    status.next = None;
+}
+
+/// What must still hold when the lock is about to be taken.
+fn door(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus) -> Result<(), Failure> {
+    let fail = |reason: &str, message: String| Err(Failure { step: steps::name::LOCK.into(), reason: reason.into(), message });
+    let today = prepare::todays_plan(world, status).map_err(|message| Failure {
+        step: steps::name::LOCK.into(),
+        reason: "PlanChanged".into(),
+        message,
+    })?;
+    if status.plan_hash.as_deref() != Some(&today.hash) {
+        return fail(
+            "PlanChanged",
+            "what runs in the target, or its Environment, has changed since this was approved: make the Promotion again".into(),
+        );
+    }
+    if !prepare::granted(world, status) {
+        return fail(
+            "GrantRevoked",
+            format!("{} no longer has the verb promote on the source", world.run.spec.requested_by.username),
+        );
+    }
+    if !approval::enough(&approval::count(&world.run.spec, &target.approvals, &today.hash, world.approvers)) {
+        return fail("ApprovalWithdrawn", "approvals that counted do not count any more".into());
+    }
+    if !world.missing_policies.is_empty() {
+        return fail("PoliciesMissing", prepare::policies_message(world.missing_policies));
+    }
+    Ok(())
+}
+
+/// Before the terminal phase: what the Environment must remember, then the slot.
+fn record_end(world: &World<'_>, status: PromotionStatus, phase: Phase, now: Timestamp) -> Decision<PromotionStatus> {
+    if let Some(target) = world.target {
+        let mut wanted = lock::status(target);
+        let at = status.unlocked_at.unwrap_or_else(|| millis(now));
+        let release = status.release.as_ref().map(|r| r.hash.clone()).unwrap_or_default();
+        wanted.last_promotion = Some(LastPromotion { name: world.run.name_any(), phase: phase.to_string(), release, at });
+        for undo in &status.undo {
+            if !wanted.kept.iter().any(|k| k.data == undo.data && k.database == undo.database) {
+                wanted.kept.push(crate::api::environment::Kept {
+                    data: undo.data.clone(),
+                    database: undo.database.clone(),
+                    run: reference(world),
+                    until: undo.until.unwrap_or(after(at, std::time::Duration::from_secs(86_400))),
+                });
+            }
+        }
+        if lock::has_slot(target, &world.uid()) {
+            wanted.active = None;
+            return Decision::Perform(lock::set(target, wanted));
+        }
+    }
+    finish(world, status, phase, now)
+}

@@ -1,0 +1,215 @@
+//! Putting the environment back as it was. Works from what was recorded, whatever else failed, and is never blocked by a
+//! window, an approval or a revoked grant.
+//!
+//! 1. Stop the new workloads and whatever Jobs of the run still work, the migration first of all.
+//! 2. Fence and swap the undo points in; the failed databases are kept aside.
+//! 3. Put the configuration back.
+//! 4. Start the earlier workloads and wait until they are ready.
+//! 5. Give back databases, Services and the lock; remove what was made for the run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{
+    Decision, Effect, Progress, Resource, after, forward, maintenance, millis, prepare,
+    promotion::{advance, drive, owner},
+    release::Content,
+    steps,
+    steps::name,
+    world::{JobState, World},
+};
+use crate::{
+    api::{EnvironmentSpec, Failure, Phase, PromotionStatus, Release, Step, StepState, Timestamp, WorkloadRef},
+    manifest::{Owner, patch, task::Verb},
+};
+
+/// How often a step of the rollback is tried before a person is called.
+const ATTEMPTS: i32 = 5;
+/// How long a rollback that is stuck waits before it tries again by itself.
+const PAUSE: Duration = Duration::from_secs(120);
+
+/// Enters the rollback: the cause is written first, and stays.
+pub fn begin(world: &World<'_>, mut status: PromotionStatus, failure: Failure, now: Timestamp) -> Decision<PromotionStatus> {
+    if let Some(step) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone())
+        && failure.step == step
+    {
+        steps::end(&mut status.steps, &step, StepState::Failed, Some(failure.message.clone()), now);
+    }
+    let back = steps::backward(&status.steps);
+    for step in status.steps.iter_mut().filter(|s| matches!(s.state, StepState::Pending | StepState::Running)) {
+        step.state = if step.state == StepState::Running { StepState::Failed } else { StepState::Skipped };
+        step.finished_at = step.started_at.map(|_| millis(now));
+    }
+    status.steps.extend(steps::pending(&back));
+    status.failure.get_or_insert(failure);
+    status.phase = Phase::RollingBack;
+    status.step = None;
+    status.next = None;
+    advance(world, status, now)
+}
+
+/// A step of the rollback failed: tried again, and after that a person is called. The lock is held, the page stays up.
+pub fn stuck(
+    world: &World<'_>,
+    mut status: PromotionStatus,
+    step: &Step,
+    failure: Failure,
+    now: Timestamp,
+) -> Decision<PromotionStatus> {
+    if let Some(known) = status.steps.iter_mut().find(|s| s.name == step.name) {
+        known.attempt += 1;
+        known.message = Some(format!("attempt {}: {}", known.attempt, failure.message).chars().take(4000).collect());
+    }
+    if step.attempt + 1 >= ATTEMPTS {
+        status.phase = Phase::NeedsHuman;
+        if let Some(known) = status.steps.iter_mut().find(|s| s.name == step.name) {
+            known.finished_at = Some(millis(now));
+        }
+        status.next = Some(
+            format!(
+                "the rollback itself failed in {}: {}. The lock is held and the page stays up. It is tried again every {} s",
+                step.name,
+                failure.message,
+                PAUSE.as_secs()
+            )
+            .chars()
+            .take(1000)
+            .collect(),
+        );
+    }
+    advance(world, status, now)
+}
+
+/// A stuck rollback tries again by itself after a pause: a server that was away may be back.
+pub fn again(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+    let stopped = steps::current(&status.steps).and_then(|s| s.finished_at).unwrap_or(now);
+    if now < after(stopped, PAUSE) {
+        return Decision::Wait(Some(after(stopped, PAUSE)));
+    }
+    status.phase = Phase::RollingBack;
+    if let Some(name) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone())
+        && let Some(step) = status.steps.iter_mut().find(|s| s.name == name)
+    {
+        step.finished_at = None;
+    }
+    match advance(world, status.clone(), now) {
+        Decision::Wait(_) => drive(world, status, now),
+        other => other,
+    }
+}
+
+/// What a step of the rollback needs next.
+pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
+    let owner = owner(world);
+    let epoch = status.epoch.unwrap_or(0);
+    let begun = step.started_at.unwrap_or(now);
+    match steps::kind(&step.name) {
+        name::BACK_STOP => match end_jobs(world, owner) {
+            Some(progress) => progress,
+            None => maintenance::stop(world, target, owner, epoch, begun, now),
+        },
+        name::BACK_DATA => forward::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
+        name::BACK_CONFIGURATION => configuration(world, owner, status),
+        name::BACK_WORKLOADS => {
+            let prior = status.prior.clone().unwrap_or_default();
+            let all: Vec<WorkloadRef> = target.modules.iter().flat_map(|m| m.workloads.clone()).collect();
+            forward::workloads(world, target, &prior_images(&prior), &all)
+        }
+        name::BACK_RELEASE => forward::data_job(world, target, owner, step, (Verb::Release, epoch), now),
+        name::BACK_OPEN => maintenance::open(world, owner),
+        name::BACK_UNLOCK => forward::unlock(world, owner),
+        name::BACK_TIDY => forward::tidy(world, owner, status, now),
+        other => Progress::failed("UnknownStep", format!("this version of Lockkeeper does not know the step {other}")),
+    }
+}
+
+/// What a finished step of the rollback leaves in the status.
+pub fn after_step(world: &World<'_>, status: &mut PromotionStatus, step: &Step, now: Timestamp) {
+    if steps::kind(&step.name) == name::BACK_DATA {
+        // What was the undo point is live again; what is aside now is the failed database, where there is one.
+        status.undo.clear();
+        forward::keep(world, status, step, Some(now));
+    }
+}
+
+/// Jobs of the forward steps that still work must end before anything is put back: a migration checks no epoch.
+fn end_jobs(world: &World<'_>, owner: Owner<'_>) -> Option<Progress> {
+    let going: Vec<_> =
+        world.jobs.values().filter(|j| j.state == JobState::Running && !j.step.starts_with("rollback-")).collect();
+    if let Some(job) = going.iter().find(|j| !j.deleting) {
+        return Some(Progress::Do(Effect::Delete {
+            resource: Resource::Job,
+            name: job.name.clone(),
+            uid: job.uid.clone(),
+            grace: None,
+        }));
+    }
+    let labelled = |p: &&k8s_openapi::api::core::v1::Pod| {
+        let step = p.labels().get(crate::api::labels::STEP).map(String::as_str).unwrap_or_default();
+        let over = p.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed");
+        p.labels().get(crate::api::labels::RUN).is_some_and(|v| v == owner.uid)
+            && !over
+            && step != crate::manifest::page::STEP
+            && !step.starts_with("rollback-")
+    };
+    let left = world.target_side.pods.iter().find(labelled)?;
+    Some(Progress::waiting(format!("pod {} to end", left.name_any())))
+}
+
+fn configuration(world: &World<'_>, owner: Owner<'_>, status: &PromotionStatus) -> Progress {
+    let modules = status.release.as_ref().map(|r| r.modules.clone()).unwrap_or_default();
+    for entry in modules.iter().flat_map(|m| &m.configuration) {
+        if let Some(effect) = put_back(world, owner, &entry.config_map) {
+            return Progress::Do(effect);
+        }
+        if world.target_side.config_map(&prepare::copy_name(owner, prepare::PRIOR, &entry.config_map)).is_none() {
+            return Progress::failed(
+                "CopyMissing",
+                format!("the copy of ConfigMap {} from before the run is gone: put it back by hand", entry.config_map),
+            );
+        }
+    }
+    Progress::Done(None)
+}
+
+/// What brings a ConfigMap back to its copy. `None`: it is as it was, or there is no copy.
+fn put_back(world: &World<'_>, owner: Owner<'_>, name: &str) -> Option<Effect> {
+    let copy = world.target_side.config_map(&prepare::copy_name(owner, prepare::PRIOR, name))?;
+    let here = world.target_side.config_map(name);
+    if copy.annotations().contains_key(prepare::ABSENT) {
+        let here = here?;
+        return Some(Effect::Delete {
+            resource: Resource::ConfigMap,
+            name: name.to_owned(),
+            uid: here.uid().unwrap_or_default(),
+            grace: None,
+        });
+    }
+    let content = Content::of(copy, &BTreeSet::new());
+    match here {
+        Some(here) if Content::of(here, &BTreeSet::new()) == content => None,
+        Some(here) => Some(patch::configure(here, &content, &|_| false)),
+        None => {
+            let manifest = json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": owner.namespace},
+                "data": content.data, "binaryData": content.binary_data,
+            });
+            Some(Effect::Create { resource: Resource::ConfigMap, manifest: Box::new(manifest) })
+        }
+    }
+}
+
+/// Images as the earlier specs named them: what was there before comes back to the letter.
+fn prior_images(prior: &Release) -> BTreeMap<String, BTreeMap<String, String>> {
+    prior
+        .modules
+        .iter()
+        .flat_map(|m| &m.workloads)
+        .map(|w| (w.name.clone(), w.containers.iter().map(|c| (c.name.clone(), c.image.clone())).collect()))
+        .collect()
+}

@@ -1,0 +1,167 @@
+//! The steps of a promotion, in order: their names, and the phase in which each is done.
+
+use crate::api::{EnvironmentSpec, Phase, Release, Step, StepState, Timestamp};
+
+use super::millis;
+
+/// Names of steps. Steps of a module or a check carry its name after a slash.
+pub mod name {
+    /// Everything is checked once more.
+    pub const PREFLIGHT: &str = "preflight";
+    /// A backup, and its proof.
+    pub const BACKUP: &str = "backup";
+    /// The maintenance page's pod starts; nobody is led to it yet.
+    pub const PAGE: &str = "page";
+    /// The lock is taken.
+    pub const LOCK: &str = "lock";
+    /// What a rollback needs is recorded.
+    pub const RECORD: &str = "record";
+    /// Services lead to the page.
+    pub const CLOSE: &str = "close";
+    /// Workloads stop.
+    pub const STOP: &str = "stop";
+    /// The databases are closed.
+    pub const FENCE: &str = "fence";
+    /// The undo points are made.
+    pub const UNDO: &str = "undo";
+    /// A module's configuration is delivered.
+    pub const CONFIGURATION: &str = "configuration";
+    /// A module's migration runs.
+    pub const MIGRATION: &str = "migration";
+    /// A module's workloads are delivered and start.
+    pub const WORKLOADS: &str = "workloads";
+    /// Workloads that went down but belong to no promoted module start again.
+    pub const OTHERS: &str = "others";
+    /// A check of the environment.
+    pub const VERIFY: &str = "verify";
+    /// The databases are given back.
+    pub const RELEASE: &str = "release-data";
+    /// Services lead to the workloads again.
+    pub const OPEN: &str = "open";
+    /// The lock is given back.
+    pub const UNLOCK: &str = "unlock";
+    /// The page and all that was made for the run go.
+    pub const TIDY: &str = "tidy";
+    /// Rollback: the workloads stop.
+    pub const BACK_STOP: &str = "rollback-stop";
+    /// Rollback: the undo points are swapped in.
+    pub const BACK_DATA: &str = "rollback-data";
+    /// Rollback: configuration is put back.
+    pub const BACK_CONFIGURATION: &str = "rollback-configuration";
+    /// Rollback: the earlier workloads start.
+    pub const BACK_WORKLOADS: &str = "rollback-workloads";
+    /// Rollback: the databases are given back.
+    pub const BACK_RELEASE: &str = "rollback-release-data";
+    /// Rollback: Services lead to the workloads again.
+    pub const BACK_OPEN: &str = "rollback-open";
+    /// Rollback: the lock is given back.
+    pub const BACK_UNLOCK: &str = "rollback-unlock";
+    /// Rollback: all that was made for the run goes.
+    pub const BACK_TIDY: &str = "rollback-tidy";
+}
+
+/// The step's kind: what stands before the slash.
+pub fn kind(step: &str) -> &str {
+    step.split('/').next().unwrap_or(step)
+}
+
+/// What stands after the slash: the module or the check.
+pub fn subject(step: &str) -> &str {
+    step.split_once('/').map_or("", |(_, s)| s)
+}
+
+/// The phase in which a step is done.
+pub fn phase(step: &str) -> Phase {
+    match kind(step) {
+        name::PREFLIGHT | name::BACKUP | name::PAGE => Phase::BackingUp,
+        name::LOCK | name::RECORD | name::CLOSE | name::STOP | name::FENCE | name::UNDO => Phase::Locked,
+        name::CONFIGURATION | name::MIGRATION | name::WORKLOADS | name::OTHERS => Phase::Promoting,
+        name::VERIFY | name::RELEASE | name::OPEN | name::UNLOCK | name::TIDY => Phase::Verifying,
+        _ => Phase::RollingBack,
+    }
+}
+
+/// The steps of a promotion of this release into this environment, in order.
+pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
+    let with_data = !target.data.is_empty();
+    let mut out = vec![name::PREFLIGHT.to_owned()];
+    if with_data {
+        out.push(name::BACKUP.into());
+    }
+    out.extend([name::PAGE, name::LOCK, name::RECORD, name::CLOSE, name::STOP].map(String::from));
+    if with_data {
+        out.extend([name::FENCE, name::UNDO].map(String::from));
+    }
+    for module in target.modules.iter().filter(|m| release.modules.iter().any(|r| r.name == *m.name)) {
+        if !module.configuration.is_empty() {
+            out.push(format!("{}/{}", name::CONFIGURATION, module.name));
+        }
+        if module.migration.is_some() {
+            out.push(format!("{}/{}", name::MIGRATION, module.name));
+        }
+        out.push(format!("{}/{}", name::WORKLOADS, module.name));
+    }
+    if target.modules.iter().any(|m| !release.modules.iter().any(|r| r.name == *m.name)) {
+        out.push(name::OTHERS.into());
+    }
+    out.extend(target.verification.iter().map(|v| format!("{}/{}", name::VERIFY, v.name)));
+    if with_data {
+        out.push(name::RELEASE.into());
+    }
+    out.extend([name::OPEN, name::UNLOCK, name::TIDY].map(String::from));
+    out
+}
+
+/// The steps that put back what the steps so far may have changed. A step that never began needs no undoing, and without a
+/// lock there is nothing to put back at all.
+pub fn backward(steps: &[Step]) -> Vec<String> {
+    let began = |kind_: &str| steps.iter().any(|s| kind(&s.name) == kind_ && s.state != StepState::Pending);
+    let mut out = Vec::new();
+    if began(name::STOP) {
+        out.push(name::BACK_STOP);
+    }
+    if began(name::FENCE) {
+        out.push(name::BACK_DATA);
+    }
+    if began(name::CONFIGURATION) {
+        out.push(name::BACK_CONFIGURATION);
+    }
+    if began(name::STOP) {
+        out.push(name::BACK_WORKLOADS);
+    }
+    if began(name::FENCE) {
+        out.push(name::BACK_RELEASE);
+    }
+    if began(name::CLOSE) {
+        out.push(name::BACK_OPEN);
+    }
+    out.extend([name::BACK_UNLOCK, name::BACK_TIDY]);
+    out.into_iter().map(String::from).collect()
+}
+
+/// Steps not begun, from their names.
+pub fn pending(names: &[String]) -> Vec<Step> {
+    names.iter().map(|n| Step { name: n.clone(), ..Step::default() }).collect()
+}
+
+/// The first step that is not over.
+pub fn current(steps: &[Step]) -> Option<&Step> {
+    steps.iter().find(|s| matches!(s.state, StepState::Pending | StepState::Running))
+}
+
+/// Marks a step as begun.
+pub fn begin(steps: &mut [Step], name: &str, now: Timestamp) {
+    if let Some(step) = steps.iter_mut().find(|s| s.name == name) {
+        step.state = StepState::Running;
+        step.started_at.get_or_insert(millis(now));
+    }
+}
+
+/// Marks a step as over.
+pub fn end(steps: &mut [Step], name: &str, state: StepState, message: Option<String>, now: Timestamp) {
+    if let Some(step) = steps.iter_mut().find(|s| s.name == name) {
+        step.state = state;
+        step.finished_at = Some(millis(now));
+        step.message = message.map(|m| m.chars().take(4000).collect());
+    }
+}

@@ -1,0 +1,173 @@
+//! What the deciders see: objects as they were read, and what they say once taken apart.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{ConfigMap, Pod, PodTemplateSpec, Service},
+};
+use kube::ResourceExt;
+
+use crate::{
+    api::{Environment, EnvironmentBackup, EnvironmentStatus, Promotion, PromotionStatus, Timestamp, WorkloadRef},
+    manifest::task::Outcome,
+};
+
+/// What the operator was told at its start.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The image that Jobs of ours and the maintenance page run: the operator's own.
+    pub agent_image: String,
+    /// Namespace of the operator, for the RoleBinding that it asks for.
+    pub namespace: String,
+    /// ServiceAccount of the operator.
+    pub service_account: String,
+}
+
+/// The objects of one environment's namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Side {
+    /// All Deployments.
+    pub deployments: Vec<Deployment>,
+    /// All pods.
+    pub pods: Vec<Pod>,
+    /// All ConfigMaps that modules name, and our copies.
+    pub config_maps: Vec<ConfigMap>,
+    /// All Services. Empty where they are not needed (a source).
+    pub services: Vec<Service>,
+    /// Names of ready endpoints' targets by Service name: the names of pods that a Service leads to.
+    pub endpoints: BTreeMap<String, Vec<String>>,
+    /// Names of the PersistentVolumeClaims.
+    pub claims: Vec<String>,
+}
+
+impl Side {
+    /// The Deployment of that name.
+    pub fn deployment(&self, name: &str) -> Option<&Deployment> {
+        self.deployments.iter().find(|d| d.name_any() == name)
+    }
+
+    /// The ConfigMap of that name.
+    pub fn config_map(&self, name: &str) -> Option<&ConfigMap> {
+        self.config_maps.iter().find(|c| c.name_any() == name)
+    }
+
+    /// The Service of that name.
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|s| s.name_any() == name)
+    }
+
+    /// The pods that a Deployment's selector selects, being deleted or not, except those that Jobs made.
+    pub fn pods_of(&self, deployment: &Deployment) -> Vec<&Pod> {
+        let Some(selector) = deployment.spec.as_ref().and_then(|s| s.selector.match_labels.as_ref()) else { return Vec::new() };
+        self.pods
+            .iter()
+            .filter(|p| selector.iter().all(|(k, v)| p.labels().get(k) == Some(v)))
+            .filter(|p| p.owner_references().iter().all(|o| o.kind == "ReplicaSet"))
+            .filter(|p| !p.owner_references().is_empty())
+            .collect()
+    }
+}
+
+/// The labels of a Deployment's pods.
+pub fn pod_labels(deployment: &Deployment) -> BTreeMap<String, String> {
+    pod_template(deployment).and_then(|t| t.metadata.as_ref()).and_then(|m| m.labels.clone()).unwrap_or_default()
+}
+
+/// The template of a Deployment's pods.
+pub fn pod_template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
+    deployment.spec.as_ref().map(|s| &s.template)
+}
+
+/// How far a Job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// Not ended.
+    Running,
+    /// Complete.
+    Succeeded,
+    /// Failed, with the reason of the Job's condition.
+    Failed(String),
+}
+
+/// A Job of ours with its pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct JobView {
+    /// Name.
+    pub name: String,
+    /// UID.
+    pub uid: String,
+    /// The step for which it was made ([`crate::api::labels::STEP`]).
+    pub step: String,
+    /// How far it is.
+    pub state: JobState,
+    /// When it was made.
+    pub created_at: Option<Timestamp>,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// The container's exit code, where it ended.
+    pub exit_code: Option<i32>,
+    /// Why the container ended: `OOMKilled`, `Error`, `Completed`.
+    pub exit_reason: Option<String>,
+    /// What the agent wrote.
+    pub outcome: Option<Outcome>,
+    /// What keeps the pod from running: `ImagePullBackOff: …`, `Unschedulable: …`.
+    pub trouble: Option<String>,
+    /// The images of containers that were pulled: by container name, the digest or nothing.
+    pub pulled: BTreeMap<String, bool>,
+    /// The last lines of a failed container's log, with what quotes rows left out.
+    pub log_tail: Option<String>,
+}
+
+/// All that a Promotion's decision rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct World<'a> {
+    /// What the operator was told at its start.
+    pub settings: &'a Settings,
+    /// The run, read from the API server in this turn.
+    pub run: &'a Promotion,
+    /// The Environment that changes, read in this turn.
+    pub target: Option<&'a Environment>,
+    /// The Environment whose release is brought, read in this turn.
+    pub source: Option<&'a Environment>,
+    /// Objects of the target's namespace.
+    pub target_side: &'a Side,
+    /// Objects of the source's namespace; only before the start.
+    pub source_side: &'a Side,
+    /// Jobs made for this run, by name.
+    pub jobs: &'a BTreeMap<String, JobView>,
+    /// The backup made for this run.
+    pub backup: Option<&'a EnvironmentBackup>,
+    /// Whether the requester may `promote` from the source.
+    pub requester_may_promote: bool,
+    /// By username: whether an approver may `approve` in the target.
+    pub approvers: &'a BTreeMap<String, bool>,
+    /// Admission policies or bindings that are missing or do not deny.
+    pub missing_policies: &'a [String],
+    /// What the operator was refused in a namespace, with what mends it.
+    pub refused: Option<&'a str>,
+    /// Whether the target's namespace is being deleted.
+    pub terminating: bool,
+}
+
+impl World<'_> {
+    /// The run's status, or that of a run not yet seen.
+    pub fn status(&self) -> PromotionStatus {
+        self.run.status.clone().unwrap_or_default()
+    }
+
+    /// The run's UID.
+    pub fn uid(&self) -> String {
+        self.run.uid().unwrap_or_default()
+    }
+
+    /// Status of the target Environment.
+    pub fn target_status(&self) -> EnvironmentStatus {
+        self.target.and_then(|t| t.status.clone()).unwrap_or_default()
+    }
+
+    /// Workloads of all the target's modules that go down while locked, in the order of modules.
+    pub fn workloads_down(&self) -> Vec<WorkloadRef> {
+        self.target.map(|t| crate::plan::maintenance::workloads_down(&t.spec)).unwrap_or_default()
+    }
+}
