@@ -11,8 +11,8 @@ use std::{
 
 use rustic_backend::BackendOptions;
 use rustic_core::{
-    BackupOptions, ConfigOptions, Credentials, ErrorKind, KeyOptions, LsOptions, OpenStatus, PathList, Repository as Rustic, RepositoryOptions,
-    RusticError, SnapshotOptions, repofile::SnapshotFile,
+    BackupOptions, ConfigOptions, Credentials, ErrorKind, KeyOptions, LsOptions, OpenStatus, PathList, Repository as Rustic,
+    RepositoryOptions, RusticError, SnapshotOptions, repofile::SnapshotFile,
 };
 
 use super::postgres::error::one_line;
@@ -140,7 +140,9 @@ impl Repository {
             environment: environment.to_owned(),
         };
         let probe = directory.join(".lockkeeper-writable");
-        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(|e| RepositoryError::from_io("writing to it", &e))?;
+        fs::write(&probe, b"")
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(|e| RepositoryError::from_io("writing to it", &e))?;
         for snapshot in repository.snapshots()? {
             if let Some(owner) = tag(&snapshot, ENVIRONMENT_TAG)
                 && owner != environment
@@ -258,8 +260,7 @@ fn tag(snapshot: &SnapshotFile, prefix: &str) -> Option<String> {
 }
 
 fn stored(snapshot: &SnapshotFile) -> Stored {
-    let (bytes, stored_bytes) =
-        snapshot.summary.as_ref().map_or((0, 0), |s| (s.total_bytes_processed, s.data_added_packed));
+    let (bytes, stored_bytes) = snapshot.summary.as_ref().map_or((0, 0), |s| (s.total_bytes_processed, s.data_added_packed));
     Stored { snapshot: snapshot.id.to_hex().to_string(), bytes, stored_bytes }
 }
 
