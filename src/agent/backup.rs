@@ -131,8 +131,7 @@ async fn dump(context: &Context<'_>, access: &Access, to: &Path) -> Result<Manif
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
     session.run("taking a view of the data", begin).await.of(data)?;
     let taken_at = Timestamp::now();
-    let snapshot: String =
-        session.one("exporting the view", "SELECT pg_export_snapshot()", &[]).await.of(data)?.get(0);
+    let snapshot: String = session.one("exporting the view", "SELECT pg_export_snapshot()", &[]).await.of(data)?.get(0);
     let database = catalog::database(&session, name).await.of(data)?.ok_or_else(missing).of(data)?;
     let found = catalog::found(&session, name).await.of(data)?.ok_or_else(missing).of(data)?;
     let directory = to.join(data);

@@ -50,7 +50,9 @@ pub enum AgentError {
         server: String,
     },
     /// The restored data is not what was backed up.
-    #[error("data {data}: the restored backup differs from the original: {differences}. Make a new backup; see that the volume is sound")]
+    #[error(
+        "data {data}: the restored backup differs from the original: {differences}. Make a new backup; see that the volume is sound"
+    )]
     ProofFailed {
         /// The data.
         data: String,

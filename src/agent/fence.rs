@@ -5,11 +5,7 @@
 
 use std::time::Instant;
 
-use super::{
-    Context,
-    error::AgentError,
-    lock::Guarded,
-};
+use super::{Context, error::AgentError, lock::Guarded};
 use crate::{
     data::postgres::{control::State, quote::ident},
     manifest::task::Outcome,

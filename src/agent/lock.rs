@@ -32,8 +32,7 @@ pub struct Guarded<'a> {
 impl<'a> Guarded<'a> {
     /// Opens the control database of a data, or makes it.
     pub async fn ensure(context: &'a Context<'a>, access: Access) -> Result<Self, AgentError> {
-        let control =
-            Control::ensure(&access.admin, &context.task.environment, &context.stop).await.of(&access.data)?;
+        let control = Control::ensure(&access.admin, &context.task.environment, &context.stop).await.of(&access.data)?;
         Ok(Self { access, control, context, epoch: context.epoch()? })
     }
 

@@ -35,8 +35,8 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, Outcome, OutcomeError, Progress, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR,
-        TASK_ENV, Task, Verb, exit,
+        DataTask, Outcome, OutcomeError, Progress, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR,
+        SECRETS_DIR, TASK_ENV, Task, Verb, exit,
     },
 };
 
@@ -104,8 +104,7 @@ impl Context<'_> {
     }
 
     fn access(&self, data: &str) -> Result<Access, AgentError> {
-        Access::read(&self.paths.secrets, data)
-            .map_err(|source: PgError| AgentError::Postgres { data: data.to_owned(), source })
+        Access::read(&self.paths.secrets, data).map_err(|source: PgError| AgentError::Postgres { data: data.to_owned(), source })
     }
 }
 

@@ -68,7 +68,11 @@ fn drop_some(whole: Outcome) -> String {
 
 fn rest(count: usize, passed: bool) -> Option<Check> {
     let word = if passed { "passed" } else { "failed" };
-    (count > 0).then(|| Check { name: "others".into(), passed, message: format!("… and {count} more {word}; see the log of the Job") })
+    (count > 0).then(|| Check {
+        name: "others".into(),
+        passed,
+        message: format!("… and {count} more {word}; see the log of the Job"),
+    })
 }
 
 fn json(outcome: &Outcome) -> String {
@@ -95,7 +99,8 @@ mod tests {
     #[test]
     fn an_outcome_fits_and_says_what_is_missing_and_keeps_what_the_operator_needs() {
         let check = |n: usize, passed| Check { name: format!("check {n}"), passed, message: "ä\"".repeat(500) };
-        let aside = |n: usize| Aside { data: format!("data-{n}"), database: format!("{}{n}", "x".repeat(60)), method: "Clone".into() };
+        let aside =
+            |n: usize| Aside { data: format!("data-{n}"), database: format!("{}{n}", "x".repeat(60)), method: "Clone".into() };
         let outcome = Outcome {
             error: Some(OutcomeError { reason: "X".into(), message: "m".repeat(9000) }),
             checks: (0..60).map(|n| check(n, n % 2 == 0)).collect(),

@@ -37,8 +37,7 @@ struct Page {
 
 pub async fn run(context: &Context<'_>) -> Result<(), AgentError> {
     let port = context.task.port.unwrap_or(DEFAULT_PORT);
-    let listener =
-        TcpListener::bind(("0.0.0.0", port)).await.map_err(files(format!("listening on port {port} for the page")))?;
+    let listener = TcpListener::bind(("0.0.0.0", port)).await.map_err(files(format!("listening on port {port} for the page")))?;
     let page = Page::new(&context.task.environment_name, context.task.retry_after_seconds.unwrap_or(DEFAULT_RETRY));
     serve(listener, page, context.stop.clone()).await
 }

@@ -76,10 +76,7 @@ async fn restore_and_compare(
     super::progress(&format!("restoring {data}"), 0, u64::try_from(manifest.bytes).ok(), "bytes");
     // A superuser restores as itself: the owner could not make every extension.
     let role = (!catalog::is_superuser(&maintenance).await.of(data)?).then_some(owner.as_str());
-    tools
-        .restore(&access.admin, name, role, &from.join(data).join(DUMP), major, &context.stop)
-        .await
-        .of(data)?;
+    tools.restore(&access.admin, name, role, &from.join(data).join(DUMP), major, &context.stop).await.of(data)?;
     let session = Session::open(&access.admin, name, Pace::Long, &context.stop).await.of(data)?;
     session.run("taking a view", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.of(data)?;
     let label = format!("comparing {data}");

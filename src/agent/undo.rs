@@ -50,12 +50,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     Ok(())
 }
 
-async fn clone(
-    context: &Context<'_>,
-    guarded: &Guarded<'_>,
-    row: Row,
-    outcome: &mut Outcome,
-) -> Result<Row, AgentError> {
+async fn clone(context: &Context<'_>, guarded: &Guarded<'_>, row: Row, outcome: &mut Outcome) -> Result<Row, AgentError> {
     let began = Instant::now();
     outcome.notes.extend(guarded.end_sessions(&row.database, began).await?);
     let source = guarded.database(&row.database).await?;

@@ -11,8 +11,8 @@ use std::{
 
 use rustic_backend::BackendOptions;
 use rustic_core::{
-    BackupOptions, ConfigOptions, Credentials, ErrorKind, KeyOptions, LsOptions, PathList, Repository as Rustic, RepositoryOptions,
-    RusticError, SnapshotOptions, repofile::SnapshotFile,
+    BackupOptions, ConfigOptions, Credentials, ErrorKind, KeyOptions, LsOptions, OpenStatus, PathList, Repository as Rustic,
+    RepositoryOptions, RusticError, SnapshotOptions, repofile::SnapshotFile,
 };
 
 use super::postgres::error::one_line;
@@ -109,7 +109,8 @@ pub struct Stored {
 /// An open repository of one environment.
 pub struct Repository {
     directory: String,
-    credentials: Credentials,
+    /// The key itself: deriving it from the password is slow, by intent, and done once.
+    key: Credentials,
     environment: String,
 }
 
@@ -123,19 +124,25 @@ impl Repository {
         if password.is_empty() {
             return Err(RepositoryError::PasswordMissing("is empty"));
         }
+        let credentials = Credentials::Password(password);
+        fs::create_dir_all(directory).map_err(|error| RepositoryError::from_io("making its directory", &error))?;
+        let (made, doing) = (directory.join("config").exists(), "opening it");
+        let unopened = unopened(doing, &directory.display().to_string())?;
+        let opened = if made {
+            raw(doing, unopened.open(&credentials))?
+        } else {
+            forget_half_made(directory)?;
+            raw("making it", unopened.init(&credentials, &KeyOptions::default(), &ConfigOptions::default()))?
+        };
         let repository = Self {
             directory: directory.display().to_string(),
-            credentials: Credentials::Password(password),
+            key: Credentials::Masterkey(opened.key()),
             environment: environment.to_owned(),
         };
-        fs::create_dir_all(directory).map_err(|error| RepositoryError::from_io("making its directory", &error))?;
-        if !directory.join("config").exists() {
-            forget_half_made(directory)?;
-            let doing = "making it";
-            raw(doing, repository.unopened(doing)?.init(&repository.credentials, &KeyOptions::default(), &ConfigOptions::default()))?;
-        }
         let probe = directory.join(".lockkeeper-writable");
-        fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(|e| RepositoryError::from_io("writing to it", &e))?;
+        fs::write(&probe, b"")
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(|e| RepositoryError::from_io("writing to it", &e))?;
         for snapshot in repository.snapshots()? {
             if let Some(owner) = tag(&snapshot, ENVIRONMENT_TAG)
                 && owner != environment
@@ -213,21 +220,21 @@ impl Repository {
         Ok(())
     }
 
+    fn opened(&self, doing: &str) -> Result<Rustic<OpenStatus>, RepositoryError> {
+        raw(doing, unopened(doing, &self.directory)?.open(&self.key))
+    }
+
     fn snapshots(&self) -> Result<Vec<SnapshotFile>, RepositoryError> {
         let doing = "reading its snapshots";
         let mut snapshots = raw(doing, self.opened(doing)?.get_all_snapshots())?;
         snapshots.sort();
         Ok(snapshots)
     }
+}
 
-    fn unopened(&self, doing: &str) -> Result<Rustic<()>, RepositoryError> {
-        let backends = raw(doing, BackendOptions::default().repository(self.directory.as_str()).to_backends())?;
-        raw(doing, Rustic::new(&RepositoryOptions::default().no_cache(true), &backends))
-    }
-
-    fn opened(&self, doing: &str) -> Result<Rustic<rustic_core::OpenStatus>, RepositoryError> {
-        raw(doing, self.unopened(doing)?.open(&self.credentials))
-    }
+fn unopened(doing: &str, directory: &str) -> Result<Rustic<()>, RepositoryError> {
+    let backends = raw(doing, BackendOptions::default().repository(directory).to_backends())?;
+    raw(doing, Rustic::new(&RepositoryOptions::default().no_cache(true), &backends))
 }
 
 /// Free bytes of the volume a directory is on.
@@ -253,8 +260,7 @@ fn tag(snapshot: &SnapshotFile, prefix: &str) -> Option<String> {
 }
 
 fn stored(snapshot: &SnapshotFile) -> Stored {
-    let (bytes, stored_bytes) =
-        snapshot.summary.as_ref().map_or((0, 0), |s| (s.total_bytes_processed, s.data_added_packed));
+    let (bytes, stored_bytes) = snapshot.summary.as_ref().map_or((0, 0), |s| (s.total_bytes_processed, s.data_added_packed));
     Stored { snapshot: snapshot.id.to_hex().to_string(), bytes, stored_bytes }
 }
 

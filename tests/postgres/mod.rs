@@ -108,7 +108,14 @@ impl Server {
     pub async fn everything(&self, database: &str) -> String {
         let output = self
             .command("pg_dump")
-            .args(["--create", "--inserts", "--rows-per-insert=1", "--restrict-key=test", "--host=127.0.0.1", "--username=postgres"])
+            .args([
+                "--create",
+                "--inserts",
+                "--rows-per-insert=1",
+                "--restrict-key=test",
+                "--host=127.0.0.1",
+                "--username=postgres",
+            ])
             .arg(format!("--port={}", self.port))
             .arg(format!("--dbname=dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'")))
             .env("PGPASSWORD", PASSWORD)
@@ -244,13 +251,8 @@ impl World {
     pub fn secret(&self, data: &str, which: &str, role: &str, database: &str) {
         let directory = self.paths.secrets.join(data).join(which);
         fs::create_dir_all(&directory).unwrap();
-        let uri = format!(
-            "postgresql://{}:{}@127.0.0.1:{}/{}\n",
-            encode(role),
-            encode(PASSWORD),
-            self.server.port,
-            encode(database)
-        );
+        let uri =
+            format!("postgresql://{}:{}@127.0.0.1:{}/{}\n", encode(role), encode(PASSWORD), self.server.port, encode(database));
         fs::write(directory.join("uri"), uri).unwrap();
     }
 
@@ -372,7 +374,7 @@ CREATE VIEW big AS SELECT * FROM orders WHERE amount > 100;
 CREATE MATERIALIZED VIEW total AS SELECT sum(amount) AS s FROM orders;
 CREATE FUNCTION bump() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TRIGGER bump BEFORE UPDATE ON orders FOR EACH ROW EXECUTE FUNCTION bump();
-CREATE PUBLICATION some FOR TABLE parted_a;
+CREATE PUBLICATION a_few FOR TABLE parted_a;
 ALTER TABLE parent ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON parent USING (a > 0);
 SELECT lo_from_bytea(0, 'a large object');
 COMMENT ON TABLE orders IS 'orders';

@@ -47,8 +47,7 @@ UNION ALL SELECT 'language ' || lanname FROM pg_language l WHERE lanispl AND NOT
 ORDER BY 1";
 
 /// Publications of whole schemas, which servers from 15 on have.
-const SCHEMA_PUBLICATIONS: &str =
-    "SELECT DISTINCT 'publication ' || p.pubname || ' (FOR TABLES IN SCHEMA)' FROM pg_publication_namespace s \
+const SCHEMA_PUBLICATIONS: &str = "SELECT DISTINCT 'publication ' || p.pubname || ' (FOR TABLES IN SCHEMA)' FROM pg_publication_namespace s \
      JOIN pg_publication p ON p.oid = s.pnpubid ORDER BY 1";
 
 pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<'_>) -> Result<(), PgError> {

@@ -99,5 +99,9 @@ async fn settings(subject: &Subject<'_>, checks: &mut Checks<'_>) -> Result<(), 
 
 /// Servers from 15 on can allow a role one parameter.
 fn grant_set(major: u32, parameter: &str, role: &str) -> String {
-    if major >= 15 { format!("GRANT SET ON PARAMETER {parameter} TO {};", ident(role)) } else { "make it a superuser's role;".into() }
+    if major >= 15 {
+        format!("GRANT SET ON PARAMETER {parameter} TO {};", ident(role))
+    } else {
+        "make it a superuser's role;".into()
+    }
 }

@@ -29,7 +29,11 @@ async fn replication(subject: &Subject<'_>, checks: &mut Checks<'_>) -> Result<(
     let (name, oid) = (&subject.database.name, subject.database.oid);
     let prepared = subject
         .session
-        .query("reading prepared transactions", "SELECT gid FROM pg_prepared_xacts WHERE database = $1 ORDER BY prepared", &[name])
+        .query(
+            "reading prepared transactions",
+            "SELECT gid FROM pg_prepared_xacts WHERE database = $1 ORDER BY prepared",
+            &[name],
+        )
         .await?;
     let wrong = prepared.iter().take(NAMED).map(|row| {
         let gid: String = row.get(0);
@@ -60,9 +64,11 @@ async fn replication(subject: &Subject<'_>, checks: &mut Checks<'_>) -> Result<(
 }
 
 fn superusers(seen: &[Seen], checks: &mut Checks<'_>) {
-    let wrong = seen.iter().filter(|s| s.superuser && s.kind == "client backend").take(NAMED).map(|s| {
-        format!("{} is a superuser's session, which the admin role cannot end: close it (pid {})", s.who(), s.pid)
-    });
+    let wrong = seen
+        .iter()
+        .filter(|s| s.superuser && s.kind == "client backend")
+        .take(NAMED)
+        .map(|s| format!("{} is a superuser's session, which the admin role cannot end: close it (pid {})", s.who(), s.pid));
     checks.judge("superusers", wrong.collect(), "no superuser is connected");
 }
 

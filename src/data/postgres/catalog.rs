@@ -91,14 +91,7 @@ pub async fn database(session: &Session, name: &str) -> Result<Option<Database>,
     let Some(row) = row else { return Ok(None) };
     let oid: u32 = row.get(0);
     let size = session.one("reading the database's size", "SELECT pg_database_size($1::oid)", &[&oid]).await?.get(0);
-    Ok(Some(Database {
-        oid,
-        name: name.to_owned(),
-        owner: row.get(1),
-        size,
-        allow_connections: row.get(2),
-        row: row.get(3),
-    }))
+    Ok(Some(Database { oid, name: name.to_owned(), owner: row.get(1), size, allow_connections: row.get(2), row: row.get(3) }))
 }
 
 /// Whether a database is there.
@@ -315,7 +308,9 @@ mod tests {
         );
         assert!(set_statement("d", None, "search_path=").contains("TO '';"));
         assert!(set_statement("d", None, "search_path=\"\"").contains("TO '';"));
-        assert!(set_statement("d", Some("R"), "work_mem=4MB").contains("SET LOCAL ROLE \"R\";\nALTER ROLE \"R\" IN DATABASE \"d\""));
+        assert!(
+            set_statement("d", Some("R"), "work_mem=4MB").contains("SET LOCAL ROLE \"R\";\nALTER ROLE \"R\" IN DATABASE \"d\"")
+        );
     }
 
     #[test]

@@ -71,7 +71,9 @@ impl Content {
             }
         }
         let ours: BTreeMap<&str, ()> = self.tables.iter().map(|t| (t.name.as_str(), ())).collect();
-        list.extend(other.tables.iter().filter(|t| !ours.contains_key(t.name.as_str())).map(|t| format!("table {} is new", t.name)));
+        list.extend(
+            other.tables.iter().filter(|t| !ours.contains_key(t.name.as_str())).map(|t| format!("table {} is new", t.name)),
+        );
         let theirs: BTreeMap<&str, &Sequence> = other.sequences.iter().map(|s| (s.name.as_str(), s)).collect();
         for sequence in &self.sequences {
             let (low, high) = (sequence.before.min(sequence.after), sequence.before.max(sequence.after));
@@ -113,7 +115,7 @@ const SEQUENCES: &str = "SELECT n.nspname::text, c.relname::text, s.seqcycle \
 /// Objects by name. Texts of expressions are not compared: PostgreSQL reads some back in another spelling than it wrote.
 const OBJECTS: &str = r"
 WITH ours AS (
-  SELECT c.oid, n.nspname || '.' || c.relname AS name, c.* FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+  SELECT n.nspname || '.' || c.relname AS name, c.* FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't'
   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'))
 SELECT 'schema ' || n.nspname, '' FROM pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'

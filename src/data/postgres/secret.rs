@@ -88,7 +88,8 @@ pub struct Access {
 impl Access {
     /// Reads the Secrets of a data below `secrets`.
     pub fn read(secrets: &Path, data: &str) -> Result<Self, PgError> {
-        let connection = Keys::read(&secrets.join(data).join("connection"), format!("data {data}, connection"))?.endpoint(None)?;
+        let connection =
+            Keys::read(&secrets.join(data).join("connection"), format!("data {data}, connection"))?.endpoint(None)?;
         let admin_directory = secrets.join(data).join("admin");
         let admin = match Keys::read(&admin_directory, format!("data {data}, admin")) {
             Ok(keys) => keys.endpoint(Some(&connection))?,
@@ -212,13 +213,14 @@ impl Keys {
         }
         let ca = self.ca.clone().or(server.and_then(|s| s.ca.clone()));
         let ssl = match &self.ssl {
-            Some(word) => {
-                SslMode::parse(word).ok_or_else(|| bad("sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".into()))?
-            }
+            Some(word) => SslMode::parse(word)
+                .ok_or_else(|| bad("sslmode is none of disable, allow, prefer, require, verify-ca, verify-full".into()))?,
             None => server.map_or(SslMode::Prefer, |s| s.ssl),
         };
         if ssl == SslMode::VerifyFull && ca.is_none() {
-            return Err(bad("sslmode asks to verify the server, so key ca.crt or sslrootcert must hold the CA's certificate".into()));
+            return Err(bad(
+                "sslmode asks to verify the server, so key ca.crt or sslrootcert must hold the CA's certificate".into()
+            ));
         }
         Ok(Endpoint {
             host,

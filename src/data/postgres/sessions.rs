@@ -45,6 +45,8 @@ impl Seen {
 
 /// The sessions of a database, other than this one and autovacuum, which gives way by itself.
 pub async fn list(session: &Session, database: u32) -> Result<Vec<Seen>, PgError> {
+    // Within a transaction the server would show the same sessions for ever.
+    session.run("reading the sessions", "SELECT pg_stat_clear_snapshot()").await?;
     let rows = session
         .query(
             "reading the sessions",
