@@ -165,7 +165,7 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
             let waiting = c.state.as_ref().and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
             let there = c.state.as_ref().is_some_and(|s| s.terminated.is_some() || s.running.is_some())
                 || matches!(waiting, Some("CreateContainerError" | "RunContainerError" | "CrashLoopBackOff" | "StartError"));
-            (c.name.clone(), there && !c.image_id.is_empty() || there)
+            (c.name.clone(), there)
         })
         .collect();
     JobView {
