@@ -15,19 +15,24 @@ if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
 fi
 
+# Brought up first: the tests of the API server use its programs.
+KUBECONFIG=$(tests/cluster/up.sh | tail -n 1)
+export KUBECONFIG
+PATH=$(dirname -- "$KUBECONFIG")/bin:$PATH
+
 if [ "$what" != stories ]; then
   say "formatting"
   cargo fmt --check
   say "clippy"
   cargo clippy --quiet --locked --all-targets -- -D warnings
+  say "the tiny application's own tests"
+  (cd tests/apps/tiny && go vet ./... && go test ./...)
   say "tests without a whole cluster"
   cargo test --locked --no-fail-fast -- --skip story_
 fi
 if [ "$what" != unit ]; then
   say "the operator's image"
   cargo build --release --locked --bins
-  KUBECONFIG=$(tests/cluster/up.sh | tail -n 1)
-  export KUBECONFIG
   image=$(tests/cluster/lockkeeper-image.sh)
   say "stories on the whole cluster: $image"
   LOCKKEEPER_E2E_IMAGE=$image cargo test --locked --test e2e -- --test-threads=1 story_
