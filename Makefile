@@ -26,6 +26,7 @@ lint: ## formatting, clippy, dependencies, shell scripts
 
 crds: ## generate crds/, and the chart's copy, from the types
 	@cargo run --quiet --bin lockkeeper -- crds --dir crds
+	@cp crds/*.yaml charts/lockkeeper/files/crds/
 	@hack/render-deploy.sh
 
 image: ## build the image and push it to the cluster's registry

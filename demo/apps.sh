@@ -8,9 +8,4 @@ set -euo pipefail
 . "$(dirname -- "${BASH_SOURCE[0]}")/lib.sh"
 cluster_up
 build_images
-# Side by side; a failure of either is one.
-install_shop staging 7.4.1 &
-staging=$!
-install_shop production 6.3.0 &
-production=$!
-wait "$staging" && wait "$production"
+install_shops

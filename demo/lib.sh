@@ -8,9 +8,11 @@ PREFIX=${LOCKKEEPER_DEMO_PREFIX:-shop}
 STAGING=$PREFIX-staging
 PRODUCTION=$PREFIX-production
 
-# heading TEXT: what a stranger reads first. Colour only where somebody watches.
+# heading TEXT: what a stranger reads first, with the time. Bold only where somebody watches.
 heading() {
-  if [ -t 1 ]; then printf '\n\033[1m== %s\033[0m\n' "$*"; else printf '\n== %s\n' "$*"; fi
+  local text
+  text="== $(date +%T)  $*"
+  if [ -t 1 ]; then printf '\n\033[1m%s\033[0m\n' "$text"; else printf '\n%s\n' "$text"; fi
 }
 say() { printf '%s\n' "$*"; }
 die() {
@@ -19,7 +21,7 @@ die() {
 }
 # run COMMAND...: shows the command, as one would type it, then its real output.
 run() {
-  printf '$ %s\n' "$*"
+  printf '\n$ %s\n' "$*"
   "$@"
 }
 
@@ -92,16 +94,103 @@ install_shop() {
     apply unleash "$environment" "UNLEASH=$image"
   fi
   rolled_out "$environment" unleash
-  task "$environment" seed "$image"
-  say "$environment runs $(release_of "$environment")"
+  # Once: later it would be in the way of whoever tries things out, and of a promotion that is under way.
+  [ "$(kubectl -n "$namespace" get job seed -o 'jsonpath={.status.succeeded}' 2>/dev/null)" = 1 ] || task "$environment" seed "$image"
+  say "$environment runs Unleash $(release_of "$environment")"
 }
 
-# release_of ENVIRONMENT: the name of the image that the Deployment names by digest.
+# install_shops: both environments side by side. A failure of either is one.
+install_shops() {
+  local staging production failed=
+  install_shop staging 7.4.1 &
+  staging=$!
+  install_shop production 6.3.0 &
+  production=$!
+  wait "$staging" || failed=1
+  wait "$production" || failed=1
+  [ -z "$failed" ]
+}
+
+# release_of ENVIRONMENT: which release of Unleash answers there, asked of the running container.
 release_of() {
-  local name image
-  image=$(kubectl -n "$PREFIX-$1" get deployment unleash -o 'jsonpath={.spec.template.spec.containers[0].image}')
-  for name in "${!IMAGE[@]}"; do
-    [ "${IMAGE[$name]}" != "$image" ] || { echo "$name"; return; }
+  kubectl -n "$PREFIX-$1" exec deployment/unleash -- node -p \
+    "process.env.EXTRA_MIGRATION ? '7.5.0-broken' : require('./node_modules/unleash-server/package.json').version"
+}
+
+# install_operator: builds Lockkeeper and installs it, or upgrades what is there. The plugin is the one just built.
+install_operator() {
+  local image target=${CARGO_TARGET_DIR:-$root/target}/release
+  (cd "$root" && cargo build --release --locked --bins)
+  PATH=$target:$PATH # kubectl finds its plugin there
+  image=$("$root/tests/cluster/lockkeeper-image.sh" "$target") || exit 1
+  kubectl apply -f "$root/deploy/namespace.yaml" >/dev/null
+  helm upgrade --install lockkeeper "$root/charts/lockkeeper" --namespace lockkeeper-system \
+    --set "image.repository=${image%@*},image.digest=${image#*@}" --wait --timeout 3m >/dev/null
+}
+
+# describe_environments: gives the operator its rights in both namespaces, people theirs, and says what is in them.
+describe_environments() {
+  local environment
+  for environment in staging production; do
+    helm upgrade --install "$PREFIX" "$root/charts/lockkeeper-environment" --namespace "$PREFIX-$environment" \
+      --values "$demo/manifests/values-$environment.yaml" >/dev/null
+    apply "environment-$environment" "$environment" "UNLEASH_CHECK=${IMAGE[unleash:7.4.1]}"
   done
-  echo "$image"
+  for environment in staging production; do
+    kubectl -n "$PREFIX-$environment" wait "environment/$environment" --for=condition=Ready --timeout=60s >/dev/null || {
+      kubectl lockkeeper doctor -n "$PREFIX-$environment" || true
+      die "the Environment $environment is not Ready; the lines above say why"
+    }
+  done
+}
+
+# Two people of the demo, and the groups that their organisation put them in.
+ALICE=(--as alice --as-group shop-developers)
+BOB=(--as bob --as-group shop-operators)
+
+# say_answers: from here to hush, says by itself what users of Production get, whenever that changes: asked ten times a
+# second from outside the cluster's pods, over new connections.
+say_answers() {
+  local tiny address
+  tiny=$("$root/tests/apps/tiny/build.sh" --binary)
+  address=$(kubectl -n "$PRODUCTION" get service unleash -o 'jsonpath={.spec.clusterIP}')
+  "$tiny" poll --say production --url "http://$address/health" &
+  poller=$!
+  trap hush EXIT
+}
+hush() {
+  [ -z "${poller:-}" ] || kill "$poller" 2>/dev/null || true
+  [ -z "${poller:-}" ] || wait "$poller" 2>/dev/null || true
+  poller=
+}
+
+# promote NAME DESCRIPTION PHASE: alice asks, bob approves, both watch it end, as it should, in PHASE.
+promote() {
+  local name=$1 description=$2 phase=$3 ended
+  run kubectl lockkeeper promote -n "$PRODUCTION" "${ALICE[@]}" --from "$STAGING/staging" --name "$name" --description "$description" --yes
+  run kubectl lockkeeper approve "$name" -n "$PRODUCTION" "${BOB[@]}" --yes
+  say_answers
+  # Through a pipe: one line a change, between which the poller's lines fit. Its exit code tells how the run ended, and
+  # one of the two runs is meant to end badly.
+  printf '\n$ %s\n' "kubectl lockkeeper watch $name -n $PRODUCTION"
+  kubectl lockkeeper watch "$name" -n "$PRODUCTION" | cat || true
+  sleep 1 # for the poller's last word
+  hush
+  ended=$(kubectl -n "$PRODUCTION" get promotion "$name" -o 'jsonpath={.status.phase}')
+  [ "$ended" = "$phase" ] || die "$name ended as $ended, not as $phase: kubectl -n $PRODUCTION describe promotion $name"
+}
+
+# unused NAME: NAME, or where there is a Promotion of that name already, NAME-2 and so on: a run is never run again.
+unused() {
+  local name=$1 n=1
+  while kubectl -n "$PRODUCTION" get promotion "$name" >/dev/null 2>&1; do
+    n=$((n + 1))
+    name=$1-$n
+  done
+  echo "$name"
+}
+
+# count ENVIRONMENT TABLE: how many rows, asked of the database itself.
+count() {
+  kubectl -n "$PREFIX-$1" exec deployment/postgres -- psql -h /tmp -U postgres -d unleash -Atc "SELECT count(*) FROM $2"
 }

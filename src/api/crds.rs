@@ -2,7 +2,9 @@
 
 use std::{fs, io, path::Path};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::{CustomResourceExt, ResourceExt};
 
 use super::{Environment, EnvironmentBackup, Promotion};
@@ -65,7 +67,8 @@ fn tidied(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
 }
 
 /// An absent field and a null one mean the same: without `nullable` the API server drops nulls before it applies defaults
-/// and rules. Nothing is counted below zero. Formats that Kubernetes does not know (`uint32`) would only warn; the bounds beside them are what holds.
+/// and rules. Nothing is counted below zero. Formats that Kubernetes does not know (`uint32`) would only warn; the bounds
+/// beside them are what holds.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
@@ -88,7 +91,6 @@ fn tidy(schema: &mut JSONSchemaProps) {
     if properties.is_empty() {
         schema.properties = None;
     }
-    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaPropsOrArray, JSONSchemaPropsOrBool};
     match &mut schema.items {
         Some(JSONSchemaPropsOrArray::Schema(item)) => tidy(item),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(tidy),

@@ -114,7 +114,7 @@ pub struct Module {
     pub workloads: Vec<WorkloadRef>,
     /// ConfigMaps that belong to the release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["configMap"]))]
+    #[schemars(length(max = 16))]
     pub configuration: Vec<Configuration>,
     /// The command that brings the data to the release. Runs while locked, before the new workloads start; never retried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -139,8 +139,8 @@ impl Module {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Configuration {
-    /// Name of the ConfigMap, the same in source and target.
-    pub config_map: ObjectName,
+    /// The ConfigMap, of the same name in source and target.
+    pub config_map: LocalRef,
     /// Keys that stay each environment's own: they neither leave the source nor change in the target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "set"))]

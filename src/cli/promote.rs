@@ -19,13 +19,16 @@ use super::{
     show, text, time, watch,
 };
 use crate::api::{
-    Environment, EnvironmentRef, GROUP, LocalRef, Promotion, PromotionSpec,
+    Environment, EnvironmentRef, GROUP, LocalRef, Promotion, PromotionSpec, conditions,
     promotion::{Requester, Schedule},
     verbs,
 };
 
 /// How long the operator may take to capture and plan before this stops waiting for it.
 const PLANNING: Duration = Duration::from_secs(60);
+
+/// What is in the way for this long will not go by itself.
+const STUCK: Duration = Duration::from_secs(5);
 
 /// The field manager for what this plugin writes in a spec, approvals and cancels aside.
 const MANAGER: &str = "kubectl-lockkeeper";
@@ -222,13 +225,21 @@ fn question(target: &Environment) -> String {
     }
 }
 
-/// Waits until the operator has planned and checked, or has given up, or the time is over.
+/// Waits until the operator has planned and checked, or says that something is in the way, or the time is over.
 async fn planned(session: &Session, name: &str, made: Promotion) -> Result<Promotion, CliError> {
-    let until = tokio::time::Instant::now() + PLANNING;
+    let now = tokio::time::Instant::now;
+    let until = now() + PLANNING;
     let mut latest = made;
-    while !is_planned(&latest) && tokio::time::Instant::now() < until {
+    let mut stalled_since = None;
+    while !is_planned(&latest) && now() < until {
         tokio::time::sleep(Duration::from_millis(500)).await;
         latest = session.get(name).await?;
+        let stalled = latest.status.as_ref().is_some_and(|s| conditions::is_true(&s.conditions, conditions::STALLED));
+        let since = stalled.then(|| *stalled_since.get_or_insert_with(now));
+        stalled_since = since;
+        if since.is_some_and(|since| now() - since > STUCK) {
+            break;
+        }
     }
     Ok(latest)
 }
@@ -249,8 +260,7 @@ fn conclude(session: &Session, promotion: &Promotion) -> Exit {
             "nothing is known of it; does the operator run? kubectl lockkeeper doctor says what is missing".into()
         });
         say(format!(
-            "The operator has not planned it within {}s. {why}\nIt stays: {}",
-            PLANNING.as_secs(),
+            "There is no plan yet: {why}\nThe Promotion stays, and is planned once that is mended. To follow it: {}",
             session.command(&format!("watch {name}"))
         ));
         return Exit::of(status.phase).filter(|e| *e != Exit::Done).unwrap_or(Exit::Error);

@@ -213,7 +213,9 @@ pub fn ending(phase: Phase) -> &'static str {
         Phase::Failed => "nothing in the environment has changed",
         Phase::Cancelled => "ended by a person; nothing in the environment has changed",
         Phase::Expired => "its time passed; nothing in the environment has changed",
-        Phase::NeedsHuman => "the rollback failed: users see the page and the lock is held until a person acts",
+        Phase::NeedsHuman => {
+            "the rollback failed: users see the page and the lock is held until the cause is mended; it is tried again by itself"
+        }
         _ => "it goes on",
     }
 }
@@ -250,7 +252,7 @@ mod tests {
             plan_hash: Some(format!("v1:{}", "c".repeat(64))),
             steps: vec![
                 serde_json::from_value(serde_json::json!({"name": "backup"})).unwrap(),
-                serde_json::from_value(serde_json::json!({"name": "migrate/flags"})).unwrap(),
+                serde_json::from_value(serde_json::json!({"name": "migration/flags"})).unwrap(),
             ],
             preflight: vec![
                 Check { name: "rights".into(), passed: true, message: "all there".into() },
@@ -298,7 +300,7 @@ mod tests {
 
         Plan
            1.  backup
-           2.  migrate/flags
+           2.  migration/flags
 
         Preflight
           1 of 2 checks passed

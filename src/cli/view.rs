@@ -7,7 +7,7 @@ use super::{
     text::{between, clean, clean_lines, indent, instant},
 };
 use crate::api::{
-    Promotion, PromotionStatus,
+    Phase, Promotion, PromotionStatus,
     promotion::{Step, StepState},
 };
 
@@ -20,7 +20,8 @@ pub fn screen(promotion: &Promotion, now: Timestamp) -> String {
     if let Some(approvals) = status.approvals.as_ref().filter(|_| status.phase.is_before_start()) {
         lines.push(format!("  approvals {}", clean(&approvals.summary)));
     }
-    lines.extend(status.steps.iter().map(|s| format!("  {}", step(s, now))));
+    let shown = status.steps.iter().filter(|s| s.state != StepState::Skipped);
+    lines.extend(shown.map(|s| format!("  {}", step(s, now))));
     if let Some(why) = show::waiting_for(&status).filter(|_| !status.phase.is_terminal()) {
         lines.push(format!("  next: {why}"));
     }
@@ -37,14 +38,11 @@ fn step(step: &Step, now: Timestamp) -> String {
         StepState::Skipped => "-",
     };
     let mut text = format!("{mark} {}", clean(&step.name));
-    if let Some(started) = step.started_at.filter(|_| step.state != StepState::Skipped) {
+    if let Some(started) = step.started_at {
         text += &format!("  {}", between(started, step.finished_at.unwrap_or(now)));
     }
     if step.attempt > 0 {
         text += &format!("  attempt {}", step.attempt + 1);
-    }
-    if step.state == StepState::Skipped {
-        text += "  not needed";
     }
     if let Some(message) = step.message.as_deref().filter(|m| !m.is_empty()) {
         text += &format!("  {}", clean(message));
@@ -107,12 +105,13 @@ pub fn news(before: &PromotionStatus, after: &PromotionStatus, first: bool, zone
     lines
 }
 
-/// Whether a step that is not pending differs from what was shown. A rollback adds steps, so a step is found by its place
+/// Whether a step differs from what was shown, in a way that is worth a line. What is skipped is not: after a failure that is
+/// all the rest. A rollback adds steps, so a step is found by its place
 /// and name, or else by its name.
 fn has_moved(before: &[Step], index: usize, now: &Step) -> bool {
     let was = before.get(index).filter(|s| s.name == now.name).or_else(|| before.iter().find(|s| s.name == now.name));
     let (state, attempt) = was.map_or((StepState::Pending, 0), |s| (s.state, s.attempt));
-    now.state != StepState::Pending && (state, attempt) != (now.state, now.attempt)
+    !matches!(now.state, StepState::Pending | StepState::Skipped) && (state, attempt) != (now.state, now.attempt)
 }
 
 /// The first cause of a failure.
@@ -131,6 +130,9 @@ pub fn summary(promotion: &Promotion, zone: &TimeZone) -> String {
         lines.push(format!("Users were locked out for {}.", between(locked, unlocked)));
     }
     lines.extend(failure(&status));
+    if let Some(why) = show::waiting_for(&status).filter(|_| status.phase == Phase::NeedsHuman) {
+        lines.push(why);
+    }
     if let Some(cancel) = &promotion.spec.cancel {
         lines.push(format!("Cancelled by {}: {}", clean(&cancel.username), clean(&cancel.reason)));
     }
@@ -168,19 +170,19 @@ mod tests {
     fn story() -> Vec<Promotion> {
         let done =
             |name: &str, from, to| json!({"name": name, "state": "Succeeded", "startedAt": at(from), "finishedAt": at(to)});
-        let failed = json!({"name": "migrate/flags", "state": "Failed", "startedAt": at(9), "finishedAt": at(11), "message": "exit code 1"});
+        let failed = json!({"name": "migration/flags", "state": "Failed", "startedAt": at(9), "finishedAt": at(11), "message": "exit code 1"});
         let failure =
-            json!({"step": "migrate/flags", "reason": "MigrationFailed", "message": "Job ended with 1:\nno such column"});
+            json!({"step": "migration/flags", "reason": "MigrationFailed", "message": "Job ended with 1:\nno such column"});
         [
             json!({"phase": "Scheduled", "approvals": {"required": 1, "summary": "0/1"}, "next": "waits for 1 approval",
-                   "steps": [{"name": "backup"}, {"name": "migrate/flags"}]}),
+                   "steps": [{"name": "backup"}, {"name": "migration/flags"}]}),
             json!({"phase": "BackingUp", "approvals": {"required": 1, "given": ["bob"], "summary": "1/1"},
-                   "steps": [{"name": "backup", "state": "Running", "startedAt": at(1)}, {"name": "migrate/flags"}]}),
+                   "steps": [{"name": "backup", "state": "Running", "startedAt": at(1)}, {"name": "migration/flags"}]}),
             json!({"phase": "Promoting", "lockedAt": at(5),
-                   "steps": [done("backup", 1, 4), {"name": "migrate/flags", "state": "Running", "startedAt": at(9)}]}),
+                   "steps": [done("backup", 1, 4), {"name": "migration/flags", "state": "Running", "startedAt": at(9)}]}),
             json!({"phase": "RollingBack", "lockedAt": at(5), "steps": [done("backup", 1, 4), failed], "failure": failure}),
             json!({"phase": "RolledBack", "lockedAt": at(5), "unlockedAt": at(15), "backup": {"name": "r-12"},
-                   "steps": [done("backup", 1, 4), failed, done("swap-back", 11, 12)], "failure": failure,
+                   "steps": [done("backup", 1, 4), failed, {"name": "workloads/flags", "state": "Skipped"}, done("rollback-data", 11, 12)], "failure": failure,
                    "undo": [{"data": "flags-db", "method": "Clone", "database": "flags__failed_1", "until": "2026-11-26T20:00:15Z"}]}),
         ]
         .into_iter()
@@ -207,12 +209,12 @@ mod tests {
           ✔ backup  3.0s
         users are locked out
         Promoting
-          ▸ migrate/flags
-          ✘ migrate/flags  2.0s  exit code 1
+          ▸ migration/flags
+          ✘ migration/flags  2.0s  exit code 1
         RollingBack
-        ✘ failed at migrate/flags: MigrationFailed: Job ended with 1:
+        ✘ failed at migration/flags: MigrationFailed: Job ended with 1:
           no such column
-          ✔ swap-back  1.0s
+          ✔ rollback-data  1.0s
         users are back, after 10s
         RolledBack
         kept aside: database flags__failed_1 of flags-db (Clone) until Thu 2026-11-26 20:00:15 UTC
@@ -226,25 +228,25 @@ mod tests {
         shop/r-12  Scheduled
           approvals 0/1
           · backup
-          · migrate/flags
+          · migration/flags
           next: waits for 1 approval
 
         shop/r-12  BackingUp
           ▸ backup  9.0s
-          · migrate/flags
+          · migration/flags
 
         shop/r-12  Promoting  users locked out for 5.0s
           ✔ backup  3.0s
-          ▸ migrate/flags  1.0s
+          ▸ migration/flags  1.0s
 
         shop/r-12  RollingBack  users locked out for 5.0s
           ✔ backup  3.0s
-          ✘ migrate/flags  2.0s  exit code 1
+          ✘ migration/flags  2.0s  exit code 1
 
         shop/r-12  RolledBack  users were locked out for 10s
           ✔ backup  3.0s
-          ✘ migrate/flags  2.0s  exit code 1
-          ✔ swap-back  1.0s
+          ✘ migration/flags  2.0s  exit code 1
+          ✔ rollback-data  1.0s
         ");
     }
 
@@ -253,7 +255,7 @@ mod tests {
         insta::assert_snapshot!(summary(story().last().unwrap(), &TimeZone::UTC), @r"
         r-12 RolledBack: the environment is what it was before.
         Users were locked out for 10s.
-        ✘ failed at migrate/flags: MigrationFailed: Job ended with 1:
+        ✘ failed at migration/flags: MigrationFailed: Job ended with 1:
           no such column
         Backup: r-12
         Kept aside: database flags__failed_1 of flags-db until Thu 2026-11-26 20:00:15 UTC

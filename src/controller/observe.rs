@@ -73,8 +73,8 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
     let mut side = Side { deployments, pods, ..Side::default() };
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     for entry in spec.modules.iter().flat_map(|m| &m.configuration) {
-        let what = format!("get ConfigMap {namespace}/{}", entry.config_map);
-        side.config_maps.extend(call(what, maps.get_opt(&entry.config_map)).await?);
+        let what = format!("get ConfigMap {namespace}/{}", entry.config_map.name);
+        side.config_maps.extend(call(what, maps.get_opt(&entry.config_map.name)).await?);
     }
     if with_services {
         let ours = ListParams::default().labels(&format!("{}={run}", labels::RUN));
@@ -165,7 +165,7 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
             let waiting = c.state.as_ref().and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
             let there = c.state.as_ref().is_some_and(|s| s.terminated.is_some() || s.running.is_some())
                 || matches!(waiting, Some("CreateContainerError" | "RunContainerError" | "CrashLoopBackOff" | "StartError"));
-            (c.name.clone(), there && !c.image_id.is_empty() || there)
+            (c.name.clone(), there)
         })
         .collect();
     JobView {

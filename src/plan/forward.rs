@@ -239,7 +239,7 @@ pub fn data_job(
 fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
     let Some(module) = target.module(module) else { return Progress::Done(None) };
     for entry in &module.configuration {
-        let name = &*entry.config_map;
+        let name = &*entry.config_map.name;
         let Some(content) = prepare::copied(world, owner, prepare::RELEASE, name) else {
             return Progress::failed(
                 "CopyMissing",

@@ -168,8 +168,8 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
             .map(|c| format!("{c} is in the release, but the target has no such container: add it there first")),
     );
     for entry in spec.modules.iter().flat_map(|m| &m.configuration) {
-        if side.config_map(&entry.config_map).is_some_and(|c| c.immutable == Some(true)) {
-            workloads.push(format!("ConfigMap {} is immutable: make it again without immutable", entry.config_map));
+        if side.config_map(&entry.config_map.name).is_some_and(|c| c.immutable == Some(true)) {
+            workloads.push(format!("ConfigMap {} is immutable: make it again without immutable", entry.config_map.name));
         }
     }
     checks.push(verdict("workloads", workloads, "every workload can be delivered"));

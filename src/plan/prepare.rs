@@ -320,12 +320,12 @@ pub fn copied(world: &World<'_>, owner: Owner<'_>, side: &str, config_map: &str)
 fn copy_configuration(world: &World<'_>, owner: Owner<'_>, modules: &[&Module]) -> Option<Effect> {
     let (source, target) = (world.source?, world.target?);
     modules.iter().flat_map(|m| m.configuration.iter().map(move |c| (m, c))).find_map(|(module, entry)| {
-        if world.target_side.config_map(&copy_name(owner, RELEASE, &entry.config_map)).is_some() {
+        if world.target_side.config_map(&copy_name(owner, RELEASE, &entry.config_map.name)).is_some() {
             return None;
         }
-        let keep = release::kept_keys(&module.name, &entry.config_map, &[&source.spec, &target.spec]);
-        let content = Content::of(world.source_side.config_map(&entry.config_map)?, &keep);
-        Some(copy(owner, RELEASE, &entry.config_map, Some(&content)))
+        let keep = release::kept_keys(&module.name, &entry.config_map.name, &[&source.spec, &target.spec]);
+        let content = Content::of(world.source_side.config_map(&entry.config_map.name)?, &keep);
+        Some(copy(owner, RELEASE, &entry.config_map.name, Some(&content)))
     })
 }
 

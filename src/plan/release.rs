@@ -50,7 +50,7 @@ pub fn kept_keys(module: &str, config_map: &str, sides: &[&EnvironmentSpec]) -> 
         .iter()
         .filter_map(|s| s.module(module))
         .flat_map(|m| &m.configuration)
-        .filter(|c| &*c.config_map == config_map)
+        .filter(|c| &*c.config_map.name == config_map)
         .flat_map(|c| c.keep.iter().map(ToString::to_string))
         .collect()
 }
@@ -103,17 +103,17 @@ pub fn read(
         }
         let mut configuration = Vec::new();
         for entry in &module.configuration {
-            let hash = match side.config_map(&entry.config_map) {
-                Some(found) => Content::of(found, &kept_keys(&module.name, &entry.config_map, &all)).hash(),
+            let hash = match side.config_map(&entry.config_map.name) {
+                Some(found) => Content::of(found, &kept_keys(&module.name, &entry.config_map.name, &all)).hash(),
                 None if reading == Reading::Loose => String::new(),
                 None => {
                     return Err(format!(
                         "ConfigMap {namespace}/{} of module {} does not exist: make it, or take it out of the Environment's modules",
-                        entry.config_map, module.name
+                        entry.config_map.name, module.name
                     ));
                 }
             };
-            configuration.push(ReleaseConfiguration { config_map: entry.config_map.to_string(), hash });
+            configuration.push(ReleaseConfiguration { config_map: entry.config_map.name.to_string(), hash });
         }
         out.push(ReleaseModule { name: module.name.to_string(), workloads, configuration });
     }
@@ -214,7 +214,7 @@ fn names(spec: &EnvironmentSpec) -> String {
 fn fits(from: &Module, to: &Module) -> Result<(), String> {
     let name = &from.name;
     let workloads = |m: &Module| m.workloads.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-    let maps = |m: &Module| m.configuration.iter().map(|c| format!("ConfigMap {}", c.config_map)).collect::<BTreeSet<_>>();
+    let maps = |m: &Module| m.configuration.iter().map(|c| format!("ConfigMap {}", c.config_map.name)).collect::<BTreeSet<_>>();
     for (there, here) in [(workloads(from), workloads(to)), (maps(from), maps(to))] {
         if let Some(only) = there.difference(&here).next() {
             return Err(format!(

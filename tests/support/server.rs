@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::{core::v1::Namespace, rbac::v1::RoleBinding};
+use k8s_openapi::api::{authorization::v1::SubjectAccessReview, core::v1::Namespace, rbac::v1::RoleBinding};
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams},
@@ -218,7 +218,7 @@ fn operator_name_of(namespace: &str, name: &str) -> String {
 }
 
 /// Tries until it works: a definition is served a moment after it is Established.
-async fn eventually<T, E: std::fmt::Display>(attempt: impl AsyncFn() -> Result<T, E>) -> T {
+pub async fn eventually<T, E: std::fmt::Display>(attempt: impl AsyncFn() -> Result<T, E>) -> T {
     let begun = Instant::now();
     loop {
         match attempt().await {
@@ -373,12 +373,38 @@ impl World {
         let subjects: Vec<Value> =
             users.iter().map(|user| json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user})).collect();
         let binding: RoleBinding = serde_json::from_value(json!({
-            "metadata": {"name": format!("{role}-{}", users.join("-"))},
+            "metadata": {"name": format!("{role}-{}", users.first().unwrap_or(&"nobody"))},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": format!("lockkeeper-{role}")},
             "subjects": subjects
         }))
         .expect("a RoleBinding");
         Api::namespaced(self.admin(), namespace).create(&PostParams::default(), &binding).await.expect("a RoleBinding");
+        let (resource, verb) = match role {
+            "promoter" => ("environments", "promote"),
+            "requester" => ("environments", "modify"),
+            "approver" => ("environments", "approve"),
+            "owner" => ("environments", "backup"),
+            _ => ("promotions", "get"),
+        };
+        // The authorizer learns of it a moment later.
+        eventually(async || {
+            let may = self.may(users[0], namespace, "lockkeeper.dev", resource, verb).await;
+            may.then_some(()).ok_or(format!("{} may not {verb} {resource}", users[0]))
+        })
+        .await;
+    }
+
+    /// Whether a person may do something, as the authorizer sees it now.
+    pub async fn may(&self, user: &str, namespace: &str, group: &str, resource: &str, verb: &str) -> bool {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let attributes =
+            json!({"namespace": namespace, "group": group, "resource": resource, "subresource": subresource, "verb": verb});
+        let review: SubjectAccessReview = serde_json::from_value(
+            json!({"metadata": {}, "spec": {"user": user, "groups": groups(), "resourceAttributes": attributes}}),
+        )
+        .expect("a review");
+        let review = Api::all(self.admin()).create(&PostParams::default(), &review).await.expect("a review");
+        review.status.expect("an answer").allowed
     }
 
     /// The cluster's administrator, whom RBAC refuses nothing.
@@ -403,6 +429,11 @@ impl World {
     /// A person, in the groups [`groups_of`].
     pub fn user(&self, name: &str) -> Client {
         self.client(name, || SERVER.client(Some((name, &["team"]))))
+    }
+
+    /// A person in other groups.
+    pub fn user_in(&self, name: &str, groups: &[&str]) -> Client {
+        SERVER.client(Some((name, groups)))
     }
 
     /// A person's view of the target's Promotions.

@@ -276,7 +276,7 @@ fn configuration_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
     let keeps = seen.environment.spec.modules.iter().flat_map(|m| &m.configuration);
     let mut findings = Vec::new();
     for configuration in keeps {
-        let name = &*configuration.config_map;
+        let name = &*configuration.config_map.name;
         findings.push(match seen.config_maps.get(name) {
             Some(Visible::Found(map)) if map.immutable == Some(true) => Finding::bad(
                 "configuration",

@@ -32,7 +32,7 @@ fn healthy() -> EnvironmentSeen {
             "promotesFrom": [{"namespace": "shop-staging", "name": "staging"}],
             "modules": [{
                 "name": "flags", "workloads": [{"kind": "Deployment", "name": "unleash"}],
-                "configuration": [{"configMap": "unleash-config", "keep": ["BASE_URL"]}],
+                "configuration": [{"configMap": {"name": "unleash-config"}, "keep": ["BASE_URL"]}],
                 "migration": {"command": ["node", "migrate.mjs"]},
             }],
             "data": [{"name": "flags-db", "postgres": {"connectionSecret": {"name": "db"}, "adminSecret": {"name": "db-admin"}}}],

@@ -142,7 +142,7 @@ pub async fn environment(session: &Session, environment: Environment) -> Result<
     }
     let mut config_maps = BTreeMap::new();
     for configuration in spec.modules.iter().flat_map(|m| &m.configuration) {
-        let name = configuration.config_map.to_string();
+        let name = configuration.config_map.name.to_string();
         config_maps.insert(name.clone(), get::<ConfigMap>(session, &name).await?);
     }
     let mut secrets = BTreeMap::new();

@@ -30,9 +30,13 @@ if [ "${1:-}" = --binary ]; then
 fi
 
 [ $# -gt 0 ] || set -- 1 2 2-broken 2-crashloop 2-unverified 2-slow
+declare -A owner=()
 for release in "$@"; do
   # Two small layers, not worth a cache; and buildah 1.28's would take all releases for one, see tests/cluster/README.md.
   reference=$("$here/../../cluster/build-image.sh" "tiny:$release" "$context" "$context/Dockerfile" --no-cache \
     --build-arg "RELEASE=$release")
+  # Two releases of one digest are one release to the operator: a story would promote nothing, and pass.
+  [ -z "${owner[$reference]:-}" ] || { echo "error: tiny:$release and tiny:${owner[$reference]} are the same image" >&2; exit 1; }
+  owner[$reference]=$release
   echo "tiny:$release $reference"
 done
