@@ -124,7 +124,7 @@ async fn a_backup_is_proven_by_a_restore_and_made_once() {
     let notes = world.done(&prove).await.notes.join("\n");
     assert!(notes.contains("restored and compared 8 tables"), "{notes}");
     world.done(&prove).await;
-    assert_eq!(world.databases().await, [world.database.clone()]);
+    assert_eq!(world.databases().await, std::slice::from_ref(&world.database));
     assert!(files_below(&world.paths.scratch).is_empty());
     // Nothing of it is readable without the password.
     for file in files_below(&world.paths.repository) {
@@ -170,7 +170,7 @@ async fn a_proof_catches_a_backup_that_is_not_what_it_says() {
     }
     let task = world.task_with("prove", json!({"snapshot": snapshot}));
     world.refused(&task, exit::PERMANENT, "RepositoryDamaged").await;
-    assert_eq!(world.databases().await, [world.database.clone()]);
+    assert_eq!(world.databases().await, std::slice::from_ref(&world.database));
     assert!(files_below(&world.paths.scratch).is_empty());
 }
 
@@ -233,7 +233,7 @@ async fn a_rollback_gives_back_every_acknowledged_row_and_everything_beside_the_
     }
     assert_eq!(world.databases().await.len(), 1 + usize::from(aside.starts_with(&world.database)));
     world.done(&world.task_with("drop", json!({"databases": [{"data": "store", "database": aside}]}))).await;
-    assert_eq!(world.databases().await, [world.database.clone()]);
+    assert_eq!(world.databases().await, std::slice::from_ref(&world.database));
 }
 
 #[tokio::test]
@@ -318,7 +318,7 @@ async fn a_verb_that_was_killed_at_any_statement_is_taken_up_again() {
     let drop = world.task_with("drop", json!({"databases": [{"data": "store", "database": aside[0].database}]}));
     world.done(&drop).await;
     world.done(&drop).await;
-    assert_eq!(world.databases().await, [world.database.clone()]);
+    assert_eq!(world.databases().await, std::slice::from_ref(&world.database));
 }
 
 #[tokio::test]
@@ -405,7 +405,7 @@ async fn drop_refuses_what_is_live_needed_or_not_ours_and_forget_leaves_no_contr
     world.ok("release", 1).await;
     world.refused(&drop(&world.database), exit::PERMANENT, "Refused").await;
     world.done(&drop(&undo)).await;
-    assert_eq!(world.databases().await, [world.database.clone()]);
+    assert_eq!(world.databases().await, std::slice::from_ref(&world.database));
     world.done(&world.task_with("forget", json!({}))).await;
     world.done(&world.task_with("forget", json!({}))).await;
     assert!(world.server.connect("postgres", &world.control()).await.is_err());

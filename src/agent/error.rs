@@ -68,7 +68,7 @@ pub enum AgentError {
         /// The data.
         data: String,
         /// The cause.
-        source: PgError,
+        source: Box<PgError>,
     },
     /// The repository.
     #[error(transparent)]
@@ -135,7 +135,7 @@ impl<T> OfData<T> for Result<T, PgError> {
     fn of(self, data: &str) -> Result<T, AgentError> {
         self.map_err(|source| match source {
             PgError::Stopped(stopped) => AgentError::Stopped(stopped),
-            source => AgentError::Postgres { data: data.to_owned(), source },
+            source => AgentError::Postgres { data: data.to_owned(), source: Box::new(source) },
         })
     }
 }

@@ -26,12 +26,13 @@ use std::{env, fs, path::PathBuf, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use error::AgentError;
+use error::OfData;
 pub use outcome::fit;
 
 use crate::{
     api::Timestamp,
     data::{
-        postgres::{Access, PgError, control::Row},
+        postgres::{Access, control::Row},
         stop::{self, Stop},
     },
     manifest::task::{
@@ -104,7 +105,7 @@ impl Context<'_> {
     }
 
     fn access(&self, data: &str) -> Result<Access, AgentError> {
-        Access::read(&self.paths.secrets, data).map_err(|source: PgError| AgentError::Postgres { data: data.to_owned(), source })
+        Access::read(&self.paths.secrets, data).of(data)
     }
 }
 

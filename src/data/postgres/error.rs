@@ -226,7 +226,7 @@ const HARMLESS: &[&str] = &[
 pub fn tool_errors(stderr: &str) -> String {
     let mut kept: Vec<String> = Vec::new();
     for line in stderr.lines() {
-        let Some((_, rest)) = line.split_once("error: ").or_else(|| line.split_once("FATAL:  ").map(|(a, b)| (a, b))) else {
+        let Some((_, rest)) = line.split_once("error: ").or_else(|| line.split_once("FATAL:  ")) else {
             // psql prefixes the server's errors with the place in its input.
             if let Some((_, message)) = line.split_once("ERROR:  ") {
                 kept.push(harmless(message));
