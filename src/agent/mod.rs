@@ -179,24 +179,32 @@ pub async fn perform(task: &Task, paths: &Paths, stop: Stop) -> (i32, Outcome) {
     let started_at = Timestamp::now();
     let context = Context { task, paths, stop };
     let mut outcome = Outcome::default();
-    let result = match task.verb {
-        Verb::Preflight => preflight::run(&context, &mut outcome).await,
-        Verb::Backup => backup::run(&context, &mut outcome).await,
-        Verb::Prove => prove::run(&context, &mut outcome).await,
-        Verb::Fence => fence::run(&context, &mut outcome).await,
-        Verb::Undo => undo::run(&context, &mut outcome).await,
-        Verb::Release => release::run(&context, &mut outcome).await,
-        Verb::Rollback => rollback::run(&context, &mut outcome).await,
-        Verb::Drop => forget::drop_databases(&context, &mut outcome).await,
-        Verb::Forget => forget::run(&context, &mut outcome).await,
-        Verb::Http => http::run(&context).await,
-        Verb::Page => page::run(&context).await,
-    };
+    let mut result = one(task.verb, &context, &mut outcome).await;
+    if let (Ok(()), Some(then)) = (&result, task.then) {
+        result = one(then, &context, &mut outcome).await;
+    }
     outcome.started_at = Some(started_at);
     outcome.finished_at = Some(Timestamp::now());
     match result {
         Ok(()) => (exit::DONE, outcome),
         Err(error) => failed(&error, outcome),
+    }
+}
+
+/// Does one verb.
+async fn one(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    match verb {
+        Verb::Preflight => preflight::run(context, outcome).await,
+        Verb::Backup => backup::run(context, outcome).await,
+        Verb::Prove => prove::run(context, outcome).await,
+        Verb::Fence => fence::run(context, outcome).await,
+        Verb::Undo => undo::run(context, outcome).await,
+        Verb::Release => release::run(context, outcome).await,
+        Verb::Rollback => rollback::run(context, outcome).await,
+        Verb::Drop => forget::drop_databases(context, outcome).await,
+        Verb::Forget => forget::run(context, outcome).await,
+        Verb::Http => http::run(context).await,
+        Verb::Page => page::run(context).await,
     }
 }
 

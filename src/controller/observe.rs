@@ -141,7 +141,14 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
     } else if let Some(failed) = condition("Failed") {
         JobState::Failed(failed.reason.unwrap_or_default())
     } else {
-        JobState::Running
+        // With `backoffLimit: 0` the pod's end is the Job's, and the pod says so up to a second earlier.
+        // A pod that is being deleted is left to the Job, which knows why: a deadline, mostly.
+        let pod = pod_of(job, pods).filter(|p| p.metadata.deletion_timestamp.is_none());
+        match pod.and_then(|p| p.status.as_ref()).and_then(|s| s.phase.as_deref()) {
+            Some("Succeeded") => JobState::Succeeded,
+            Some("Failed") => JobState::Failed("PodFailed".into()),
+            _ => JobState::Running,
+        }
     };
     let pod = pod_of(job, pods);
     let status = pod.and_then(|p| p.status.as_ref());

@@ -88,6 +88,9 @@ impl Verb {
 pub struct Task {
     /// What to do; the same word as on the command line.
     pub verb: Verb,
+    /// What to do next in the same pod, once that is done. A pod's start costs more than most verbs do, and users wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub then: Option<Verb>,
     /// UID of the run for which it is done.
     pub run: String,
     /// Kind, namespace and name of the run, for messages: `Promotion shop-production/flags-7-4`.
@@ -135,6 +138,38 @@ pub struct Task {
     /// Page: the value of Retry-After, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u64>,
+}
+
+impl Task {
+    /// A task with nothing but the verb, and for whom it is done.
+    pub fn new(verb: Verb, owner: super::Owner<'_>, (environment, environment_name): (String, &str)) -> Self {
+        Self {
+            verb,
+            then: None,
+            run: owner.uid.to_owned(),
+            run_name: format!("{} {}/{}", owner.kind, owner.namespace, owner.name),
+            environment,
+            environment_name: format!("{}/{environment_name}", owner.namespace),
+            epoch: None,
+            data: Vec::new(),
+            snapshot: None,
+            max_transaction_age_seconds: None,
+            minimum_free_factor: None,
+            covered_addresses: Vec::new(),
+            repository: false,
+            databases: Vec::new(),
+            url: None,
+            expect_status: None,
+            timeout_seconds: None,
+            port: None,
+            retry_after_seconds: None,
+        }
+    }
+
+    /// The tasks of data by their names.
+    pub fn data_of<'a>(data: impl IntoIterator<Item = &'a crate::api::Data>) -> Vec<DataTask> {
+        data.into_iter().map(|d| DataTask { name: d.name.to_string() }).collect()
+    }
 }
 
 /// One data of the environment. Its Secrets are mounted below [`SECRETS_DIR`].

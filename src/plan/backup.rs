@@ -17,7 +17,7 @@ use crate::{
     },
     manifest::{
         Owner, job,
-        task::{DataTask, Task, Verb},
+        task::{Task, Verb},
     },
 };
 
@@ -111,7 +111,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
         }
         BackupPhase::Running => match attempt(world, environment, &data, Verb::Backup, &status, now) {
             Ok(progress) => progress_to_decision(progress),
-            Err(End::Failed(failure)) => fail(world, status, failure, now),
+            Err(End::Failed(failure)) => fail(world, status, *failure, now),
             Err(End::Succeeded(outcome)) => {
                 let Some(done) = outcome.backup else {
                     let message = "the backup's Job said nothing of what it wrote".into();
@@ -128,7 +128,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
         },
         BackupPhase::Proving => match attempt(world, environment, &data, Verb::Prove, &status, now) {
             Ok(progress) => progress_to_decision(progress),
-            Err(End::Failed(failure)) => fail(world, status, failure, now),
+            Err(End::Failed(failure)) => fail(world, status, *failure, now),
             Err(End::Succeeded(_)) => {
                 let at = millis(now);
                 let snapshot = status.snapshot.clone().unwrap_or_default();
@@ -171,8 +171,8 @@ fn chosen<'a>(environment: &'a Environment, backup: &EnvironmentBackup) -> Resul
 }
 
 enum End {
-    Succeeded(crate::manifest::task::Outcome),
-    Failed(Failure),
+    Succeeded(Box<crate::manifest::task::Outcome>),
+    Failed(Box<Failure>),
 }
 
 /// The Job of a verb, tried again where that may help. Attempts are counted by the Jobs that are there: none goes before
@@ -187,26 +187,10 @@ fn attempt(
 ) -> Result<Progress, End> {
     let owner = owner(world);
     let step = verb.as_str();
-    let mut task = Task {
-        verb,
-        run: owner.uid.to_owned(),
-        run_name: format!("{} {}/{}", owner.kind, owner.namespace, owner.name),
-        environment: environment.uid().unwrap_or_default(),
-        environment_name: format!("{}/{}", owner.namespace, environment.name_any()),
-        epoch: None,
-        data: data.iter().map(|d| DataTask { name: d.name.to_string() }).collect(),
-        snapshot: Some(world.backup.spec.reason.to_string()),
-        max_transaction_age_seconds: None,
-        minimum_free_factor: None,
-        covered_addresses: Vec::new(),
-        repository: true,
-        databases: Vec::new(),
-        url: None,
-        expect_status: None,
-        timeout_seconds: None,
-        port: None,
-        retry_after_seconds: None,
-    };
+    let mut task = Task::new(verb, owner, (environment.uid().unwrap_or_default(), &environment.name_any()));
+    task.data = Task::data_of(data.iter().copied());
+    task.repository = true;
+    task.snapshot = Some(world.backup.spec.reason.to_string());
     if verb == Verb::Prove {
         task.snapshot = status.snapshot.clone();
     }
@@ -217,7 +201,7 @@ fn attempt(
             || job::agent(owner, world.settings, (&name, step), &task, (data, environment.spec.backups.as_ref()), &[], DEADLINE);
         match look(world.jobs, &name, true, now, make) {
             JobProgress::Going(progress) => return Ok(progress),
-            JobProgress::Succeeded(outcome) => return Err(End::Succeeded(outcome.unwrap_or_default())),
+            JobProgress::Succeeded(outcome) => return Err(End::Succeeded(Box::new(outcome.unwrap_or_default()))),
             JobProgress::Failed(failure) if failure.retryable => last = Some(failure),
             JobProgress::Failed(failure) => {
                 last = Some(failure);
@@ -231,7 +215,7 @@ fn attempt(
         retryable: false,
         outcome: None,
     });
-    Err(End::Failed(Failure { step: step.to_owned(), reason: last.reason, message: last.message }))
+    Err(End::Failed(Box::new(Failure { step: step.to_owned(), reason: last.reason, message: last.message })))
 }
 
 fn progress_to_decision(progress: Progress) -> Decision<EnvironmentBackupStatus> {

@@ -17,7 +17,7 @@ use crate::{
     delivery,
     manifest::{
         Owner, job,
-        task::{DataTask, DropTask, Task, Verb},
+        task::{DropTask, Task, Verb},
     },
 };
 
@@ -102,7 +102,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
     let modules: Vec<&Module> = environment.spec.modules.iter().collect();
     // While locked workloads are down on purpose: what ran before stays on record until users are back.
     let locked = status.lock.as_ref().is_some_and(|l| l.holder.is_some());
-    let read = release::read(&owner(world).namespace.to_owned(), &environment.spec, world.side, &modules, &[], Reading::Exact);
+    let read = release::read(owner(world).namespace, &environment.spec, world.side, &modules, &[], Reading::Exact);
     if let (Ok(release), false) = (&read, locked) {
         status.release = Some(release.clone());
     }
@@ -199,7 +199,7 @@ fn drop_kept(world: &World<'_>, status: &EnvironmentStatus, now: Timestamp) -> O
             Some(progress) => Ok(progress),
             None => Err(due.iter().map(|k| k.database.clone()).collect()),
         })
-        .unwrap_or_else(|wait| Ok(wait)),
+        .unwrap_or_else(Ok),
     )
 }
 
@@ -218,26 +218,9 @@ fn data_job(
     let attempt = i32::try_from(hour).unwrap_or(0);
     let name = owner.object_name(step, attempt);
     let data: Vec<_> = spec.data.iter().collect();
-    let task = Task {
-        verb,
-        run: owner.uid.to_owned(),
-        run_name: format!("Environment {}/{}", owner.namespace, owner.name),
-        environment: owner.uid.to_owned(),
-        environment_name: format!("{}/{}", owner.namespace, owner.name),
-        epoch: None,
-        data: data.iter().map(|d| DataTask { name: d.name.to_string() }).collect(),
-        snapshot: None,
-        max_transaction_age_seconds: None,
-        minimum_free_factor: None,
-        covered_addresses: Vec::new(),
-        repository: false,
-        databases,
-        url: None,
-        expect_status: None,
-        timeout_seconds: None,
-        port: None,
-        retry_after_seconds: None,
-    };
+    let mut task = Task::new(verb, owner, (owner.uid.to_owned(), owner.name));
+    task.data = Task::data_of(data.iter().copied());
+    task.databases = databases;
     let make = || job::agent(owner, world.settings, (&name, step), &task, (&data, None), &[], DROP_DEADLINE);
     match look(world.jobs, &name, true, now, make) {
         JobProgress::Going(progress) => Ok(Some(progress)),

@@ -22,7 +22,10 @@ use crate::{
         API_VERSION, BackupPhase, EnvironmentSpec, LocalRef, PromotionStatus, Release, Step, StepState, Timestamp, UndoMethod,
         Verification, WorkloadRef, promotion::UndoStatus,
     },
-    manifest::{Owner, job, page, patch, task::Verb},
+    manifest::{
+        Owner, job, page, patch,
+        task::{Aside, Outcome, Verb},
+    },
 };
 
 /// How long the agent's work under the lock may take.
@@ -45,7 +48,11 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
         name::CLOSE => maintenance::close(world, target, owner, epoch),
         name::STOP => stop(world, target, owner, epoch, status, begun, now),
         name::FENCE => data_job(world, target, owner, step, (Verb::Fence, epoch), now),
-        name::UNDO => data_job(world, target, owner, step, (Verb::Undo, epoch), now),
+        // The fence's pod has made the undo points too, if its outcome names them; else a pod of this step makes them.
+        name::UNDO if fenced_outcome(world, status).is_none_or(|o| o.aside.len() != target.data.len()) => {
+            data_job(world, target, owner, step, (Verb::Undo, epoch), now)
+        }
+        name::UNDO => Progress::Done(None),
         name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
         name::MIGRATION => migration(world, target, owner, &release, step, now),
         name::WORKLOADS => workloads(
@@ -85,7 +92,11 @@ pub fn after_step(world: &World<'_>, status: &mut PromotionStatus, step: &Step, 
             status.epoch = Some(lock.epoch);
             status.locked_at = lock.since.or(Some(millis(now)));
         }
-        name::UNDO => keep(world, status, step, None),
+        name::UNDO => {
+            let aside = fenced_outcome(world, status).map(|o| o.aside).unwrap_or_default();
+            keep_aside(world, status, aside, None);
+            keep(world, status, step, None);
+        }
         name::RELEASE => keep(world, status, step, Some(now)),
         name::OPEN | name::BACK_OPEN => status.unlocked_at = Some(millis(now)),
         _ => {}
@@ -98,7 +109,17 @@ pub fn keep(world: &World<'_>, status: &mut PromotionStatus, step: &Step, from: 
     let Some(outcome) = world.jobs.get(&owner.object_name(&step.name, step.attempt)).and_then(|j| j.outcome.clone()) else {
         return;
     };
-    for aside in outcome.aside {
+    keep_aside(world, status, outcome.aside, from);
+}
+
+/// What the fence's pod said, by the attempt that ended well.
+fn fenced_outcome(world: &World<'_>, status: &PromotionStatus) -> Option<Outcome> {
+    let step = status.steps.iter().find(|s| s.name == name::FENCE)?;
+    world.jobs.get(&owner(world).object_name(&step.name, step.attempt))?.outcome.clone()
+}
+
+fn keep_aside(world: &World<'_>, status: &mut PromotionStatus, all: Vec<Aside>, from: Option<Timestamp>) {
+    for aside in all {
         let keep_for =
             world.target.and_then(|t| t.spec.data.iter().find(|d| *d.name == *aside.data).map(|d| d.undo.keep_for.clone()));
         let until = from.map(|at| millis(after(at, keep_for.and_then(|k| k.get()).unwrap_or(Duration::from_secs(86_400)))));
@@ -224,6 +245,7 @@ pub fn data_job(
     let data: Vec<_> = target.data.iter().collect();
     let mut task = preflight::task(world, owner, verb);
     task.epoch = Some(epoch);
+    task.then = (verb == Verb::Fence).then_some(Verb::Undo);
     task.repository = false;
     let make = || job::agent(owner, world.settings, (&name, &step.name), &task, (&data, None), &[], DATA_DEADLINE);
     match look(world.jobs, &name, true, now, make) {

@@ -16,7 +16,7 @@ use crate::{
     delivery,
     manifest::{
         Owner, job,
-        task::{DataTask, Task, Verb},
+        task::{Task, Verb},
     },
 };
 
@@ -41,27 +41,11 @@ pub enum Preflight {
 
 /// A task with what every verb needs.
 pub fn task(world: &World<'_>, owner: Owner<'_>, verb: Verb) -> Task {
-    let target = world.target;
-    Task {
-        verb,
-        run: owner.uid.to_owned(),
-        run_name: format!("{} {}/{}", owner.kind, owner.namespace, owner.name),
-        environment: target.and_then(ResourceExt::uid).unwrap_or_default(),
-        environment_name: target.map(|t| format!("{}/{}", owner.namespace, t.name_any())).unwrap_or_default(),
-        epoch: None,
-        data: target.map(|t| t.spec.data.iter().map(|d| DataTask { name: d.name.to_string() }).collect()).unwrap_or_default(),
-        snapshot: None,
-        max_transaction_age_seconds: None,
-        minimum_free_factor: None,
-        covered_addresses: Vec::new(),
-        repository: target.is_some_and(|t| t.spec.backups.is_some()),
-        databases: Vec::new(),
-        url: None,
-        expect_status: None,
-        timeout_seconds: None,
-        port: None,
-        retry_after_seconds: None,
-    }
+    let (uid, name) = world.target.map(|t| (t.uid().unwrap_or_default(), t.name_any())).unwrap_or_default();
+    let mut task = Task::new(verb, owner, (uid, &name));
+    task.data = world.target.map(|t| Task::data_of(&t.spec.data)).unwrap_or_default();
+    task.repository = world.target.is_some_and(|t| t.spec.backups.is_some());
+    task
 }
 
 /// Asks everything, as the given attempt.
