@@ -52,7 +52,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         missing_policies: &missing_policies,
         refused: refused.as_deref(),
     };
-    match plan(&world, jiff::Timestamp::now()) {
+    match plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
             tracing::info!(backup = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");

@@ -53,7 +53,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         refused: refused.as_deref(),
         terminating,
     };
-    match plan(&world, jiff::Timestamp::now()) {
+    match plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
             tracing::info!(environment = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");

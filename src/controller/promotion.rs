@@ -60,7 +60,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         refused: seen.refused.as_deref(),
         terminating: seen.terminating,
     };
-    match planner::plan(&world, jiff::Timestamp::now()) {
+    match planner::plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
             tracing::info!(run = %format!("{namespace}/{name}"), phase = %before, effect = %effect.describe(), "perform");
