@@ -57,7 +57,8 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
             tracing::info!(environment = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");
-            let subject = Subject { namespace, name, uid: &uid, finalizer: ENVIRONMENT_FINALIZER };
+            let version = environment.resource_version().unwrap_or_default();
+            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: ENVIRONMENT_FINALIZER };
             execute::<Environment>(client, &subject, &effect).await?;
             Ok(Turn::Again)
         }
