@@ -1,6 +1,8 @@
 //! The rest of a cluster, as one deterministic move: garbage collector, Job and Deployment controllers, kubelet, endpoints,
 //! and people. Each move is a second.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use lockkeeper::manifest::task::{TASK_ENV, Task};
 use serde_json::{Value, json};
@@ -34,13 +36,13 @@ pub fn step(cluster: &mut Cluster) -> bool {
 
 /// What belongs to an owner that is gone goes too.
 fn collect_garbage(cluster: &mut Cluster) {
+    let alive: HashSet<&str> = cluster.objects.values().map(|o| text(o, "/metadata/uid")).collect();
     let orphaned: Vec<Key> = cluster
         .objects
         .iter()
         .filter(|(_, o)| {
-            let owners = o["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-            let lives = |uid: &str| cluster.objects.values().any(|o| text(o, "/metadata/uid") == uid);
-            !owners.is_empty() && !owners.iter().any(|w| lives(text(w, "/uid")))
+            let owners = o["metadata"]["ownerReferences"].as_array().map(Vec::as_slice).unwrap_or_default();
+            !owners.is_empty() && !owners.iter().any(|w| alive.contains(text(w, "/uid")))
         })
         .map(|(k, _)| k.clone())
         .collect();
@@ -333,7 +335,9 @@ fn endpoints(cluster: &mut Cluster, namespace: &str) {
         let Some(service) = cluster.get("services", namespace, &name).cloned() else { continue };
         let selector = service["spec"]["selector"].as_object().cloned().unwrap_or_default();
         let selected = |p: &&std::sync::Arc<Value>| {
-            !selector.is_empty() && selector.iter().all(|(k, v)| p["metadata"]["labels"][k] == *v) && p["status"]["podIP"].is_string()
+            !selector.is_empty()
+                && selector.iter().all(|(k, v)| p["metadata"]["labels"][k] == *v)
+                && p["status"]["podIP"].is_string()
         };
         let ends: Vec<Value> = cluster
             .all("pods", namespace)

@@ -2,7 +2,9 @@
 //! ways to change them. Values only; [`super::server`] puts it behind HTTP, [`super::actors`] lives in it.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
     sync::Arc,
 };
 
@@ -238,18 +240,40 @@ impl Cluster {
     /// are equal in this, all that follows is equal.
     pub fn canonical(&self) -> String {
         let mut hasher = blake3::Hasher::new();
-        let mut all: BTreeSet<String> = BTreeSet::new();
-        for (key, object) in &self.objects {
-            let mut object = (**object).clone();
-            timeless(&mut object);
-            all.insert(format!("{key:?}{object}{:?}", self.ages.get(text(&object, "/metadata/uid"))));
+        for object in self.objects.values() {
+            hasher.update(written(object).canonical.as_bytes());
         }
-        for line in all {
-            hasher.update(line.as_bytes());
-        }
-        hasher.update(format!("{:?}{:?}", self.data.without_users(), self.script.acted).as_bytes());
+        hasher.update(format!("{:?}{:?}{:?}", self.ages, self.data.without_users(), self.script.acted).as_bytes());
         hasher.finalize().to_hex().to_string()
     }
+}
+
+/// An object as it goes over the wire, and the hash of what counts of it.
+pub struct Written {
+    pub wire: String,
+    canonical: String,
+}
+
+thread_local! {
+    /// Objects do not change, so each is written once. The object is kept, so that its address stays its own.
+    static WRITTEN: RefCell<HashMap<*const Value, (Arc<Value>, Rc<Written>)>> = RefCell::default();
+}
+
+/// The written form of an object.
+pub fn written(object: &Arc<Value>) -> Rc<Written> {
+    WRITTEN.with_borrow_mut(|cache| {
+        if cache.len() > 20_000 {
+            cache.clear();
+        }
+        let fresh = || {
+            let mut rest = (**object).clone();
+            timeless(&mut rest);
+            let canonical = blake3::hash(&serde_json::to_vec(&rest).unwrap_or_default()).to_hex().to_string();
+            let wire = serde_json::to_string(&**object).unwrap_or_default();
+            (object.clone(), Rc::new(Written { wire, canonical }))
+        };
+        cache.entry(Arc::as_ptr(object)).or_insert_with(fresh).1.clone()
+    })
 }
 
 /// Leaves out what differs by time alone.

@@ -18,8 +18,7 @@ use super::{
     cluster::{Cluster, text},
     data::LIVE,
     fixture::{self, NAMESPACE, RUN, SOURCE},
-    invariants,
-    people::Script,
+    people::{self, Script},
     server::{self, Cell, Fault, lock},
 };
 
@@ -81,7 +80,11 @@ fn context(cell: &Cell) -> Context {
     let (changed, _) = futures::channel::mpsc::unbounded();
     Context {
         client: client.clone(),
-        settings: Settings { agent_image: "lockkeeper:1".into(), namespace: "lockkeeper".into(), service_account: "lockkeeper".into() },
+        settings: Settings {
+            agent_image: "lockkeeper:1".into(),
+            namespace: "lockkeeper".into(),
+            service_account: "lockkeeper".into(),
+        },
         report: Report::new(client.clone(), "simulated", &mut Registry::default()),
         policies: Policies::default(),
         namespaces: Namespaces::new(client, changed),
@@ -119,7 +122,8 @@ impl Simulation {
         }
     }
 
-    fn subject(&self) -> Option<(&'static str, String)> {
+    /// Whose turn it is.
+    pub fn subject(&self) -> Option<(&'static str, String)> {
         let cluster = &self.state.cluster;
         match self.state.position {
             0 => cluster.get("promotions", NAMESPACE, RUN).map(|_| ("promotion", RUN.to_owned())),
@@ -183,6 +187,7 @@ impl Simulation {
             if next != at {
                 self.state.looked[at] = Look { seen: heard, wake };
             }
+            people::act(&mut self.state.cluster);
             return Step::Turn(writes);
         }
         self.state.position = 0;
@@ -194,7 +199,8 @@ impl Simulation {
         if moved || wrote {
             return Step::Move;
         }
-        let ended = self.phase().is_none_or(|p| ["Completed", "RolledBack", "Failed", "Cancelled", "Expired"].contains(&p.as_str()));
+        let ended =
+            self.phase().is_none_or(|p| ["Completed", "RolledBack", "Failed", "Cancelled", "Expired"].contains(&p.as_str()));
         let wakes = self.state.looked[..2].iter().filter_map(|l| l.wake).min();
         match wakes.filter(|_| !ended) {
             // Nothing is under way: time passes until somebody wants to look again.
@@ -277,9 +283,9 @@ impl Ending {
             list.iter().map(|s| format!("{} {}", s["name"], s["state"])).collect()
         };
         Self {
-            run: run.as_ref().map(|r| {
-                (text(r, "/status/phase").to_owned(), text(r, "/status/failure/reason").to_owned(), steps(r))
-            }),
+            run: run
+                .as_ref()
+                .map(|r| (text(r, "/status/phase").to_owned(), text(r, "/status/failure/reason").to_owned(), steps(r))),
             lock: environment["status"]["lock"]["holder"].to_string(),
             slot: environment["status"]["active"].to_string(),
             services: named("services", &|o| both(o, ["selector", "ports"])),
@@ -302,9 +308,4 @@ impl Ending {
                 .collect(),
         }
     }
-}
-
-/// Everything of the run that should be nobody's any more, by the run's UID, also when the run is gone.
-pub fn held(cluster: &Cluster, uid: &str) -> Vec<String> {
-    invariants::held_back(cluster, uid).into_iter().chain(invariants::left_over(cluster, uid)).collect()
 }

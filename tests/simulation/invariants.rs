@@ -98,7 +98,9 @@ impl Run {
     /// Whether what users have may change: forwards behind the undo point and a proof, backwards always.
     fn may_change(&self, cluster: &Cluster) -> bool {
         let undo = cluster.data.row.as_ref().is_some_and(|r| {
-            r.state == State::Open && r.holder.as_deref() == Some(&self.uid) && r.undo.as_ref().is_some_and(|u| cluster.data.databases.contains_key(u))
+            r.state == State::Open
+                && r.holder.as_deref() == Some(&self.uid)
+                && r.undo.as_ref().is_some_and(|u| cluster.data.databases.contains_key(u))
         });
         let proven = cluster.all("environmentbackups", NAMESPACE).any(|b| b["status"]["phase"] == "Completed");
         let back = matches!(self.phase, Phase::RollingBack | Phase::NeedsHuman);
@@ -132,7 +134,10 @@ fn environment(before: &Cluster, old: &Value, new: &Value, run: &Run, must: &mut
     }
     let (had, has) = (text(old, "/status/active/uid"), text(new, "/status/active/uid"));
     if had != has {
-        must(had.is_empty() || had == before.acting || before.get("promotions", NAMESPACE, RUN).is_none(), "S3: only whose turn it is gives it up");
+        must(
+            had.is_empty() || had == before.acting || before.get("promotions", NAMESPACE, RUN).is_none(),
+            "S3: only whose turn it is gives it up",
+        );
         must(has.is_empty() || has == before.acting, "S3: nobody takes a turn for another");
     }
 }
@@ -173,7 +178,8 @@ pub fn held_back(cluster: &Cluster, uid: &str) -> Vec<String> {
     let objects = ["services", "deployments"].into_iter().flat_map(|r| cluster.all(r, NAMESPACE));
     objects
         .filter(|o| {
-            let found: Option<Found<Value>> = serde_json::from_str(o["metadata"]["annotations"][FOUND].as_str().unwrap_or("")).ok();
+            let found: Option<Found<Value>> =
+                serde_json::from_str(o["metadata"]["annotations"][FOUND].as_str().unwrap_or("")).ok();
             found.is_some_and(|f| f.run == uid) || o["spec"]["selector"].get(labels::PAGE).is_some_and(Value::is_string)
         })
         .map(|o| text(o, "/metadata/name").to_owned())
@@ -194,7 +200,8 @@ pub fn left_over(cluster: &Cluster, uid: &str) -> Vec<String> {
 fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
     let mut out = Vec::new();
     for name in ["unleash", "edge"] {
-        let found = cluster.get("deployments", NAMESPACE, name).map(|d| text(d, "/spec/template/spec/containers/0/image").to_owned());
+        let found =
+            cluster.get("deployments", NAMESPACE, name).map(|d| text(d, "/spec/template/spec/containers/0/image").to_owned());
         let before = format!("registry.example/{name}:6.3.0");
         let planned = format!("registry.example/{name}@{}", super::fixture::digest(&format!("registry.example/{name}:7.4.1")));
         if found.as_deref() != Some(if new { planned.as_str() } else { before.as_str() }) {

@@ -51,9 +51,16 @@ pub fn step(cluster: &mut Cluster) {
     if !hash.is_empty() && promotion["spec"]["approvals"][0]["planHash"] != *hash && cluster.script.at_step != "unapproved" {
         cluster.edit(&run, |o| o["spec"]["approvals"] = json!([{"username": "bob", "planHash": hash}]));
     }
+    act(cluster);
+}
+
+/// The scenario's one deed, as soon as its time has come.
+pub fn act(cluster: &mut Cluster) {
+    let run = key("promotions", NAMESPACE, RUN);
+    let Some(promotion) = cluster.objects.get(&run).cloned() else { return };
     let step = text(&promotion, "/status/step");
     let there = match cluster.script.at_step {
-        "unapproved" => !hash.is_empty() && promotion["status"]["preflight"].is_array(),
+        "unapproved" => promotion["status"]["preflight"].is_array(),
         wanted => !wanted.is_empty() && step.starts_with(wanted),
     };
     if cluster.script.deed == Deed::Nothing || cluster.script.acted || !there {

@@ -11,7 +11,7 @@ use kube::client::{Body, Client};
 use serde_json::{Value, json};
 
 use super::{
-    cluster::{Cluster, Key, Refusal, key},
+    cluster::{Cluster, Key, Refusal, key, written},
     invariants,
 };
 
@@ -60,7 +60,10 @@ pub fn client(cell: &Cell) -> Client {
             let target = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
             let strategic = parts.headers.get("content-type").is_some_and(|t| t.to_str().is_ok_and(|t| t.contains("strategic")));
             let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-            let (code, answer) = answer(&mut lock(&cell), &parts.method, &target, strategic, &body)?;
+            // What is asked for metadata alone is asked right before a write: by then the leader is awake again.
+            let awake =
+                parts.headers.get("accept").is_some_and(|t| t.to_str().is_ok_and(|t| t.contains("PartialObjectMetadata")));
+            let (code, answer) = answer(&mut lock(&cell), &parts.method, &target, (strategic, awake), &body)?;
             Response::builder()
                 .status(code)
                 .header("content-type", "application/json")
@@ -84,7 +87,7 @@ fn answer(
     shared: &mut Shared,
     method: &Method,
     target: &str,
-    strategic: bool,
+    (strategic, awake): (bool, bool),
     body: &Value,
 ) -> Result<(u16, String), io::Error> {
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -112,12 +115,13 @@ fn answer(
         if subresource == "log" {
             return Ok((200, "starting\nit threw: column \"colour\" exists already\n".into()));
         }
-        let store = shared.stale.as_ref().unwrap_or(&shared.cluster);
+        let store = shared.stale.as_ref().filter(|_| !awake).unwrap_or(&shared.cluster);
         if !name.is_empty() {
-            let found = store.get(resource, namespace, name).map(|o| o.to_string());
+            let found = store.get(resource, namespace, name).map(|o| written(o).wire.clone());
             return Ok(found.map_or_else(|| refusal(&Refusal::not_found(&key(resource, namespace, name))), |o| (200, o)));
         }
-        let items: Vec<String> = store.list(resource, namespace, &selector(query)).iter().map(|o| o.to_string()).collect();
+        let items: Vec<String> =
+            store.list(resource, namespace, &selector(query)).iter().map(|o| written(o).wire.clone()).collect();
         let version = store.version;
         return Ok((
             200,
@@ -163,7 +167,7 @@ fn mutate(cluster: &mut Cluster, call: &Call<'_>) -> (u16, String) {
         Ok(object) => {
             let violations = invariants::check(&before, call, cluster);
             cluster.violations.extend(violations);
-            (if **method == Method::POST { 201 } else { 200 }, object.to_string())
+            (if **method == Method::POST { 201 } else { 200 }, written(&object).wire.clone())
         }
         Err(refused) => refusal(&refused),
     }
