@@ -144,7 +144,7 @@ async fn statements(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, liv
         sql += &found.restore_rest(name, &roles);
     }
     let fresh = guarded.found(&undo).await?;
-    sql += &fresh.close_to_others(name);
+    sql += &fresh.close_to_others(name, &guarded.access.connection.user);
     sql += &format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(name));
     Ok(sql)
 }

@@ -114,7 +114,11 @@ async fn open(guarded: &Guarded<'_>) -> Result<(), AgentError> {
         return Err(guarded.state_error(row.state, "its undo point must be whole first"));
     }
     let now = guarded.found(&row.database).await?;
-    let sql = format!("{}ALTER DATABASE {} ALLOW_CONNECTIONS true", now.close_to_others(&row.database), ident(&row.database));
+    let sql = format!(
+        "{}ALTER DATABASE {} ALLOW_CONNECTIONS true",
+        now.close_to_others(&row.database, &guarded.access.connection.user),
+        ident(&row.database)
+    );
     guarded.run("opening the database for the run", &sql).await?;
     guarded.commit(&Row { state: State::Open, ..row }).await
 }

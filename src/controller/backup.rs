@@ -52,11 +52,12 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         missing_policies: &missing_policies,
         refused: refused.as_deref(),
     };
-    match plan(&world, jiff::Timestamp::now()) {
+    match plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
             tracing::info!(backup = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");
-            let subject = Subject { namespace, name, uid: &uid, finalizer: FINALIZER };
+            let version = backup.resource_version().unwrap_or_default();
+            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
             execute::<EnvironmentBackup>(client, &subject, &effect).await?;
             Ok(Turn::Again)
         }

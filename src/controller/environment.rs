@@ -53,11 +53,12 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         refused: refused.as_deref(),
         terminating,
     };
-    match plan(&world, jiff::Timestamp::now()) {
+    match plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
             tracing::info!(environment = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");
-            let subject = Subject { namespace, name, uid: &uid, finalizer: ENVIRONMENT_FINALIZER };
+            let version = environment.resource_version().unwrap_or_default();
+            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: ENVIRONMENT_FINALIZER };
             execute::<Environment>(client, &subject, &effect).await?;
             Ok(Turn::Again)
         }

@@ -32,6 +32,8 @@ pub struct Subject<'a> {
     pub name: &'a str,
     /// Its UID.
     pub uid: &'a str,
+    /// Its resourceVersion when it was read for the decision.
+    pub resource_version: &'a str,
     /// Its finalizer.
     pub finalizer: &'a str,
 }
@@ -56,7 +58,12 @@ where
             let patch = Patch::Merge(json!({"metadata": metadata}));
             settle(call(what, api.patch(subject.name, &PatchParams::default(), &patch)).await)
         }
-        Effect::Create { resource, manifest } => create(client, subject, *resource, manifest, what).await,
+        Effect::Create { resource, manifest } => {
+            if !is_current::<K>(client, subject).await? {
+                return Ok(Done::Stale);
+            }
+            create(client, subject, *resource, manifest, what).await
+        }
         Effect::Patch { resource, name, kind, patch } => {
             let api = dynamic(client, subject.namespace, *resource);
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
@@ -85,6 +92,19 @@ where
             settle(call(what, api.replace_status(name, &PostParams::default(), &environment)).await)
         }
     }
+}
+
+/// Whether what was decided on is still so. Patches and deletions are guarded by what they name; nothing guards a new object
+/// once its first of the same name is gone again: a leader held up since its decision would start a migration anew after the
+/// run's end. One look just before narrows that to the time of one request.
+async fn is_current<K>(client: &Client, subject: &Subject<'_>) -> Result<bool>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
+    K::DynamicType: Default,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), subject.namespace);
+    let now = call(format!("look at {} again", subject.name), api.get_metadata_opt(subject.name)).await?;
+    Ok(now.and_then(|o| o.resource_version()).is_some_and(|v| v == subject.resource_version))
 }
 
 /// Makes an object. One of the same name made for the same run is success: our own request may have been sent twice.

@@ -25,6 +25,9 @@ use crate::{api::Timestamp, error::Result, plan::world::Settings};
 
 pub use run::{Options, run};
 
+/// Tells the time. The drivers ask nothing else for it, so that a simulation can let days pass.
+pub type Clock = fn() -> Timestamp;
+
 /// What all drivers share.
 pub struct Context {
     /// The client.
@@ -37,6 +40,8 @@ pub struct Context {
     pub policies: Policies,
     /// Watches inside environments' namespaces.
     pub namespaces: watch::Namespaces,
+    /// What decisions take for now.
+    pub clock: Clock,
 }
 
 /// What a turn has come to.

@@ -60,12 +60,13 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         refused: seen.refused.as_deref(),
         terminating: seen.terminating,
     };
-    match planner::plan(&world, jiff::Timestamp::now()) {
+    match planner::plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
             tracing::info!(run = %format!("{namespace}/{name}"), phase = %before, effect = %effect.describe(), "perform");
             let uid = run.uid().unwrap_or_default();
-            let subject = Subject { namespace, name, uid: &uid, finalizer: FINALIZER };
+            let version = run.resource_version().unwrap_or_default();
+            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
             execute::<Promotion>(&context.client, &subject, &effect).await?;
             Ok(Turn::Again)
         }

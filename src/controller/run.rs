@@ -23,7 +23,7 @@ use tokio::{net::TcpListener, sync::watch};
 
 use super::{Context, Policies, Turn, backup, environment, leader, promotion, report::Report, server, watch::Namespaces};
 use crate::{
-    api::{Environment, EnvironmentBackup, Promotion},
+    api::{Environment, EnvironmentBackup, Promotion, Timestamp},
     error::{Error, Result},
     plan::world::Settings,
 };
@@ -107,7 +107,8 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
 
     let (changed, heard) = mpsc::unbounded();
     let namespaces = Namespaces::new(client.clone(), changed);
-    let context = Arc::new(Context { client, settings: options.settings, report, policies: Policies::default(), namespaces });
+    let (settings, policies) = (options.settings, Policies::default());
+    let context = Arc::new(Context { client, settings, report, policies, namespaces, clock: Timestamp::now });
     // Its end must not wait for an API server that does not answer: the drivers race with the signal.
     tokio::select! {
         () = drive(context, heard) => tracing::warn!("the drivers have ended"),

@@ -4,8 +4,8 @@
 //! 1. Stop the new workloads and whatever Jobs of the run still work, the migration first of all.
 //! 2. Fence and swap the undo points in; the failed databases are kept aside.
 //! 3. Put the configuration back.
-//! 4. Start the earlier workloads and wait until they are ready.
-//! 5. Give back databases, Services and the lock; remove what was made for the run.
+//! 4. Give the databases back, start the earlier workloads and wait until they are ready.
+//! 5. Give back Services and the lock; remove what was made for the run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -126,11 +126,13 @@ pub fn backward(steps: &[Step]) -> Vec<String> {
     if began(name::CONFIGURATION) {
         out.push(name::BACK_CONFIGURATION);
     }
-    if began(name::STOP) {
-        out.push(name::BACK_WORKLOADS);
-    }
+    // The database before the workloads: where nothing had to be swapped it is still closed, and they do not start without
+    // it. What is in it is final by now, and users still see the page.
     if began(name::FENCE) {
         out.push(name::BACK_RELEASE);
+    }
+    if began(name::STOP) {
+        out.push(name::BACK_WORKLOADS);
     }
     if began(name::CLOSE) {
         out.push(name::BACK_OPEN);

@@ -163,15 +163,19 @@ impl Found {
         sql
     }
 
-    /// Leaves CONNECT to the owner alone; `self` is what the database has now.
-    pub fn close_to_others(&self, name: &str) -> String {
+    /// Leaves CONNECT to the owner and to the application's role alone: without its role the new release could not start.
+    /// `self` is what the database has now.
+    pub fn close_to_others(&self, name: &str, application: &str) -> String {
         let mut sql = format!("REVOKE CONNECT ON DATABASE {} FROM PUBLIC CASCADE;\n", ident(name));
         let others: BTreeSet<&str> =
             self.grants.iter().flatten().filter_map(|g| g.to.as_deref()).filter(|r| *r != self.owner).collect();
         for role in others {
             sql += &format!("REVOKE CONNECT ON DATABASE {} FROM {} CASCADE;\n", ident(name), ident(role));
         }
-        sql + &format!("GRANT CONNECT ON DATABASE {} TO {};\n", ident(name), ident(&self.owner))
+        for role in BTreeSet::from([self.owner.as_str(), application]) {
+            sql += &format!("GRANT CONNECT ON DATABASE {} TO {};\n", ident(name), ident(role));
+        }
+        sql
     }
 
     /// Puts the grants of `self` on a database that has those of `now`.

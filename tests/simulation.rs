@@ -1,0 +1,245 @@
+//! The real controllers under the real plan, in a simulated cluster: API server, workload controllers, database, people.
+//! Invariants are checked at every write. Each scenario is run undisturbed once; then again for each of its writes, with a
+//! fault at that write, and must end the same.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "simulation/actors.rs"]
+mod actors;
+#[path = "simulation/cluster.rs"]
+mod cluster;
+#[path = "simulation/data.rs"]
+mod data;
+#[path = "simulation/driver.rs"]
+mod driver;
+#[path = "simulation/fixture.rs"]
+mod fixture;
+#[path = "simulation/invariants.rs"]
+mod invariants;
+#[path = "simulation/people.rs"]
+mod people;
+#[path = "simulation/server.rs"]
+mod server;
+
+use std::{collections::HashSet, sync::LazyLock};
+
+use driver::{Ending, Simulation, State, Step};
+use people::{Deed, Image, Script};
+use server::Fault;
+
+/// The undisturbed run of a scenario.
+struct Trace {
+    /// Before each turn that writes.
+    before: Vec<State>,
+    /// All states that it passes through. The operator keeps nothing between turns, so who comes to one of these goes on as
+    /// the undisturbed run did from there.
+    visited: HashSet<String>,
+    ending: Ending,
+    /// The end itself.
+    last: State,
+}
+
+/// A good release, from the request to the end.
+static GOOD: LazyLock<Trace> = LazyLock::new(|| Trace::of(Simulation::new(Script::default())));
+
+impl Trace {
+    fn of(mut simulation: Simulation) -> Self {
+        let (mut before, mut visited) = (Vec::new(), HashSet::new());
+        loop {
+            let state = simulation.state.clone();
+            assert!(visited.len() < 2000, "it goes round in circles: {}", simulation.describe());
+            match simulation.step(Fault::None) {
+                Step::Turn(0) | Step::Move => {}
+                Step::Turn(_) => before.push(state),
+                Step::End => break,
+            }
+            visited.insert(simulation.state.cluster.canonical());
+        }
+        assert!(simulation.errors.is_empty(), "{:?}", simulation.errors);
+        let ending = Ending::of(&simulation.state.cluster);
+        Self { before, visited, ending, last: simulation.state }
+    }
+
+    /// Goes on until the ending is known: it is there, or a state is reached that the undisturbed run passed through.
+    fn ends_the_same(&self, simulation: &mut Simulation, what: &str) {
+        for _ in 0..600 {
+            if self.visited.contains(&simulation.state.cluster.canonical()) {
+                return;
+            }
+            if simulation.step(Fault::None) == Step::End {
+                assert_eq!(Ending::of(&simulation.state.cluster), self.ending, "{what}: {}", simulation.describe());
+                return;
+            }
+        }
+        panic!("{what}: it goes round in circles: {}", simulation.describe());
+    }
+
+    /// A fault at each write of the run; killed or not, away or not, the end is the same.
+    fn withstands_faults_at_every_write(&self) {
+        for (k, state) in self.before.iter().enumerate() {
+            for fault in [Fault::ReplyLost, Fault::SentTwice] {
+                let mut simulation = Simulation::from(state.clone());
+                simulation.step(fault);
+                self.ends_the_same(&mut simulation, &format!("write {k}, {fault:?}"));
+            }
+            if k % 5 == 0 {
+                let mut simulation = Simulation::from(state.clone());
+                simulation.step(Fault::ReplyLost);
+                simulation.away(20);
+                simulation.crash();
+                self.ends_the_same(&mut simulation, &format!("write {k}, killed and away for 20 s"));
+            }
+        }
+        // One of them to its very end, without the short cut.
+        let mut simulation = Simulation::from(self.before[self.before.len() / 2].clone());
+        simulation.step(Fault::ReplyLost);
+        simulation.away(3);
+        simulation.crash();
+        assert_eq!(simulation.finish(), self.ending, "{}", simulation.describe());
+    }
+
+    /// A leader that was held up acts on what it saw then.
+    fn withstands_a_stale_leader(&self, lag: usize) {
+        for (k, old) in self.before.iter().enumerate() {
+            let live = self.before.get(k + lag).unwrap_or(&self.last);
+            let Some((kind, name)) = Simulation::from(old.clone()).subject() else { continue };
+            let mut simulation = Simulation::from(live.clone());
+            let _ = simulation.turn(kind, &name, Fault::None, Some(old.cluster.clone()));
+            self.ends_the_same(&mut simulation, &format!("a leader that saw write {k} acts {lag} writes later"));
+        }
+    }
+}
+
+/// A scenario, from where it parts from the good one: when the run comes to that step.
+fn scenario((phase, reason): (&str, &str), at: &str, script: Script) -> Trace {
+    let mut state = at_step(at).clone();
+    state.cluster.script = script;
+    let trace = Trace::of(Simulation::from(state));
+    let Ending { run, lock, slot, left_over, lost, .. } = &trace.ending;
+    match run {
+        Some((ended, failed_of, _)) => assert_eq!((ended.as_str(), failed_of.as_str()), (phase, reason), "{:#?}", trace.ending),
+        None => assert_eq!(phase, "gone"),
+    }
+    assert_eq!((lock.as_str(), slot.as_str()), ("null", "null"));
+    assert!(left_over.is_empty() && lost.is_empty(), "{:#?}", trace.ending);
+    trace
+}
+
+/// The good run when it comes to a step; empty: at its start.
+fn at_step(step: &str) -> &'static State {
+    let is = |s: &&State| {
+        let run = s.cluster.get("promotions", fixture::NAMESPACE, fixture::RUN).expect("the run is there");
+        cluster::text(run, "/status/step").starts_with(step)
+    };
+    GOOD.before.iter().find(is).expect("the good run comes to each step")
+}
+
+#[test]
+fn a_good_release_comes_in_whatever_breaks() {
+    let Ending { run, rows, kept, lost, left_over, .. } = &GOOD.ending;
+    assert_eq!(run.as_ref().map(|r| r.0.as_str()), Some("Completed"), "{:#?}", GOOD.ending);
+    assert_eq!(rows[data::LIVE], ["schema-1", "feature-a", "migrated-first-half", "migrated-second-half"]);
+    assert_eq!(*kept, ["flags__undo"], "the undo point is kept, and the Environment knows of it");
+    assert!(lost.is_empty() && left_over.is_empty(), "{:#?}", GOOD.ending);
+    GOOD.withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_leader_that_was_held_up_changes_nothing() {
+    for lag in [1, 9, 1000] {
+        GOOD.withstands_a_stale_leader(lag);
+    }
+}
+
+#[test]
+fn a_migration_that_fails_half_way_is_undone_whatever_breaks() {
+    let script = Script { migration_fails: true, ..Script::default() };
+    let trace = scenario(("RolledBack", "MigrationFailed"), "undo", script);
+    assert_eq!(trace.ending.rows[data::LIVE], ["schema-1", "feature-a"]);
+    assert_eq!(trace.ending.rows["flags__failed"], ["schema-1", "feature-a", "migrated-first-half"]);
+    assert_eq!(trace.ending.kept, ["flags__failed"]);
+    trace.withstands_faults_at_every_write();
+    trace.withstands_a_stale_leader(3);
+}
+
+#[test]
+fn an_image_that_crashes_is_undone_whatever_breaks() {
+    let script = Script { image: Image::Crashes, ..Script::default() };
+    scenario(("RolledBack", "RolloutFailed"), "migration", script).withstands_faults_at_every_write();
+}
+
+#[test]
+fn an_image_that_never_becomes_ready_is_undone() {
+    scenario(("RolledBack", "RolloutFailed"), "migration", Script { image: Image::NeverReady, ..Script::default() });
+}
+
+#[test]
+fn a_release_that_fails_its_checks_is_undone_whatever_breaks() {
+    let script = Script { check_fails: true, ..Script::default() };
+    scenario(("RolledBack", "VerificationFailed"), "verify", script).withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_failed_backup_ends_the_run_before_anyone_is_locked_out() {
+    let script = Script { backup_fails: true, ..Script::default() };
+    scenario(("Failed", "BackupFailed"), "backup", script).withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_cancel_before_the_start_just_ends_it() {
+    let script = Script { deed: Deed::Cancel, at_step: "unapproved", ..Script::default() };
+    scenario(("Cancelled", "Cancelled"), "", script).withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_cancel_while_promoting_puts_everything_back_whatever_breaks() {
+    let script = Script { deed: Deed::Cancel, at_step: "workloads/flags", ..Script::default() };
+    scenario(("RolledBack", "Cancelled"), "migration", script).withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_deletion_while_locked_puts_everything_back_and_leaves_nothing_whatever_breaks() {
+    let script = Script { deed: Deed::Delete, at_step: "fence", ..Script::default() };
+    scenario(("gone", ""), "stop", script).withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_cancel_or_a_deletion_at_each_step_ends_as_planned_or_as_before() {
+    let steps = [
+        ("preflight", "Cancelled"),
+        ("backup", "Cancelled"),
+        ("page", "Cancelled"),
+        ("lock", "RolledBack"),
+        ("record", "RolledBack"),
+        ("close", "RolledBack"),
+        ("stop", "RolledBack"),
+        ("fence", "RolledBack"),
+        ("undo", "RolledBack"),
+        ("configuration/edge", "RolledBack"),
+        ("migration/flags", "RolledBack"),
+        ("workloads/edge", "RolledBack"),
+        ("others", "RolledBack"),
+        ("verify/login", "RolledBack"),
+        // What users write from here on may not be undone.
+        ("release-data", "Completed"),
+        ("open", "Completed"),
+        ("tidy", "Completed"),
+    ];
+    for (i, (step, phase)) in steps.into_iter().enumerate() {
+        let reason = if phase == "Completed" { "" } else { "Cancelled" };
+        let deed = if i % 2 == 0 { Deed::Cancel } else { Deed::Delete };
+        let phase = if deed == Deed::Delete { "gone" } else { phase };
+        let trace = scenario((phase, reason), step, Script { deed, at_step: step, ..Script::default() });
+        assert!(trace.last.cluster.script.acted, "{step}");
+    }
+}
+
+#[test]
+fn a_storm_of_conflicts_is_outlasted() {
+    let mut state = at_step("page").clone();
+    state.cluster.script = Script { migration_fails: true, ..Script::default() };
+    let calm = Simulation::from(state.clone()).finish();
+    let mut simulation = Simulation::from(state);
+    simulation.storm = 2;
+    assert_eq!(simulation.finish(), calm, "{}", simulation.describe());
+}

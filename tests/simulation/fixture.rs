@@ -1,0 +1,135 @@
+//! The two environments of all scenarios: staging, where a release was tested, and production, whose data is at stake.
+//!
+//! Three modules: `flags` with a migration and a ConfigMap of which one key stays; `edge`, whose ConfigMap production does
+//! not have yet; and `metrics`, which only production has and which goes down and up with the others.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use lockkeeper::api::policies;
+use serde_json::{Value, json};
+
+use super::{
+    actors,
+    cluster::{Cluster, key},
+    people::Script,
+};
+
+pub const NAMESPACE: &str = "shop-production";
+pub const SOURCE: &str = "shop-staging";
+pub const RUN: &str = "flags-7-4";
+
+/// The digest of an image of the simulated registry.
+pub fn digest(image: &str) -> String {
+    let hash = blake3::hash(image.as_bytes()).to_hex();
+    format!("sha256:{hash}")
+}
+
+fn deployment(name: &str, image: &str, replicas: i32) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {"labels": {"app": name}},
+                "spec": {"containers": [{"name": name, "image": image, "env": [{"name": "A", "value": "1"}]}]},
+            },
+        },
+    })
+}
+
+fn service(name: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {
+            "type": "ClusterIP", "selector": {"app": name},
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}, {"name": "admin", "port": 81, "protocol": "TCP", "targetPort": 4243}],
+        },
+    })
+}
+
+fn config_map(name: &str, data: Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data})
+}
+
+fn modules(with_metrics: bool) -> Value {
+    let mut modules = json!([
+        {
+            "name": "flags", "workloads": [{"kind": "Deployment", "name": "unleash"}],
+            "configuration": [{"configMap": "unleash-config", "keep": ["BASE_URL"]}],
+            "migration": {"command": ["node", "migrate.mjs"]},
+        },
+        {"name": "edge", "workloads": [{"kind": "Deployment", "name": "edge"}], "configuration": [{"configMap": "edge-config"}]},
+    ]);
+    if let (true, Some(list)) = (with_metrics, modules.as_array_mut()) {
+        list.push(json!({"name": "metrics", "workloads": [{"kind": "Deployment", "name": "metrics"}]}));
+    }
+    modules
+}
+
+fn environment(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Environment", "metadata": {"name": name}, "spec": spec})
+}
+
+/// Both environments at rest, and a Promotion just asked for.
+pub fn cluster(script: Script) -> Cluster {
+    let start: Timestamp = "2026-11-22T20:00:00Z".parse().expect("a time");
+    let mut cluster = Cluster::new(start, script);
+    let mut make = |resource: &str, namespace: &str, object: Value| {
+        cluster.create(resource, namespace, object).expect("the fixture's names differ");
+    };
+    for name in [NAMESPACE, SOURCE] {
+        make("namespaces", "", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}));
+    }
+    for name in policies::NAMES {
+        let labels = BTreeMap::from([(policies::VERSION_LABEL, policies::VERSION)]);
+        let metadata = json!({"name": name, "labels": labels});
+        let policy = json!({"metadata": metadata, "spec": {"failurePolicy": "Fail"}});
+        let binding = json!({"metadata": metadata, "spec": {"policyName": name, "validationActions": ["Deny"]}});
+        make("validatingadmissionpolicies", "", policy);
+        make("validatingadmissionpolicybindings", "", binding);
+    }
+    for (namespace, version, replicas) in [(SOURCE, "7.4.1", 1), (NAMESPACE, "6.3.0", 2)] {
+        for name in ["unleash", "edge"] {
+            make("deployments", namespace, deployment(name, &format!("registry.example/{name}:{version}"), replicas));
+            make("services", namespace, service(name));
+        }
+        let url = format!("https://{namespace}.example");
+        let level = if namespace == SOURCE { "debug" } else { "info" };
+        let mut data = json!({"BASE_URL": url, "LOG_LEVEL": level});
+        data[if namespace == SOURCE { "NEW" } else { "OLD" }] = json!("1");
+        make("configmaps", namespace, config_map("unleash-config", data));
+    }
+    make("configmaps", SOURCE, config_map("edge-config", json!({"routes": "all"})));
+    make("deployments", NAMESPACE, deployment("metrics", "registry.example/metrics:1", 1));
+    make("services", NAMESPACE, service("metrics"));
+    make("persistentvolumeclaims", NAMESPACE, json!({"metadata": {"name": "backups"}, "spec": {}}));
+    make("environments", SOURCE, environment("staging", json!({"tier": "Staging", "modules": modules(false)})));
+    let check = json!({"spec": {"containers": [{"name": "check", "image": "registry.example/check:1"}]}});
+    let production = json!({
+        "tier": "Production", "promotesFrom": [{"namespace": SOURCE, "name": "staging"}], "modules": modules(true),
+        "data": [{"name": "flags-db", "postgres": {"connectionSecret": {"name": "unleash-db"}}}],
+        "backups": {"repository": {"volume": {"claim": {"name": "backups"}}}, "passwordSecret": {"name": "backup-key"}},
+        "verification": [
+            {"name": "health", "http": {"url": "http://unleash/health"}},
+            {"name": "login", "job": {"template": check}},
+        ],
+    });
+    make("environments", NAMESPACE, environment("production", production));
+    // Both have been running for a while.
+    for _ in 0..6 {
+        actors::step(&mut cluster);
+    }
+    let run = json!({
+        "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion", "metadata": {"name": RUN},
+        "spec": {
+            "environment": {"name": "production"}, "from": {"namespace": SOURCE, "name": "staging"},
+            "requestedBy": {"username": "alice"}, "approvals": [], "modules": ["flags", "edge"],
+        },
+    });
+    cluster.create("promotions", NAMESPACE, run).expect("there is no other");
+    cluster.data.acknowledged = 0;
+    cluster.data.live().rows.retain(|r| !r.starts_with("user-"));
+    let _ = key;
+    cluster
+}

@@ -1,0 +1,230 @@
+//! What must hold at every single write of the operator: S1 to S5, S8, S9 and S12 of the design. Judged from what is there,
+//! not from what the operator says it does.
+
+use http::Method;
+use lockkeeper::{
+    api::{FINALIZER, Phase, annotations::FOUND, labels},
+    manifest::found::Found,
+};
+use serde_json::Value;
+
+use super::{
+    cluster::{Cluster, text},
+    data::State,
+    fixture::{NAMESPACE, RUN, SOURCE},
+    server::Call,
+};
+
+/// What a write that has just taken effect breaks.
+pub fn check(before: &Cluster, call: &Call<'_>, after: &Cluster) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut must = |holds: bool, what: &str| {
+        if !holds {
+            broken.push(format!("{what}: {} {:?} {}", call.method, call.key, call.body));
+        }
+    };
+    let (resource, namespace) = (call.key.0.as_str(), call.key.1.as_str());
+    must(namespace != SOURCE, "S9: the source is never written");
+    let old = before.objects.get(&call.key).map_or(&Value::Null, |o| o);
+    let new = after.objects.get(&call.key).map_or(&Value::Null, |o| o);
+    let subject = if old.is_null() { new } else { old };
+    let ours = subject["metadata"]["labels"][labels::RUN].is_string();
+    let run = Run::of(before);
+    match resource {
+        "deployments" if !ours => {
+            must(run.locked, "S3: a workload changes only under this run's lock");
+            if old["spec"]["template"] != new["spec"]["template"] {
+                must(run.may_change(before), "S2: images change only after the undo point and a proven backup");
+            }
+        }
+        "configmaps" if !ours => {
+            must(run.locked, "S3: configuration changes only under this run's lock");
+            must(run.may_change(before), "S2: configuration changes only after the undo point and a proven backup");
+        }
+        "services" if !ours => must(run.locked, "S3: a Service changes only under this run's lock"),
+        "jobs" if *call.method == Method::POST => {
+            let step = text(new, "/metadata/labels/lockkeeper.dev~1step");
+            if step.starts_with("migration") {
+                must(run.locked, "S3: a migration starts only under this run's lock");
+                must(run.may_change(before), "S2: a migration starts only after the undo point and a proven backup");
+            }
+            if ["fence", "undo", "release-data", "rollback-data", "rollback-release-data"].contains(&step) {
+                must(run.locked, "S3: the database is worked on only under this run's lock");
+            }
+            if step == "undo" {
+                let fenced = before.data.row.as_ref().is_some_and(|r| r.state != State::Free);
+                must(fenced, "S3: an undo point is made only behind the fence");
+            }
+            if step.starts_with("verify") {
+                must(run.locked, "S3: checks run while still locked");
+            }
+        }
+        "environments" if call.status => environment(before, old, new, &run, &mut must),
+        "promotions" if call.status => promotion(old, new, after, &run, &mut must),
+        "promotions" if new.is_null() || (has_finalizer(old) && !has_finalizer(new)) => {
+            must(run.phase.is_terminal(), "L: the finalizer goes last");
+        }
+        _ => {}
+    }
+    broken
+}
+
+fn has_finalizer(object: &Value) -> bool {
+    object["metadata"]["finalizers"].as_array().is_some_and(|f| f.iter().any(|f| f == FINALIZER))
+}
+
+/// The run as it stands.
+struct Run {
+    uid: String,
+    phase: Phase,
+    step: String,
+    locked: bool,
+}
+
+impl Run {
+    fn of(cluster: &Cluster) -> Self {
+        let promotion = cluster.get("promotions", NAMESPACE, RUN).map(|o| (**o).clone()).unwrap_or_default();
+        let environment = cluster.get("environments", NAMESPACE, "production").map(|o| (**o).clone()).unwrap_or_default();
+        let uid = text(&promotion, "/metadata/uid").to_owned();
+        let holder = text(&environment, "/status/lock/holder/uid");
+        Self {
+            phase: phase(&promotion),
+            step: text(&promotion, "/status/step").to_owned(),
+            locked: !uid.is_empty() && holder == uid,
+            uid,
+        }
+    }
+
+    /// Whether what users have may change: forwards behind the undo point and a proof, backwards always.
+    fn may_change(&self, cluster: &Cluster) -> bool {
+        let undo = cluster.data.row.as_ref().is_some_and(|r| {
+            r.state == State::Open
+                && r.holder.as_deref() == Some(&self.uid)
+                && r.undo.as_ref().is_some_and(|u| cluster.data.databases.contains_key(u))
+        });
+        let proven = cluster.all("environmentbackups", NAMESPACE).any(|b| b["status"]["phase"] == "Completed");
+        let back = matches!(self.phase, Phase::RollingBack | Phase::NeedsHuman);
+        back || (undo && proven && matches!(self.phase, Phase::Promoting | Phase::Verifying))
+    }
+}
+
+fn phase(promotion: &Value) -> Phase {
+    serde_json::from_value(promotion["status"]["phase"].clone()).unwrap_or_default()
+}
+
+fn environment(before: &Cluster, old: &Value, new: &Value, run: &Run, must: &mut impl FnMut(bool, &str)) {
+    let epoch = |o: &Value| o["status"]["lock"]["epoch"].as_i64().unwrap_or(0);
+    must(epoch(new) >= epoch(old), "S1: the epoch only grows");
+    let (had, has) = (text(old, "/status/lock/holder/uid"), text(new, "/status/lock/holder/uid"));
+    if had.is_empty() && !has.is_empty() {
+        must(has == before.acting, "S3: a run takes the lock for itself alone");
+        must(epoch(new) > epoch(old), "S1: each lock has an epoch of its own");
+        must(before.data.row.as_ref().is_none_or(|r| r.epoch < epoch(new)), "S1: the epoch is newer than any in the data");
+        let proven = before.all("environmentbackups", NAMESPACE).any(|b| b["status"]["phase"] == "Completed");
+        must(proven, "S3: the backup is proven before the lock is taken");
+        must(run.phase == Phase::Locked, "S3: the phase says Locked before the lock is taken");
+        must(text(old, "/status/active/uid") == has, "S3: the lock is taken by whose turn it is");
+    } else if had != has {
+        must(has.is_empty(), "S3: the lock does not go from hand to hand");
+        must(had == before.acting, "S3: only the holder unlocks");
+        must(run.step.ends_with("unlock"), "S3: the lock goes at its step");
+        must(held_back(before, had).is_empty(), "S4: nothing is closed or stopped when the lock goes");
+        let given_back = before.data.row.as_ref().is_none_or(|r| r.holder.is_none());
+        must(given_back, "S4: the database is given back when the lock goes");
+    }
+    let (had, has) = (text(old, "/status/active/uid"), text(new, "/status/active/uid"));
+    if had != has {
+        must(
+            had.is_empty() || had == before.acting || before.get("promotions", NAMESPACE, RUN).is_none(),
+            "S3: only whose turn it is gives it up",
+        );
+        must(has.is_empty() || has == before.acting, "S3: nobody takes a turn for another");
+    }
+}
+
+fn promotion(old: &Value, new: &Value, after: &Cluster, run: &Run, must: &mut impl FnMut(bool, &str)) {
+    let (from, to) = (phase(old), phase(new));
+    must(from.may_become(to), &format!("S12: {from} does not become {to}"));
+    if to == Phase::Locked && from != to {
+        let hash = &new["status"]["planHash"];
+        let approved = new["spec"]["approvals"].as_array().into_iter().flatten();
+        let by_another = approved.filter(|a| a["planHash"] == *hash && a["username"] != new["spec"]["requestedBy"]["username"]);
+        must(by_another.count() > 0, "S8: what locks was approved by another, as it is");
+    }
+    if matches!(to, Phase::Promoting) && from != to {
+        must(run.may_change_soon(after), "S3: nothing is promoted before the undo point is there");
+    }
+    if to.is_terminal() && from != to {
+        must(!run.locked, "S4: an ended run holds no lock");
+        let active = after.get("environments", NAMESPACE, "production").map(|e| text(e, "/status/active/uid") == run.uid);
+        must(active != Some(true), "S4: an ended run has no turn");
+        let held = held_back(after, &run.uid);
+        must(held.is_empty(), &format!("S4: an ended run leaves nothing closed or stopped: {held:?}"));
+        let left = left_over(after, &run.uid);
+        must(left.is_empty(), &format!("S4: an ended run leaves nothing behind: {left:?}"));
+        let mix = mix(after, to == Phase::Completed);
+        must(mix.is_empty(), &format!("S5: the target is as planned or as before, never a mix: {mix:?}"));
+    }
+}
+
+impl Run {
+    fn may_change_soon(&self, cluster: &Cluster) -> bool {
+        cluster.data.row.as_ref().is_some_and(|r| r.state == State::Open && r.undo.is_some()) && self.locked
+    }
+}
+
+/// Services and workloads that still carry what this run found on them.
+pub fn held_back(cluster: &Cluster, uid: &str) -> Vec<String> {
+    let objects = ["services", "deployments"].into_iter().flat_map(|r| cluster.all(r, NAMESPACE));
+    objects
+        .filter(|o| {
+            let found: Option<Found<Value>> =
+                serde_json::from_str(o["metadata"]["annotations"][FOUND].as_str().unwrap_or("")).ok();
+            found.is_some_and(|f| f.run == uid) || o["spec"]["selector"].get(labels::PAGE).is_some_and(Value::is_string)
+        })
+        .map(|o| text(o, "/metadata/name").to_owned())
+        .collect()
+}
+
+/// What was made for a run and is still there.
+pub fn left_over(cluster: &Cluster, uid: &str) -> Vec<String> {
+    cluster
+        .objects
+        .iter()
+        .filter(|((resource, ..), o)| resource != "environmentbackups" && o["metadata"]["labels"][labels::RUN] == *uid)
+        .map(|(k, _)| format!("{} {}", k.0, k.2))
+        .collect()
+}
+
+/// What is neither as planned (`new`) nor as before.
+fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
+    let mut out = Vec::new();
+    for name in ["unleash", "edge"] {
+        let found =
+            cluster.get("deployments", NAMESPACE, name).map(|d| text(d, "/spec/template/spec/containers/0/image").to_owned());
+        let before = format!("registry.example/{name}:6.3.0");
+        let planned = format!("registry.example/{name}@{}", super::fixture::digest(&format!("registry.example/{name}:7.4.1")));
+        if found.as_deref() != Some(if new { planned.as_str() } else { before.as_str() }) {
+            out.push(format!("Deployment {name}: {found:?}"));
+        }
+    }
+    let data = cluster.get("configmaps", NAMESPACE, "unleash-config").map(|c| c["data"].clone()).unwrap_or_default();
+    let url = format!("https://{NAMESPACE}.example");
+    let wanted = if new {
+        serde_json::json!({"BASE_URL": url, "LOG_LEVEL": "debug", "NEW": "1"})
+    } else {
+        serde_json::json!({"BASE_URL": url, "LOG_LEVEL": "info", "OLD": "1"})
+    };
+    if data != wanted {
+        out.push(format!("ConfigMap unleash-config: {data}"));
+    }
+    if cluster.get("configmaps", NAMESPACE, "edge-config").is_some() != new {
+        out.push("ConfigMap edge-config".into());
+    }
+    let rows = cluster.data.rows(super::data::LIVE);
+    let migrated = rows.iter().filter(|r| r.starts_with("migrated")).count();
+    if migrated != if new { 2 } else { 0 } {
+        out.push(format!("rows {rows:?}"));
+    }
+    out
+}

@@ -1,0 +1,100 @@
+//! What goes wrong in a scenario, and what people do meanwhile: ask, approve, cancel, delete, write through the application.
+
+use serde_json::json;
+
+use super::{
+    cluster::{Cluster, key, seconds, text},
+    fixture::{NAMESPACE, RUN},
+};
+
+/// What the new image does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Image {
+    #[default]
+    Good,
+    Crashes,
+    NeverReady,
+}
+
+/// What a person does once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deed {
+    #[default]
+    Nothing,
+    Cancel,
+    Delete,
+    /// Deletes the Job of the step at hand.
+    DeleteJob,
+}
+
+/// A scenario.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Script {
+    pub image: Image,
+    pub migration_fails: bool,
+    pub check_fails: bool,
+    pub backup_fails: bool,
+    /// What a person does when the run is at a step whose name begins so.
+    pub deed: Deed,
+    pub at_step: &'static str,
+    pub acted: bool,
+}
+
+/// People take a look and act.
+pub fn step(cluster: &mut Cluster) {
+    let run = key("promotions", NAMESPACE, RUN);
+    if application_is_reached(cluster) {
+        cluster.data.write();
+    }
+    let Some(promotion) = cluster.objects.get(&run).cloned() else { return };
+    let hash = text(&promotion, "/status/planHash").to_owned();
+    if !hash.is_empty() && promotion["spec"]["approvals"][0]["planHash"] != *hash && cluster.script.at_step != "unapproved" {
+        cluster.edit(&run, |o| o["spec"]["approvals"] = json!([{"username": "bob", "planHash": hash}]));
+    }
+    act(cluster);
+}
+
+/// The scenario's one deed, as soon as its time has come.
+pub fn act(cluster: &mut Cluster) {
+    let run = key("promotions", NAMESPACE, RUN);
+    let Some(promotion) = cluster.objects.get(&run).cloned() else { return };
+    let step = text(&promotion, "/status/step");
+    let there = match cluster.script.at_step {
+        "unapproved" => promotion["status"]["preflight"].is_array(),
+        wanted => !wanted.is_empty() && step.starts_with(wanted),
+    };
+    if cluster.script.deed == Deed::Nothing || cluster.script.acted || !there {
+        return;
+    }
+    match cluster.script.deed {
+        Deed::Nothing => {}
+        Deed::Cancel => {
+            cluster.edit(&run, |o| o["spec"]["cancel"] = json!({"username": "carol", "reason": "not today"}));
+            cluster.script.acted = true;
+        }
+        Deed::Delete => {
+            let now = json!(seconds(cluster.now));
+            cluster.edit(&run, |o| o["metadata"]["deletionTimestamp"] = now);
+            cluster.script.acted = true;
+        }
+        Deed::DeleteJob => {
+            let label = step.replace('/', ".");
+            let found = cluster
+                .all("jobs", NAMESPACE)
+                .find(|j| j["metadata"]["labels"]["lockkeeper.dev/step"] == *label)
+                .map(|j| text(j, "/metadata/name").to_owned());
+            if let Some(name) = found {
+                cluster.remove(&key("jobs", NAMESPACE, &name));
+                cluster.script.acted = true;
+            }
+        }
+    }
+}
+
+/// Whether the application's Service leads to a pod of the application.
+fn application_is_reached(cluster: &Cluster) -> bool {
+    cluster.get("endpointslices", NAMESPACE, "unleash").is_some_and(|slice| {
+        let ends = slice["endpoints"].as_array().cloned().unwrap_or_default();
+        ends.iter().any(|e| text(e, "/targetRef/name").starts_with("unleash-"))
+    })
+}
