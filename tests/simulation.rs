@@ -16,6 +16,8 @@ mod driver;
 mod fixture;
 #[path = "simulation/invariants.rs"]
 mod invariants;
+#[path = "simulation/merge.rs"]
+mod merge;
 #[path = "simulation/people.rs"]
 mod people;
 #[path = "simulation/server.rs"]
@@ -52,6 +54,7 @@ impl Trace {
                 Step::Turn(0) | Step::Move => {}
                 Step::Turn(_) => before.push(state),
                 Step::End => break,
+                Step::Stuck => panic!("it waits for what never comes: {}", simulation.describe()),
             }
             visited.insert(simulation.state.cluster.canonical());
         }
@@ -66,9 +69,13 @@ impl Trace {
             if self.visited.contains(&simulation.state.cluster.canonical()) {
                 return;
             }
-            if simulation.step(Fault::None) == Step::End {
-                assert_eq!(Ending::of(&simulation.state.cluster), self.ending, "{what}: {}", simulation.describe());
-                return;
+            match simulation.step(Fault::None) {
+                Step::End => {
+                    assert_eq!(Ending::of(&simulation.state.cluster), self.ending, "{what}: {}", simulation.describe());
+                    return;
+                }
+                Step::Stuck => panic!("{what}: it waits for what never comes: {}", simulation.describe()),
+                Step::Turn(_) | Step::Move => {}
             }
         }
         panic!("{what}: it goes round in circles: {}", simulation.describe());
@@ -232,6 +239,30 @@ fn a_cancel_or_a_deletion_at_each_step_ends_as_planned_or_as_before() {
         let trace = scenario((phase, reason), step, Script { deed, at_step: step, ..Script::default() });
         assert!(trace.last.cluster.script.acted, "{step}");
     }
+}
+
+#[test]
+fn a_migration_whose_job_was_deleted_is_never_run_again() {
+    let script = Script { deed: Deed::DeleteJob, at_step: "migration/flags", ..Script::default() };
+    let trace = scenario(("RolledBack", "MigrationFailed"), "undo", script);
+    assert_eq!(trace.last.cluster.data.migrations, 1);
+    trace.withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_run_whose_lock_was_taken_away_changes_nothing_until_it_has_it_back() {
+    let mut state = at_step("migration").clone();
+    state.cluster.script = Script { deed: Deed::TakeLock, at_step: "migration/flags", ..Script::default() };
+    let mut simulation = Simulation::from(state);
+    while simulation.step(Fault::None) != Step::Stuck {}
+    assert!(simulation.describe().contains("was taken from this run"), "{}", simulation.describe());
+    let environment = cluster::key("environments", fixture::NAMESPACE, "production");
+    let holder = GOOD.before.iter().rev().find_map(|s| {
+        let holder = s.cluster.objects[&environment]["status"]["lock"]["holder"].clone();
+        holder.is_object().then_some(holder)
+    });
+    simulation.state.cluster.edit(&environment, |o| o["status"]["lock"]["holder"] = holder.unwrap());
+    assert_eq!(simulation.finish(), GOOD.ending, "{}", simulation.describe());
 }
 
 #[test]
