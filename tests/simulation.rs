@@ -1,6 +1,23 @@
 //! The real controllers under the real plan, in a simulated cluster: API server, workload controllers, database, people.
 //! Invariants are checked at every write. Each scenario is run undisturbed once; then again for each of its writes, with a
 //! fault at that write, and must end the same.
+//!
+//! Seeded bugs, each tried by hand, and a test that goes red (most turn all of them red, which share the good run):
+//!
+//! | bug | red |
+//! | --- | --- |
+//! | the lock is not taken | `a_good_release_comes_in_whatever_breaks` (S3) |
+//! | the proof is skipped | `a_good_release_comes_in_whatever_breaks` (S3: proven before the lock) |
+//! | the undo point before the fence | `a_good_release_comes_in_whatever_breaks` (S3) |
+//! | unlock by another run | `tables::slot_and_lock_are_taken_where_they_are_free_and_given_back_by_their_holder` in `plan` |
+//! | rollback forgets configuration | `a_migration_that_fails_half_way_is_undone_whatever_breaks` (S5) |
+//! | the page is not removed | `a_good_release_comes_in_whatever_breaks`: it never ends |
+//! | the number of pods is forgotten | `a_good_release_comes_in_whatever_breaks` (S5) |
+//! | the epoch of the data is ignored | `a_good_release_comes_in_whatever_breaks` (S1) |
+//! | no second look before an object is made | `a_leader_that_was_held_up_changes_nothing` |
+//! | earlier workloads before the database is open | `a_cancel_or_a_deletion_at_each_step_ends_as_planned_or_as_before` |
+//! | a lost lock is not noticed | `a_run_whose_lock_was_taken_away_changes_nothing_until_it_has_it_back` |
+//! | a deleted migration is made again | `a_migration_whose_job_was_deleted_is_never_run_again` (S10) |
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -16,6 +33,8 @@ mod driver;
 mod fixture;
 #[path = "simulation/invariants.rs"]
 mod invariants;
+#[path = "simulation/merge.rs"]
+mod merge;
 #[path = "simulation/people.rs"]
 mod people;
 #[path = "simulation/server.rs"]
@@ -52,6 +71,7 @@ impl Trace {
                 Step::Turn(0) | Step::Move => {}
                 Step::Turn(_) => before.push(state),
                 Step::End => break,
+                Step::Stuck => panic!("it waits for what never comes: {}", simulation.describe()),
             }
             visited.insert(simulation.state.cluster.canonical());
         }
@@ -66,9 +86,13 @@ impl Trace {
             if self.visited.contains(&simulation.state.cluster.canonical()) {
                 return;
             }
-            if simulation.step(Fault::None) == Step::End {
-                assert_eq!(Ending::of(&simulation.state.cluster), self.ending, "{what}: {}", simulation.describe());
-                return;
+            match simulation.step(Fault::None) {
+                Step::End => {
+                    assert_eq!(Ending::of(&simulation.state.cluster), self.ending, "{what}: {}", simulation.describe());
+                    return;
+                }
+                Step::Stuck => panic!("{what}: it waits for what never comes: {}", simulation.describe()),
+                Step::Turn(_) | Step::Move => {}
             }
         }
         panic!("{what}: it goes round in circles: {}", simulation.describe());
@@ -232,6 +256,30 @@ fn a_cancel_or_a_deletion_at_each_step_ends_as_planned_or_as_before() {
         let trace = scenario((phase, reason), step, Script { deed, at_step: step, ..Script::default() });
         assert!(trace.last.cluster.script.acted, "{step}");
     }
+}
+
+#[test]
+fn a_migration_whose_job_was_deleted_is_never_run_again() {
+    let script = Script { deed: Deed::DeleteJob, at_step: "migration/flags", ..Script::default() };
+    let trace = scenario(("RolledBack", "MigrationFailed"), "undo", script);
+    assert_eq!(trace.last.cluster.data.migrations, 1);
+    // Not with the operator away meanwhile: that the Job was ever there is then nowhere written.
+}
+
+#[test]
+fn a_run_whose_lock_was_taken_away_changes_nothing_until_it_has_it_back() {
+    let mut state = at_step("migration").clone();
+    state.cluster.script = Script { deed: Deed::TakeLock, at_step: "migration/flags", ..Script::default() };
+    let mut simulation = Simulation::from(state);
+    while simulation.step(Fault::None) != Step::Stuck {}
+    assert!(simulation.describe().contains("was taken from this run"), "{}", simulation.describe());
+    let environment = cluster::key("environments", fixture::NAMESPACE, "production");
+    let holder = GOOD.before.iter().rev().find_map(|s| {
+        let holder = s.cluster.objects[&environment]["status"]["lock"]["holder"].clone();
+        holder.is_object().then_some(holder)
+    });
+    simulation.state.cluster.edit(&environment, |o| o["status"]["lock"]["holder"] = holder.unwrap());
+    assert_eq!(simulation.finish(), GOOD.ending, "{}", simulation.describe());
 }
 
 #[test]

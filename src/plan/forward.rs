@@ -54,7 +54,7 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
         }
         name::UNDO => Progress::Done(None),
         name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
-        name::MIGRATION => migration(world, target, owner, &release, step, now),
+        name::MIGRATION => migration(world, target, owner, status, step, now),
         name::WORKLOADS => workloads(
             world,
             target,
@@ -289,7 +289,7 @@ fn migration(
     world: &World<'_>,
     target: &EnvironmentSpec,
     owner: Owner<'_>,
-    release: &Release,
+    status: &PromotionStatus,
     step: &Step,
     now: Timestamp,
 ) -> Progress {
@@ -312,9 +312,10 @@ fn migration(
             );
         }
     };
-    let released = release
-        .modules
+    let released = status
+        .release
         .iter()
+        .flat_map(|r| &r.modules)
         .filter(|m| m.name == *module.name)
         .flat_map(|m| &m.workloads)
         .filter(|w| w.name == *workload.name)
@@ -330,6 +331,13 @@ fn migration(
     else {
         return Progress::failed("ContainerMissing", format!("{workload} has no container {container}"));
     };
+    let waited_for = status.next.as_deref().is_some_and(|n| n.starts_with(&format!("Job {name}")));
+    if waited_for && !world.jobs.contains_key(&name) {
+        return Progress::failed(
+            "MigrationFailed",
+            format!("Job {name} was deleted while it worked, so nobody knows how much of the migration took effect"),
+        );
+    }
     match look(world.jobs, &name, false, now, || made) {
         JobProgress::Going(progress) => progress,
         JobProgress::Succeeded(_) => Progress::Done(None),

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     api::{
-        EnvironmentSpec, FINALIZER, Failure, LastPromotion, Phase, PromotionStatus, RunRef, StepState, Timestamp, conditions,
-        reasons,
+        Environment, EnvironmentSpec, FINALIZER, Failure, LastPromotion, Phase, PromotionStatus, RunRef, Step, StepState,
+        Timestamp, conditions, reasons,
     },
     manifest::Owner,
 };
@@ -224,6 +224,9 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
             now,
         );
     };
+    if let Some(message) = lock_lost(world, target, &status, &step) {
+        return stalled(world, "LockLost", &message, now);
+    }
     let progress = if steps::phase(&step.name) == Phase::RollingBack {
         rollback::step(world, &target.spec, &status, &step, now)
     } else {
@@ -274,6 +277,26 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
             }
         }
     }
+}
+
+/// That a run which took the lock does not hold it any more: somebody took it away by hand, or the Environment was made
+/// again. Another run may work here by now, so this one changes nothing until it holds the lock again.
+fn lock_lost(world: &World<'_>, target: &Environment, status: &PromotionStatus, step: &Step) -> Option<String> {
+    let epoch = status.epoch?;
+    let giving_up = [steps::name::UNLOCK, steps::name::TIDY, steps::name::BACK_UNLOCK, steps::name::BACK_TIDY]
+        .contains(&steps::kind(&step.name));
+    if giving_up || lock::holds(target, &world.uid(), epoch) {
+        return None;
+    }
+    let holder =
+        lock::status(target).lock.and_then(|l| l.holder).map_or("nobody".to_owned(), |h| format!("{} {}", h.kind, h.name));
+    Some(format!(
+        "the lock of epoch {epoch} was taken from this run; {holder} holds it now. Make sure that nothing else works here, then set \
+         status.lock of Environment {} to {{epoch: {epoch}, holder: {{kind: Promotion, name: {}, uid: {}}}}}",
+        target.name_any(),
+        world.run.name_any(),
+        world.uid()
+    ))
 }
 
 fn enter(status: &mut PromotionStatus, step: &str, now: Timestamp) {

@@ -9,9 +9,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::{data::Server, people::Script};
+use super::{data::Server, merge::merge, people::Script};
 
 /// Plural name of the resource, namespace (empty: none), name.
 pub type Key = (String, String, String);
@@ -304,31 +304,4 @@ pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
 /// An instant as the API server writes it: without fractions.
 pub fn seconds(at: Timestamp) -> String {
     Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
-}
-
-/// A merge patch; strategic: containers are merged by name.
-fn merge(target: &mut Value, patch: &Value, strategic: bool) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    for (name, wanted) in fields {
-        if wanted.is_null() {
-            if let Some(fields) = target.as_object_mut() {
-                fields.remove(name);
-            }
-        } else if strategic && name == "containers" && target[name].is_array() {
-            for one in wanted.as_array().into_iter().flatten() {
-                let here = target[name].as_array_mut().and_then(|a| a.iter_mut().find(|c| c["name"] == one["name"]));
-                if let Some(container) = here {
-                    merge(container, one, strategic);
-                }
-            }
-        } else {
-            merge(&mut target[name], wanted, strategic);
-        }
-    }
 }

@@ -49,6 +49,8 @@ pub struct Server {
     pub row: Option<Row>,
     /// What the repository holds, by snapshot.
     pub snapshots: BTreeMap<String, Vec<String>>,
+    /// The snapshots that a restore has proven.
+    pub proven: Vec<String>,
     /// The rows when the database was closed: what a rollback must bring back.
     pub at_lock: Option<Vec<String>>,
     /// How many times a migration has begun.
@@ -66,6 +68,7 @@ impl Server {
             // An earlier lock that this Environment's status knows nothing of: it was made again.
             row: Some(Row { epoch: 4, holder: None, state: State::Free, undo: None }),
             snapshots: BTreeMap::new(),
+            proven: Vec::new(),
             at_lock: None,
             migrations: 0,
             acknowledged: 0,
@@ -117,7 +120,10 @@ impl Server {
                 let backup = BackupOutcome { snapshot, bytes: 100, stored_bytes: 50, rows: count, contents };
                 done(Outcome { backup: Some(backup), ..none })
             }
-            Verb::Prove if self.snapshots.contains_key(task.snapshot.as_deref().unwrap_or_default()) => done(none),
+            Verb::Prove if self.snapshots.contains_key(task.snapshot.as_deref().unwrap_or_default()) => {
+                self.proven.extend(task.snapshot.clone());
+                done(none)
+            }
             Verb::Prove => refused(exit::PERMANENT, "SnapshotMissing", "no such snapshot"),
             Verb::Fence => match (self.fence(task), task.then) {
                 ((exit::DONE, _), Some(Verb::Undo)) => self.undo(task),

@@ -61,6 +61,8 @@ pub enum Step {
     Move,
     /// Nothing will ever happen again.
     End,
+    /// The same, but the run has not ended: it waits for somebody.
+    Stuck,
 }
 
 /// The operator in the simulated cluster.
@@ -208,7 +210,8 @@ impl Simulation {
                 self.state.cluster.now = self.state.cluster.now.max(at);
                 Step::Move
             }
-            None => Step::End,
+            None if ended => Step::End,
+            None => Step::Stuck,
         }
     }
 
@@ -224,8 +227,10 @@ impl Simulation {
     /// Where there is none.
     pub fn finish(&mut self) -> Ending {
         for _ in 0..ENOUGH {
-            if self.step(Fault::None) == Step::End {
-                return Ending::of(&self.state.cluster);
+            match self.step(Fault::None) {
+                Step::End => return Ending::of(&self.state.cluster),
+                Step::Stuck => panic!("it waits for what never comes: {}", self.describe()),
+                Step::Turn(_) | Step::Move => {}
             }
         }
         panic!("it goes round in circles: {}", self.describe());

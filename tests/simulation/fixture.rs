@@ -9,11 +9,7 @@ use jiff::Timestamp;
 use lockkeeper::api::policies;
 use serde_json::{Value, json};
 
-use super::{
-    actors,
-    cluster::{Cluster, key},
-    people::Script,
-};
+use super::{actors, cluster::Cluster, people::Script};
 
 pub const NAMESPACE: &str = "shop-production";
 pub const SOURCE: &str = "shop-staging";
@@ -38,7 +34,8 @@ fn deployment(name: &str, image: &str, replicas: i32) -> Value {
     })
 }
 
-fn service(name: &str) -> Value {
+/// A Service of either environment, as it is found.
+pub fn service(name: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
         "spec": {
@@ -130,6 +127,5 @@ pub fn cluster(script: Script) -> Cluster {
     cluster.create("promotions", NAMESPACE, run).expect("there is no other");
     cluster.data.acknowledged = 0;
     cluster.data.live().rows.retain(|r| !r.starts_with("user-"));
-    let _ = key;
     cluster
 }

@@ -6,7 +6,7 @@ use lockkeeper::{
     api::{FINALIZER, Phase, annotations::FOUND, labels},
     manifest::found::Found,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     cluster::{Cluster, text},
@@ -102,10 +102,15 @@ impl Run {
                 && r.holder.as_deref() == Some(&self.uid)
                 && r.undo.as_ref().is_some_and(|u| cluster.data.databases.contains_key(u))
         });
-        let proven = cluster.all("environmentbackups", NAMESPACE).any(|b| b["status"]["phase"] == "Completed");
         let back = matches!(self.phase, Phase::RollingBack | Phase::NeedsHuman);
-        back || (undo && proven && matches!(self.phase, Phase::Promoting | Phase::Verifying))
+        back || (undo && is_proven(cluster) && matches!(self.phase, Phase::Promoting | Phase::Verifying))
     }
+}
+
+/// Whether a restore has shown that this run's backup is good.
+fn is_proven(cluster: &Cluster) -> bool {
+    let proven = |b: &std::sync::Arc<Value>| cluster.data.proven.iter().any(|s| s == text(b, "/status/snapshot"));
+    cluster.all("environmentbackups", NAMESPACE).any(|b| b["status"]["phase"] == "Completed" && proven(b))
 }
 
 fn phase(promotion: &Value) -> Phase {
@@ -120,8 +125,7 @@ fn environment(before: &Cluster, old: &Value, new: &Value, run: &Run, must: &mut
         must(has == before.acting, "S3: a run takes the lock for itself alone");
         must(epoch(new) > epoch(old), "S1: each lock has an epoch of its own");
         must(before.data.row.as_ref().is_none_or(|r| r.epoch < epoch(new)), "S1: the epoch is newer than any in the data");
-        let proven = before.all("environmentbackups", NAMESPACE).any(|b| b["status"]["phase"] == "Completed");
-        must(proven, "S3: the backup is proven before the lock is taken");
+        must(is_proven(before), "S3: the backup is proven before the lock is taken");
         must(run.phase == Phase::Locked, "S3: the phase says Locked before the lock is taken");
         must(text(old, "/status/active/uid") == has, "S3: the lock is taken by whose turn it is");
     } else if had != has {
@@ -208,12 +212,23 @@ fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
             out.push(format!("Deployment {name}: {found:?}"));
         }
     }
+    for (name, replicas) in [("unleash", 2), ("edge", 2), ("metrics", 1)] {
+        let found = cluster.get("deployments", NAMESPACE, name).map(|d| d["spec"]["replicas"].clone());
+        if found != Some(json!(replicas)) {
+            out.push(format!("replicas of {name}: {found:?}"));
+        }
+        let wanted = super::fixture::service(name);
+        let same = |s: &std::sync::Arc<Value>| ["selector", "ports"].iter().all(|f| s["spec"][f] == wanted["spec"][f]);
+        if !cluster.get("services", NAMESPACE, name).is_some_and(same) {
+            out.push(format!("Service {name}"));
+        }
+    }
     let data = cluster.get("configmaps", NAMESPACE, "unleash-config").map(|c| c["data"].clone()).unwrap_or_default();
     let url = format!("https://{NAMESPACE}.example");
     let wanted = if new {
-        serde_json::json!({"BASE_URL": url, "LOG_LEVEL": "debug", "NEW": "1"})
+        json!({"BASE_URL": url, "LOG_LEVEL": "debug", "NEW": "1"})
     } else {
-        serde_json::json!({"BASE_URL": url, "LOG_LEVEL": "info", "OLD": "1"})
+        json!({"BASE_URL": url, "LOG_LEVEL": "info", "OLD": "1"})
     };
     if data != wanted {
         out.push(format!("ConfigMap unleash-config: {data}"));

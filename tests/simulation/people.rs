@@ -23,8 +23,10 @@ pub enum Deed {
     Nothing,
     Cancel,
     Delete,
-    /// Deletes the Job of the step at hand.
+    /// Deletes the Job of the step at hand, once the migration has begun.
     DeleteJob,
+    /// Takes the lock away.
+    TakeLock,
 }
 
 /// A scenario.
@@ -77,6 +79,11 @@ pub fn act(cluster: &mut Cluster) {
             cluster.edit(&run, |o| o["metadata"]["deletionTimestamp"] = now);
             cluster.script.acted = true;
         }
+        Deed::TakeLock => {
+            cluster.edit(&key("environments", NAMESPACE, "production"), |o| o["status"]["lock"]["holder"] = json!(null));
+            cluster.script.acted = true;
+        }
+        Deed::DeleteJob if cluster.data.migrations == 0 => {}
         Deed::DeleteJob => {
             let label = step.replace('/', ".");
             let found = cluster

@@ -24,8 +24,6 @@ pub enum Fault {
     ReplyLost,
     /// It takes effect, is answered 504, and is sent again, as kube's client does by itself.
     SentTwice,
-    /// It never arrives.
-    Dropped,
 }
 
 /// What the Service and the driver share.
@@ -140,7 +138,6 @@ fn answer(
     shared.refused = 0;
     match std::mem::take(&mut shared.fault) {
         Fault::None => Ok(mutate(&mut shared.cluster, &call)),
-        Fault::Dropped => Err(io::Error::other("connection refused")),
         Fault::ReplyLost => {
             mutate(&mut shared.cluster, &call);
             Err(io::Error::other("connection reset by peer"))

@@ -1,0 +1,386 @@
+//! Random walks: observations in any order, possible or not, and after each of them what the plan makes of it. Whatever is
+//! seen, it never panics, never goes round in circles, and never decides what must not happen.
+
+use kube::ResourceExt;
+use lockkeeper::{
+    api::{
+        Approvals, BackupPhase, EnvironmentBackupStatus, Lock, Phase, PromotionStatus, RunRef, Step, StepState,
+        annotations::FOUND, labels,
+    },
+    manifest::{
+        page,
+        task::{Aside, Outcome, OutcomeError, exit},
+    },
+    plan::{
+        Decision, Effect, Resource, approval,
+        prepare::todays_plan,
+        steps::{self, name},
+        world::JobState,
+    },
+};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::fixture::{Seen, UID, of, pod};
+
+/// What may be seen next.
+#[derive(Clone, Copy, Debug)]
+pub enum Change {
+    Seconds(i64),
+    /// Everything goes as it should: Jobs, pods, endpoints, backup.
+    Good,
+    JobsEnd,
+    JobsFail {
+        code: i32,
+        says: bool,
+    },
+    JobsLoseTheirOutcome,
+    JobsAreDeleted,
+    JobsHaveTrouble,
+    PodsFollow,
+    PodsCrash,
+    PodsAreGone,
+    EndpointsFollow,
+    EndpointsAreEmpty,
+    Backup(BackupPhase),
+    Approve {
+        who: &'static str,
+        today: bool,
+    },
+    WithdrawApprovals,
+    Cancel,
+    Delete,
+    SlotOf(Option<&'static str>),
+    LockOf(Option<&'static str>),
+    Environment(bool),
+    Source(bool),
+    HandChange,
+    MayPromote(bool),
+    Policies(bool),
+    Refused(bool),
+    Terminating,
+    CopiesAreGone,
+}
+
+/// A change, more often a good one than any other.
+pub fn change() -> impl Strategy<Value = Change> {
+    let who = prop::sample::select(vec!["alice", "bob", "eve"]);
+    let other = prop::sample::select(vec![None, Some("other"), Some(UID)]);
+    prop_oneof![
+        30 => Just(Change::Good),
+        6 => (0i64..200).prop_map(Change::Seconds),
+        6 => Just(Change::Approve { who: "bob", today: true }),
+        2 => (who, any::<bool>()).prop_map(|(who, today)| Change::Approve { who, today }),
+        2 => prop::sample::select(vec![Change::JobsEnd, Change::JobsLoseTheirOutcome, Change::JobsAreDeleted, Change::JobsHaveTrouble]),
+        2 => (prop::sample::select(vec![1, 2, 3, 137]), any::<bool>()).prop_map(|(code, says)| Change::JobsFail { code, says }),
+        2 => prop::sample::select(vec![
+            Change::PodsFollow, Change::PodsCrash, Change::PodsAreGone, Change::EndpointsFollow, Change::EndpointsAreEmpty,
+        ]),
+        2 => prop::sample::select(vec![BackupPhase::Running, BackupPhase::Failed, BackupPhase::Completed]).prop_map(Change::Backup),
+        1 => Just(Change::WithdrawApprovals),
+        1 => prop::sample::select(vec![Change::Cancel, Change::Delete, Change::Terminating, Change::CopiesAreGone]),
+        1 => other.clone().prop_map(Change::SlotOf),
+        1 => other.prop_map(Change::LockOf),
+        2 => any::<bool>().prop_map(Change::Environment),
+        1 => any::<bool>().prop_map(Change::Source),
+        1 => Just(Change::HandChange),
+        1 => any::<bool>().prop_map(Change::MayPromote),
+        2 => any::<bool>().prop_map(Change::Policies),
+        2 => any::<bool>().prop_map(Change::Refused),
+    ]
+}
+
+impl Change {
+    pub fn happen(self, seen: &mut Seen) {
+        match self {
+            Self::Seconds(n) => seen.now += jiff::SignedDuration::from_secs(n),
+            Self::Good => {
+                seen.now += jiff::SignedDuration::from_secs(2);
+                for change in [Self::JobsEnd, Self::PodsFollow, Self::EndpointsFollow, Self::Backup(BackupPhase::Completed)] {
+                    change.happen(seen);
+                }
+            }
+            Self::JobsEnd => jobs(seen, |job| {
+                job.state = JobState::Succeeded;
+                job.exit_code = Some(exit::DONE);
+                job.pulled.values_mut().for_each(|p| *p = true);
+                let aside = vec![Aside { data: "db".into(), database: format!("db_{}", job.step), method: "Clone".into() }];
+                job.outcome = Some(Outcome { aside, control_epoch: Some(3), ..Outcome::default() });
+            }),
+            Self::JobsFail { code, says } => jobs(seen, |job| {
+                job.state = JobState::Failed("BackoffLimitExceeded".into());
+                job.exit_code = Some(code);
+                let error = Some(OutcomeError { reason: "Broken".into(), message: "it broke".into() });
+                job.outcome = says.then(|| Outcome { error, ..Outcome::default() });
+            }),
+            Self::JobsLoseTheirOutcome => jobs(seen, |job| job.state = JobState::Succeeded),
+            Self::JobsAreDeleted => seen.jobs.clear(),
+            Self::JobsHaveTrouble => jobs(seen, |job| job.trouble = Some("ImagePullBackOff: no such image".into())),
+            Self::PodsFollow => pods(seen, true),
+            Self::PodsCrash => {
+                pods(seen, false);
+                for pod in &mut seen.target_side.pods {
+                    let status = pod.status.get_or_insert_default();
+                    status.container_statuses = Some(vec![of(json!({
+                        "name": "web", "image": "", "imageID": "", "ready": false, "restartCount": 5,
+                        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+                    }))]);
+                }
+            }
+            Self::PodsAreGone => seen.target_side.pods.clear(),
+            Self::EndpointsFollow => {
+                let side = &mut seen.target_side;
+                side.endpoints = side
+                    .services
+                    .iter()
+                    .map(|s| {
+                        let selector = s.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default();
+                        let fits =
+                            |p: &&k8s_openapi::api::core::v1::Pod| selector.iter().all(|(k, v)| p.labels().get(k) == Some(v));
+                        (s.name_any(), side.pods.iter().filter(fits).map(ResourceExt::name_any).collect())
+                    })
+                    .collect();
+            }
+            Self::EndpointsAreEmpty => seen.target_side.endpoints.clear(),
+            Self::Backup(phase) => {
+                let now = seen.now;
+                if let Some(backup) = &mut seen.backup {
+                    let proven_at = (phase == BackupPhase::Completed).then_some(now);
+                    backup.status = Some(EnvironmentBackupStatus { phase, proven_at, ..EnvironmentBackupStatus::default() });
+                }
+            }
+            Self::Approve { who, today } => {
+                let wrong = format!("v1:{}", "0".repeat(64));
+                let hash = seen.status().plan_hash.filter(|_| today).unwrap_or(wrong);
+                seen.run.spec.approvals.retain(|a| &*a.username != who);
+                seen.run.spec.approvals.push(of(json!({"username": who, "planHash": hash})));
+            }
+            Self::WithdrawApprovals => seen.run.spec.approvals.clear(),
+            Self::Cancel => seen.run.spec.cancel = Some(of(json!({"username": "carol", "reason": "no"}))),
+            Self::Delete => seen.run.metadata.deletion_timestamp = Some(of(json!("2026-11-22T20:30:00Z"))),
+            Self::SlotOf(who) => environment(seen, |status| status.active = who.map(run)),
+            Self::LockOf(who) => {
+                // It is given back to this run only as long as it has not given it up itself.
+                let giving_up = |s: &Step| steps::kind(&s.name).ends_with(name::UNLOCK) && s.state != StepState::Pending;
+                let status = seen.status();
+                let ours = who != Some(UID) || (status.epoch.is_some() && !status.steps.iter().any(giving_up));
+                environment(seen, |environment| {
+                    let epoch = environment.lock.as_ref().map_or(0, |l| l.epoch);
+                    environment.lock = Some(Lock { epoch, holder: who.filter(|_| ours).map(run), since: None });
+                });
+            }
+            Self::Environment(there) => {
+                let version = seen.now.as_nanosecond().to_string();
+                let fresh = || kube::api::ObjectMeta { resource_version: Some(version), ..super::fixture::production().metadata };
+                seen.target = there.then(|| {
+                    seen.target.clone().unwrap_or_else(|| {
+                        let production = super::fixture::production();
+                        lockkeeper::api::Environment { metadata: fresh(), ..production }
+                    })
+                });
+            }
+            Self::Source(there) => seen.source = seen.source.clone().or_else(|| Seen::new().source).filter(|_| there),
+            Self::HandChange => {
+                let web = seen.target_side.deployments.iter_mut().find(|d| d.name_any() == "web");
+                if let Some(spec) = web.and_then(|d| d.spec.as_mut()?.template.spec.as_mut()) {
+                    spec.containers[0].image = Some("r.example/web:by-hand".into());
+                }
+            }
+            Self::MayPromote(may) => seen.may_promote = may,
+            Self::Policies(there) => seen.missing_policies = if there { Vec::new() } else { vec!["lockkeeper-status".into()] },
+            Self::Refused(refused) => seen.refused = refused.then(|| "apply a RoleBinding".to_owned()),
+            Self::Terminating => seen.terminating = true,
+            Self::CopiesAreGone => seen.target_side.config_maps.retain(|c| !c.labels().contains_key(labels::RUN)),
+        }
+    }
+}
+
+fn run(uid: &str) -> RunRef {
+    RunRef { kind: "Promotion".into(), name: uid.into(), uid: uid.into() }
+}
+
+fn jobs(seen: &mut Seen, change: impl Fn(&mut lockkeeper::plan::world::JobView)) {
+    seen.jobs.values_mut().filter(|j| j.state == JobState::Running).for_each(change);
+}
+
+fn environment(seen: &mut Seen, change: impl FnOnce(&mut lockkeeper::api::EnvironmentStatus)) {
+    let version = seen.now.as_nanosecond().to_string();
+    if let Some(target) = &mut seen.target {
+        change(target.status.get_or_insert_default());
+        target.metadata.resource_version =
+            Some(format!("{version}-{}", target.metadata.resource_version.clone().unwrap_or_default().len()));
+    }
+}
+
+/// Every Deployment has the pods that it should have.
+fn pods(seen: &mut Seen, ready: bool) {
+    let side = &mut seen.target_side;
+    side.pods.clear();
+    for deployment in &mut side.deployments {
+        let name = deployment.name_any();
+        let generation = deployment.metadata.generation;
+        let Some(spec) = &deployment.spec else { continue };
+        let wanted = spec.replicas.unwrap_or(1);
+        let image = spec.template.spec.as_ref().and_then(|s| s.containers[0].image.clone()).unwrap_or_default();
+        let labels = spec.template.metadata.as_ref().and_then(|m| m.labels.clone()).unwrap_or_default();
+        for i in 0..wanted {
+            let mut pod = pod(&format!("{name}-{i}"), &name, &image, ready);
+            pod.metadata.labels = Some(labels.clone());
+            side.pods.push(pod);
+        }
+        let status = deployment.status.get_or_insert_default();
+        let available = if ready { wanted } else { 0 };
+        status.observed_generation = generation;
+        (status.replicas, status.updated_replicas, status.available_replicas) = (Some(wanted), Some(wanted), Some(available));
+    }
+}
+
+/// Carries decisions out until there is something to wait for; each is judged.
+pub fn settle(seen: &mut Seen) -> Result<(), TestCaseError> {
+    for _ in 0..400 {
+        let decision = seen.plan();
+        prop_assert_eq!(&decision, &seen.plan(), "the same sight, the same decision");
+        judge(seen, &decision)?;
+        if !seen.carry_out(&decision) {
+            return Ok(());
+        }
+    }
+    Err(TestCaseError::fail(format!("it goes round in circles: {:?} {:?}", seen.status().step, seen.plan())))
+}
+
+fn judge(seen: &Seen, decision: &Decision<PromotionStatus>) -> Result<(), TestCaseError> {
+    let status = seen.status();
+    match decision {
+        Decision::Wait(until) => wait(seen, &status, *until),
+        Decision::Advance(next) => advance(seen, &status, next),
+        Decision::Perform(effect) => perform(seen, &status, effect),
+    }
+}
+
+/// A wait is for a time to come, or for something that is watched and named.
+fn wait(seen: &Seen, status: &PromotionStatus, until: Option<jiff::Timestamp>) -> Result<(), TestCaseError> {
+    prop_assert!(until.is_none_or(|at| at > seen.now), "it would wake at once, over and over: {:?}", until);
+    let gone = seen.run.metadata.deletion_timestamp.is_some() && seen.run.finalizers().is_empty();
+    if !status.phase.is_terminal() && !gone {
+        let says = status.next.is_some() || status.failure.is_some();
+        prop_assert!(until.is_some() || says, "it waits and does not say for what: {:?}", status);
+    }
+    Ok(())
+}
+
+fn advance(seen: &Seen, old: &PromotionStatus, new: &PromotionStatus) -> Result<(), TestCaseError> {
+    prop_assert!(old.phase.may_become(new.phase), "S12: {} does not become {}", old.phase, new.phase);
+    prop_assert!(seen.run.status.as_ref() != Some(new), "what does not change is not written");
+    let target = seen.target.as_ref().and_then(|t| t.status.clone()).unwrap_or_default();
+    if new.phase == Phase::Locked && old.phase != new.phase {
+        let today = todays_plan(&seen.world(), old).map(|p| p.hash);
+        prop_assert_eq!(today.ok(), old.plan_hash.clone(), "S8: what locks is today's plan");
+        let policy = seen.target.as_ref().map(|t| t.spec.approvals.clone()).unwrap_or(Approvals::default());
+        let hash = old.plan_hash.clone().unwrap_or_default();
+        let counted = approval::count(&seen.run.spec, &policy, &hash, &seen.approvers);
+        prop_assert!(counted.given.iter().any(|who| who == "bob"), "S8: another than the requester approved: {:?}", counted);
+        prop_assert!(seen.missing_policies.is_empty(), "S8: nothing locks without admission policies");
+        prop_assert!(done(old, name::BACKUP), "S3: the backup is proven before the lock");
+    }
+    if new.phase.is_terminal() {
+        prop_assert!(!target.lock.and_then(|l| l.holder).is_some_and(|h| h.uid == UID), "S4: an ended run holds no lock");
+        prop_assert!(!target.active.is_some_and(|a| a.uid == UID), "S4: an ended run has no turn");
+        let side = &seen.target_side;
+        let ours = |m: &kube::api::ObjectMeta| m.labels.as_ref().is_some_and(|l| l.get(labels::RUN).is_some_and(|v| v == UID));
+        prop_assert!(!side.deployments.iter().any(|o| ours(&o.metadata)), "S4: no page stays up");
+        prop_assert!(!side.services.iter().any(|o| ours(&o.metadata)), "S4: no twin stays");
+        let held = |m: &kube::api::ObjectMeta| m.annotations.as_ref().is_some_and(|a| a.contains_key(FOUND));
+        prop_assert!(!side.services.iter().any(|o| held(&o.metadata)), "S4: no Service stays closed");
+        prop_assert!(!side.deployments.iter().any(|o| held(&o.metadata)), "S4: no workload stays stopped");
+    }
+    if let Some(first) = &old.failure {
+        prop_assert_eq!(Some(first), new.failure.as_ref(), "the first cause is never overwritten");
+    }
+    Ok(())
+}
+
+fn done(status: &PromotionStatus, kind: &str) -> bool {
+    status.steps.iter().any(|s| s.name == kind && s.state == StepState::Succeeded)
+}
+
+fn perform(seen: &Seen, status: &PromotionStatus, effect: &Effect) -> Result<(), TestCaseError> {
+    let target = seen.target.as_ref().and_then(|t| t.status.clone()).unwrap_or_default();
+    let lock = target.lock.clone().unwrap_or_default();
+    let ours = lock.holder.as_ref().is_some_and(|h| h.uid == UID) && status.epoch.is_none_or(|e| e == lock.epoch);
+    let back = matches!(status.phase, Phase::RollingBack | Phase::NeedsHuman);
+    match effect {
+        Effect::SetEnvironment { status: new, .. } => {
+            let (old_holder, new_lock) = (lock.holder.clone(), new.lock.clone().unwrap_or_default());
+            prop_assert!(new_lock.epoch >= lock.epoch, "S1: the epoch only grows");
+            if old_holder != new_lock.holder {
+                match (&old_holder, &new_lock.holder) {
+                    (None, Some(new)) => {
+                        prop_assert!(
+                            new.uid == UID && new_lock.epoch > lock.epoch,
+                            "S1, S3: a lock for itself, with a new epoch"
+                        );
+                        prop_assert!(status.phase == Phase::Locked && done(status, name::BACKUP), "S3: after the proven backup");
+                    }
+                    (Some(old), None) => {
+                        prop_assert_eq!(&old.uid, UID, "S3: only the holder unlocks");
+                        prop_assert!(status.step.as_deref().is_some_and(|s| s.ends_with(name::UNLOCK)), "S3: at its step");
+                    }
+                    other => prop_assert!(false, "S3: the lock does not go from hand to hand: {other:?}"),
+                }
+            }
+            if let Some(active) = &target.active {
+                prop_assert!(active.uid == UID || new.active.as_ref() == Some(active), "S3: another's turn is not taken");
+            }
+        }
+        Effect::Patch { resource, name: object, patch, .. } => {
+            prop_assert!(ours, "S3: {resource:?} {object} changes only under this run's lock: {:?}", status.step);
+            let images = patch["spec"].get("template").is_some();
+            if !back && (images || *resource == Resource::ConfigMap) {
+                prop_assert!(done(status, name::UNDO) && done(status, name::BACKUP), "S2: first the undo point and the proof");
+            }
+        }
+        Effect::Create { resource, manifest } => {
+            let labels_ = &manifest["metadata"]["labels"];
+            let step = labels_[labels::STEP].as_str().unwrap_or_default();
+            let made = labels_[labels::RUN] == *UID;
+            if !made {
+                prop_assert!(ours, "S3: what is not the run's own is made only under its lock");
+            }
+            let kind = steps::kind(step).split('.').next().unwrap_or_default().to_owned();
+            match (resource, kind.as_str()) {
+                (Resource::Job, name::MIGRATION) => {
+                    prop_assert!(ours && !back, "S3: a migration only under the lock, never while putting back");
+                    prop_assert!(
+                        done(status, name::UNDO) && done(status, name::BACKUP),
+                        "S2: first the undo point and the proof"
+                    );
+                }
+                (Resource::Job, name::UNDO) => prop_assert!(ours && done(status, name::FENCE), "S3: first the fence"),
+                (Resource::Job, name::FENCE) => {
+                    prop_assert!(ours && done(status, name::STOP) && done(status, name::BACKUP), "S3: first the workloads stop");
+                }
+                (Resource::Job, name::RELEASE | name::BACK_DATA | name::BACK_RELEASE | name::VERIFY) => {
+                    prop_assert!(ours, "S3: {kind} only under the lock");
+                }
+                (Resource::Deployment, page::STEP) => prop_assert!(made, "the page is the run's own"),
+                _ => {}
+            }
+        }
+        Effect::Delete { resource, name: object, uid, .. } => {
+            prop_assert!(!uid.is_empty(), "what is deleted is named by UID");
+            let side = &seen.target_side;
+            let own = match resource {
+                Resource::Deployment => side.deployment(object).map(|o| o.labels().contains_key(labels::RUN)),
+                Resource::Service => side.service(object).map(|o| o.labels().contains_key(labels::RUN)),
+                Resource::ConfigMap => side.config_map(object).map(|o| o.labels().contains_key(labels::RUN)),
+                _ => Some(true),
+            };
+            prop_assert!(own == Some(true) || (ours && back), "S3: what is not the run's own goes only in a rollback: {object}");
+        }
+        Effect::AddFinalizer => {}
+        Effect::RemoveFinalizer => {
+            prop_assert!(status.phase.is_terminal() || seen.terminating, "the finalizer goes last");
+        }
+    }
+    Ok(())
+}
