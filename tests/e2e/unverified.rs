@@ -22,7 +22,7 @@ fn story_a_release_that_fails_its_checks_is_undone() {
     let testimony = users.heard();
 
     // The application's own words, from the log of the check.
-    let words = ["check use", "GET / answered 500"];
+    let words = ["check use", "GET http://tiny/ answered 500"];
     outcome::as_before(&world, &run, &before, &testimony, ("verify/use", &words));
     let steps = run.status.expect("a status").steps;
     let state = |name: &str| steps.iter().find(|s| s.name == name).map(|s| s.state);

@@ -5,6 +5,7 @@ use std::{
     collections::BTreeSet,
     env,
     path::Path,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
@@ -23,7 +24,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{
-    cluster::{self, apply, cluster, eventually, helm, kubectl, wait},
+    cluster::{self, apply, cluster, eventually, helm, kubectl, run, wait},
     database::Database,
     record::{Record, Seen},
 };
@@ -90,6 +91,10 @@ impl World {
             let environment = wait(staging.get("staging")).map_err(|error| error.to_string())?;
             let seen = serde_json::to_value(&environment).expect("an object");
             if is_ready(&seen) { Ok(()) } else { Err(seen["status"]["conditions"].to_string()) }
+        });
+        let url = format!("http://{}", world.address());
+        eventually("the application answers", PATIENCE, || {
+            run(Command::new(&cluster().tiny).args(["check", "--url", &url]), "").map(drop)
         });
         println!("{story}: both environments are Ready after {:.1} s", begun.elapsed().as_secs_f64());
         world
@@ -235,7 +240,7 @@ impl World {
             ],
             &["-n", &self.production, "get", "promotions", "-o", "yaml"],
             &["-n", &self.production, "get", "events", "--sort-by=.lastTimestamp"],
-            &["-n", cluster::OPERATOR_NAMESPACE, "logs", "deployment/lockkeeper", "--tail=60"],
+            &["-n", cluster::OPERATOR_NAMESPACE, "logs", "deployment/lockkeeper", "--tail=20"],
         ];
         for arguments in shown {
             println!("$ kubectl {}\n{}", arguments.join(" "), kubectl(arguments).unwrap_or_else(|why| why));
