@@ -79,7 +79,7 @@ pub fn run(
     }
     for (workload, images) in pulls(world, spec, wanted) {
         let Some(like) = world.target_side.deployment(&workload.name) else { continue };
-        let step = format!("pull/{}", workload.name);
+        let step = format!("{step}-pull/{}", workload.name);
         let name = owner.object_name(&step, attempt);
         let Some(pull) = world.jobs.get(&name) else {
             return Preflight::Going(Progress::Do(job::pull(owner, (&name, &step), like, &images, PULL_DEADLINE)));

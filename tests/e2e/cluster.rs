@@ -1,0 +1,159 @@
+//! The cluster: its tools, clients for its people, the operator in it, the images of the small application.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    future::Future,
+    io::Write,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::{LazyLock, OnceLock},
+    time::{Duration, Instant},
+};
+
+use kube::{Client, Config};
+use tokio::runtime::Runtime;
+
+use super::support::tool;
+
+/// Where the operator is.
+pub const OPERATOR_NAMESPACE: &str = "lockkeeper-system";
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// What every story needs, made once.
+pub struct Cluster {
+    /// References by digest, by name: `tiny:1`.
+    images: BTreeMap<String, String>,
+    /// The small application's program: the writer and the poller run on the host.
+    pub tiny: PathBuf,
+}
+
+/// The cluster. The first call installs the operator, where an image is named, and builds the application's images.
+///
+/// # Panics
+/// With the same sentence at each call, where there is no cluster.
+pub fn cluster() -> &'static Cluster {
+    static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+    match CLUSTER.get_or_init(Cluster::start) {
+        Ok(cluster) => cluster,
+        Err(why) => panic!("{why}"),
+    }
+}
+
+impl Cluster {
+    fn start() -> Result<Self, String> {
+        if env::var_os("KUBECONFIG").is_none_or(|path| path.is_empty()) {
+            return Err("KUBECONFIG is not set: the stories need the cluster of tests/cluster; run `make test`, or \
+                        `export KUBECONFIG=$(tests/cluster/up.sh)`, or leave them out with `cargo test -- --skip story_`"
+                .into());
+        }
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        if let Some(image) = env::var("LOCKKEEPER_E2E_IMAGE").ok().filter(|image| !image.is_empty()) {
+            install(&image)?;
+        }
+        let mut images = BTreeMap::new();
+        for script in ["tests/apps/tiny/build.sh", "tests/apps/postgres/build.sh"] {
+            for line in run(Command::new(script).current_dir(ROOT), "")?.lines() {
+                let (name, reference) = line.split_once(' ').ok_or(format!("{script} printed: {line}"))?;
+                images.insert(name.to_owned(), reference.to_owned());
+            }
+        }
+        let tiny = run(Command::new("tests/apps/tiny/build.sh").arg("--binary").current_dir(ROOT), "")?;
+        Ok(Self { images, tiny: tiny.trim().into() })
+    }
+
+    /// The reference, by digest, of an image: `tiny:2-broken`.
+    pub fn image(&self, name: &str) -> &str {
+        self.images.get(name).unwrap_or_else(|| panic!("no image {name} was built"))
+    }
+}
+
+fn install(image: &str) -> Result<(), String> {
+    let (repository, digest) = image.split_once('@').ok_or("LOCKKEEPER_E2E_IMAGE is no reference by digest: NAME@sha256:…")?;
+    kubectl(&["apply", "-f", "deploy/namespace.yaml"])?;
+    let settings = format!("image.repository={repository},image.digest={digest}");
+    let arguments = ["upgrade", "--install", "lockkeeper", "charts/lockkeeper", "-n", OPERATOR_NAMESPACE];
+    helm(&[&arguments[..], &["--set", &settings, "--wait", "--timeout", "3m"]].concat())?;
+    Ok(())
+}
+
+/// Runs a command; its standard output, or what it said of its failure.
+pub fn run(command: &mut Command, input: &str) -> Result<String, String> {
+    let shown = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{shown}: {error}"))?;
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_owned();
+    let feeder = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let output = child.wait_with_output().map_err(|error| format!("{shown}: {error}"))?;
+    let _ = feeder.join();
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    Err(format!("{shown}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
+}
+
+/// kubectl, as the cluster's administrator.
+pub fn kubectl(arguments: &[&str]) -> Result<String, String> {
+    run(Command::new(tool("kubectl")).args(arguments).current_dir(ROOT), "")
+}
+
+/// Applies manifests.
+pub fn apply(manifests: &str) -> Result<(), String> {
+    let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    run(Command::new(tool("kubectl")).args(arguments).current_dir(ROOT), manifests).map(drop)
+}
+
+/// helm.
+pub fn helm(arguments: &[&str]) -> Result<String, String> {
+    run(Command::new(tool("helm")).args(arguments).current_dir(ROOT), "")
+}
+
+static RUNTIME: LazyLock<Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime"));
+
+/// The runtime on which clients live.
+pub fn runtime() -> &'static Runtime {
+    &RUNTIME
+}
+
+/// Waits for a request's answer.
+pub fn wait<T>(request: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(request)
+}
+
+/// A client as the cluster's administrator, or as somebody else by impersonation.
+pub fn client(person: Option<&str>) -> Client {
+    wait(async {
+        let mut config = Config::infer().await.expect("KUBECONFIG names a cluster");
+        config.read_timeout = Some(Duration::from_secs(300)); // watches end by themselves before
+        config.auth_info.impersonate = person.map(str::to_owned);
+        Client::try_from(config).expect("a client")
+    })
+}
+
+/// Asks until there is an answer.
+///
+/// # Panics
+/// With the last refusal, when the time is over.
+pub fn eventually<T>(what: &str, within: Duration, mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let begun = Instant::now();
+    loop {
+        match attempt() {
+            Ok(answer) => return answer,
+            Err(why) => assert!(begun.elapsed() < within, "{what}, not within {within:?}: {why}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Kills the operator's pod as a node that dies would: at once, without a word. Its Deployment makes another.
+pub fn kill_operator() {
+    let selector = "app.kubernetes.io/name=lockkeeper";
+    kubectl(&["-n", OPERATOR_NAMESPACE, "delete", "pod", "-l", selector, "--grace-period=0", "--force", "--wait=false"])
+        .expect("the operator's pod is deleted");
+}

@@ -1,0 +1,47 @@
+//! Stories on the whole cluster: people ask and approve, an operator installed by helm works, and the judges stand outside:
+//! a writer and a poller on the host, a watcher at the API server, the database's own log and dump. Nothing here reads what
+//! the operator says of itself where it can be seen otherwise.
+//!
+//! `hack/test.sh stories` runs them; by hand, on a cluster in which the operator is installed already:
+//!
+//! ```text
+//! export KUBECONFIG=$(tests/cluster/up.sh)
+//! cargo test --test e2e -- --test-threads=1 --nocapture story_
+//! ```
+//!
+//! `LOCKKEEPER_E2E_IMAGE` names an image to install first, `LOCKKEEPER_E2E_KEEP=1` leaves the namespaces for a look.
+//!
+//! A test that cannot fail shows nothing. Each of these, when broken in the operator, turns the named story red (and mostly
+//! others too; the named one by the assertion that is meant for it):
+//!
+//! | broken | story | by |
+//! | --- | --- | --- |
+//! | lock skipped | `good` | [`history`]: the Service led to the page, or a workload changed, while nobody held the lock |
+//! | proof skipped | `good` | [`database::Log`]: no table was restored into a scratch database before the door closed |
+//! | undo before the fence | `good` | [`database::Log`]: the clone was made before the database was closed |
+//! | unlock by another run | `cancelled_promoting` | [`history`]: the lock was given back while its run still worked |
+//! | rollback forgets configuration | `broken_migration` | [`outcome::as_before`]: the ConfigMap is not what it was |
+//! | page not removed | `good` | [`outcome::nothing_left`]: a Deployment of the run is there |
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cluster;
+mod database;
+mod history;
+mod outcome;
+mod record;
+mod users;
+mod world;
+
+mod broken_migration;
+mod cancelled;
+mod crash_loop;
+mod deleted;
+mod good;
+mod missing_image;
+mod operator_killed;
+mod people;
+mod unverified;
