@@ -179,13 +179,16 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
         name: job.name_any(),
         uid: job.uid().unwrap_or_default(),
         step: job.labels().get(labels::STEP).cloned().unwrap_or_default(),
-        state,
+        state: state.clone(),
         created_at: job.creation_timestamp().map(|t| t.0),
         deleting: job.metadata.deletion_timestamp.is_some(),
         exit_code: terminated.map(|t| t.exit_code),
         exit_reason: terminated.and_then(|t| t.reason.clone()),
         outcome: terminated.and_then(|t| serde_json::from_str::<Outcome>(t.message.as_deref()?).ok()),
-        trouble: trouble.or_else(unscheduled),
+        trouble: trouble.or_else(unscheduled).or_else(|| {
+            let none = pod.is_none() && state == JobState::Running;
+            none.then(|| format!("no pod was made for it (a quota, a PodSecurity level): kubectl describe job {}", job.name_any()))
+        }),
         pulled,
         log_tail: None,
     }

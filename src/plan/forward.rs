@@ -144,7 +144,12 @@ fn again(
         Preflight::Ended { checks, .. } => {
             let failing: Vec<String> =
                 checks.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.message)).collect();
-            if failing.is_empty() { Progress::Done(None) } else { Progress::failed("PreflightFailed", failing.join("; ")) }
+            match failing.join("; ") {
+                none if none.is_empty() => Progress::Done(None),
+                // A session or a transaction that was there for a moment must not end a run that people have approved.
+                some if step.attempt + 1 < ATTEMPTS => Progress::Retry(some),
+                some => Progress::failed("PreflightFailed", some),
+            }
         }
     }
 }
