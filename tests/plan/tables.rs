@@ -154,7 +154,7 @@ fn a_hand_change_after_the_approval_voids_it() {
         Change::JobsEnd.happen(&mut seen);
     }
     Change::Approve { who: "bob", today: true }.happen(&mut seen);
-    Change::HandChange.happen(&mut seen);
+    Change::EditByHand.happen(&mut seen);
     settle(&mut seen).unwrap();
     let status = seen.status();
     assert_eq!(status.phase, lockkeeper::api::Phase::Scheduled);

@@ -4,8 +4,7 @@
 use kube::ResourceExt;
 use lockkeeper::{
     api::{
-        Approvals, BackupPhase, EnvironmentBackupStatus, Lock, Phase, PromotionStatus, RunRef, Step, StepState,
-        annotations::FOUND, labels,
+        BackupPhase, EnvironmentBackupStatus, Lock, Phase, PromotionStatus, RunRef, Step, StepState, annotations::FOUND, labels,
     },
     manifest::{
         page,
@@ -54,7 +53,7 @@ pub enum Change {
     LockOf(Option<&'static str>),
     Environment(bool),
     Source(bool),
-    HandChange,
+    EditByHand,
     MayPromote(bool),
     Policies(bool),
     Refused(bool),
@@ -83,7 +82,7 @@ pub fn change() -> impl Strategy<Value = Change> {
         1 => other.prop_map(Change::LockOf),
         2 => any::<bool>().prop_map(Change::Environment),
         1 => any::<bool>().prop_map(Change::Source),
-        1 => Just(Change::HandChange),
+        1 => Just(Change::EditByHand),
         1 => any::<bool>().prop_map(Change::MayPromote),
         2 => any::<bool>().prop_map(Change::Policies),
         2 => any::<bool>().prop_map(Change::Refused),
@@ -180,7 +179,7 @@ impl Change {
                 });
             }
             Self::Source(there) => seen.source = seen.source.clone().or_else(|| Seen::new().source).filter(|_| there),
-            Self::HandChange => {
+            Self::EditByHand => {
                 let web = seen.target_side.deployments.iter_mut().find(|d| d.name_any() == "web");
                 if let Some(spec) = web.and_then(|d| d.spec.as_mut()?.template.spec.as_mut()) {
                     spec.containers[0].image = Some("r.example/web:by-hand".into());
@@ -275,7 +274,7 @@ fn advance(seen: &Seen, old: &PromotionStatus, new: &PromotionStatus) -> Result<
     if new.phase == Phase::Locked && old.phase != new.phase {
         let today = todays_plan(&seen.world(), old).map(|p| p.hash);
         prop_assert_eq!(today.ok(), old.plan_hash.clone(), "S8: what locks is today's plan");
-        let policy = seen.target.as_ref().map(|t| t.spec.approvals.clone()).unwrap_or(Approvals::default());
+        let policy = seen.target.as_ref().map(|t| t.spec.approvals.clone()).unwrap_or_default();
         let hash = old.plan_hash.clone().unwrap_or_default();
         let counted = approval::count(&seen.run.spec, &policy, &hash, &seen.approvers);
         prop_assert!(counted.given.iter().any(|who| who == "bob"), "S8: another than the requester approved: {:?}", counted);
@@ -283,8 +282,8 @@ fn advance(seen: &Seen, old: &PromotionStatus, new: &PromotionStatus) -> Result<
         prop_assert!(done(old, name::BACKUP), "S3: the backup is proven before the lock");
     }
     if new.phase.is_terminal() {
-        prop_assert!(!target.lock.and_then(|l| l.holder).is_some_and(|h| h.uid == UID), "S4: an ended run holds no lock");
-        prop_assert!(!target.active.is_some_and(|a| a.uid == UID), "S4: an ended run has no turn");
+        prop_assert!(target.lock.and_then(|l| l.holder).is_none_or(|h| h.uid != UID), "S4: an ended run holds no lock");
+        prop_assert!(target.active.is_none_or(|a| a.uid != UID), "S4: an ended run has no turn");
         let side = &seen.target_side;
         let ours = |m: &kube::api::ObjectMeta| m.labels.as_ref().is_some_and(|l| l.get(labels::RUN).is_some_and(|v| v == UID));
         prop_assert!(!side.deployments.iter().any(|o| ours(&o.metadata)), "S4: no page stays up");

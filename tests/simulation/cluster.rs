@@ -254,9 +254,11 @@ pub struct Written {
     canonical: String,
 }
 
+type Cache = HashMap<*const Value, (Arc<Value>, Rc<Written>)>;
+
 thread_local! {
     /// Objects do not change, so each is written once. The object is kept, so that its address stays its own.
-    static WRITTEN: RefCell<HashMap<*const Value, (Arc<Value>, Rc<Written>)>> = RefCell::default();
+    static WRITTEN: RefCell<Cache> = RefCell::default();
 }
 
 /// The written form of an object.

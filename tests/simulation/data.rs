@@ -141,11 +141,11 @@ impl Server {
     }
 
     /// The row, where this run's epoch rules or is newer.
-    fn held(&self, task: &Task) -> Result<Option<Row>, (i32, Outcome)> {
+    fn held(&self, task: &Task) -> Result<Option<Row>, Box<(i32, Outcome)>> {
         let epoch = task.epoch.unwrap_or(0);
         match &self.row {
             Some(row) if row.epoch > epoch || (row.epoch == epoch && row.holder.as_deref().is_some_and(|h| h != task.run)) => {
-                Err(refused(exit::FENCED, "Fenced", "a newer epoch rules"))
+                Err(Box::new(refused(exit::FENCED, "Fenced", "a newer epoch rules")))
             }
             row => Ok(row.clone().filter(|r| r.epoch == epoch)),
         }
@@ -153,7 +153,7 @@ impl Server {
 
     fn fence(&mut self, task: &Task) -> (i32, Outcome) {
         match self.held(task) {
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
             Ok(Some(Row { holder: None, .. })) => refused(exit::FENCED, "Fenced", "this epoch is spent"),
             Ok(Some(Row { state: State::RolledBack, .. })) => refused(exit::PERMANENT, "State", "it is being rolled back"),
             Ok(Some(_)) => (exit::DONE, Outcome::default()),
@@ -172,7 +172,7 @@ impl Server {
 
     fn undo(&mut self, task: &Task) -> (i32, Outcome) {
         let row = match self.held(task) {
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
             Ok(Some(row)) if row.holder.is_some() => row,
             Ok(_) => return refused(exit::PERMANENT, "State", "it must be fenced first"),
         };
@@ -193,7 +193,7 @@ impl Server {
     fn rollback(&mut self, task: &Task) -> (i32, Outcome) {
         let failed = format!("{LIVE}__failed");
         match self.held(task) {
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
             Ok(Some(Row { holder: None, .. })) => return refused(exit::FENCED, "Fenced", "this epoch is spent"),
             // The fence never came so far: the epoch is taken, so that it cannot come late.
             Ok(None) => self.row = Some(self.take(task, State::RolledBack)),
@@ -212,7 +212,7 @@ impl Server {
 
     fn release(&mut self, task: &Task) -> (i32, Outcome) {
         let row = match self.held(task) {
-            Err(refusal) => return refusal,
+            Err(refusal) => return *refusal,
             Ok(row) => row,
         };
         let undo = row.as_ref().and_then(|r| r.undo.clone());
