@@ -187,7 +187,9 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
         outcome: terminated.and_then(|t| serde_json::from_str::<Outcome>(t.message.as_deref()?).ok()),
         trouble: trouble.or_else(unscheduled).or_else(|| {
             let none = pod.is_none() && state == JobState::Running;
-            none.then(|| format!("no pod was made for it (a quota, a PodSecurity level): kubectl describe job {}", job.name_any()))
+            none.then(|| {
+                format!("no pod was made for it (a quota, a PodSecurity level): kubectl describe job {}", job.name_any())
+            })
         }),
         pulled,
         log_tail: None,
