@@ -94,7 +94,7 @@ pub fn service(name: &str) -> Service {
 fn modules() -> Value {
     json!([{
         "name": "flags", "workloads": [{"kind": "Deployment", "name": "web"}],
-        "configuration": [{"configMap": "web-config", "keep": ["URL"]}], "migration": {"command": ["migrate"]},
+        "configuration": [{"configMap": {"name": "web-config"}, "keep": ["URL"]}], "migration": {"command": ["migrate"]},
     }])
 }
 

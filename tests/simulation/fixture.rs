@@ -53,10 +53,10 @@ fn modules(with_metrics: bool) -> Value {
     let mut modules = json!([
         {
             "name": "flags", "workloads": [{"kind": "Deployment", "name": "unleash"}],
-            "configuration": [{"configMap": "unleash-config", "keep": ["BASE_URL"]}],
+            "configuration": [{"configMap": {"name": "unleash-config"}, "keep": ["BASE_URL"]}],
             "migration": {"command": ["node", "migrate.mjs"]},
         },
-        {"name": "edge", "workloads": [{"kind": "Deployment", "name": "edge"}], "configuration": [{"configMap": "edge-config"}]},
+        {"name": "edge", "workloads": [{"kind": "Deployment", "name": "edge"}], "configuration": [{"configMap": {"name": "edge-config"}}]},
     ]);
     if let (true, Some(list)) = (with_metrics, modules.as_array_mut()) {
         list.push(json!({"name": "metrics", "workloads": [{"kind": "Deployment", "name": "metrics"}]}));
