@@ -22,7 +22,10 @@ use crate::{
     api::{EnvironmentSpec, GROUP, labels, policies, rights},
     error::{Error, Result},
     manifest::task::Outcome,
-    plan::world::{JobState, JobView, Settings, Side},
+    plan::{
+        maintenance,
+        world::{JobState, JobView, Settings, Side},
+    },
 };
 
 /// How much of a failed container's log is taken.
@@ -91,6 +94,13 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
             let what = format!("get PersistentVolumeClaim {namespace}/{}", volume.claim.name);
             side.claims.extend(call(what, claims.get_opt(&volume.claim.name)).await?.map(|c| c.name_any()));
         }
+        let mut crashes = BTreeMap::new();
+        let workloads = spec.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.deployment(&w.name));
+        for pod in workloads.flat_map(|d| side.pods_of(d)) {
+            let Some(container) = maintenance::crashing(pod) else { continue };
+            crashes.extend(log_tail(client, namespace, pod, &container.name).await.map(|log| (pod.name_any(), log)));
+        }
+        side.crashes = crashes;
     }
     Ok(side)
 }
@@ -121,7 +131,8 @@ pub async fn jobs(client: &Client, namespace: &str, run: &str, pods: &[Pod]) -> 
             && matches!(view.state, JobState::Failed(_))
             && let Some(pod) = pod_of(job, pods)
         {
-            view.log_tail = log_tail(client, namespace, pod).await;
+            let container = pod.spec.as_ref().and_then(|s| s.containers.first()).map(|c| c.name.as_str()).unwrap_or_default();
+            view.log_tail = log_tail(client, namespace, pod, container).await;
         }
         out.insert(view.name.clone(), view);
     }
@@ -196,11 +207,10 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
     }
 }
 
-/// The last lines of a pod's log. Lines in which PostgreSQL quotes rows are left out: they would stand in the status.
-async fn log_tail(client: &Client, namespace: &str, pod: &Pod) -> Option<String> {
+/// The last lines of a container's log. Lines in which PostgreSQL quotes rows are left out: they would stand in the status.
+async fn log_tail(client: &Client, namespace: &str, pod: &Pod, container: &str) -> Option<String> {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let container = pod.spec.as_ref()?.containers.first()?.name.clone();
-    let params = LogParams { container: Some(container), tail_lines: Some(LOG_LINES), ..LogParams::default() };
+    let params = LogParams { container: Some(container.to_owned()), tail_lines: Some(LOG_LINES), ..LogParams::default() };
     let text = call("read a log", api.logs(&pod.name_any(), &params)).await.ok()?;
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty() && !quotes_rows(l)).collect();
     let last = lines.iter().rev().take(3).rev().copied().collect::<Vec<_>>().join(" | ");

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Pod, Service},
+    core::v1::{ContainerStatus, Pod, Service},
 };
 use kube::ResourceExt;
 
@@ -276,8 +276,9 @@ pub fn rollout(side: &Side, deployment: &Deployment) -> Progress {
     }
     let condition = |type_: &str| status.conditions.iter().flatten().find(|c| c.type_ == type_);
     let pods: Vec<&Pod> = side.pods_of(deployment).into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()).collect();
-    if let Some(trouble) = pods.iter().find_map(|p| hopeless(p)) {
-        return Progress::failed("RolloutFailed", format!("Deployment {name}: {trouble}"));
+    if let Some((pod, trouble)) = pods.iter().find_map(|p| Some((p, hopeless(p)?))) {
+        let said = side.crashes.get(&pod.name_any()).map(|log| format!("; its last lines: {log}")).unwrap_or_default();
+        return Progress::failed("RolloutFailed", format!("Deployment {name}: {trouble}{said}"));
     }
     if let Some(failed) = condition("Progressing").filter(|c| c.status == "False") {
         return Progress::failed("RolloutFailed", format!("Deployment {name}: {}", failed.message.clone().unwrap_or_default()));
@@ -293,6 +294,16 @@ pub fn rollout(side: &Side, deployment: &Deployment) -> Progress {
 
 /// Restarts after which a container is held to crash for good: Kubernetes has waited 10 and 20 seconds between them.
 const HOPELESS_RESTARTS: i32 = 2;
+
+/// The container of a pod that crashes again and again, if one does.
+pub fn crashing(pod: &Pod) -> Option<&ContainerStatus> {
+    let status = pod.status.as_ref()?;
+    let mut all = status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
+    all.find(|c| {
+        let waiting = c.state.as_ref().and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
+        waiting == Some("CrashLoopBackOff") && c.restart_count >= HOPELESS_RESTARTS
+    })
+}
 
 /// Why a pod will not become ready by waiting.
 fn hopeless(pod: &Pod) -> Option<String> {

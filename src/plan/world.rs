@@ -39,6 +39,8 @@ pub struct Side {
     pub endpoints: BTreeMap<String, Vec<String>>,
     /// Names of the PersistentVolumeClaims.
     pub claims: Vec<String>,
+    /// By pod: the last lines of the log of a container that crashes again and again. Empty where Services are.
+    pub crashes: BTreeMap<String, String>,
 }
 
 impl Side {

@@ -4,9 +4,10 @@ use lockkeeper::api::{Phase, Promotion};
 use serde_json::json;
 
 use super::{
+    cluster::eventually,
     outcome::{self, Before},
     users::Users,
-    world::{ALICE, BOB, World},
+    world::{ALICE, BOB, PATIENCE, World},
 };
 
 /// Catches: unlock by another run. Another run waits its turn meanwhile and is called off: nothing that is the first one's
@@ -35,15 +36,21 @@ fn story_a_promotion_that_is_cancelled_ends_and_leaves_everything_as_it_was() {
     let mut users = Users::of(&world, "late", "*/*", first);
     let before = Before::of(&world, &users, first);
     world.ask(&world.promotion("late"));
+    world.ask(&world.promotion("queued"));
+    world.planned("queued");
     world.approve("late");
+    world.reaches("late", &[Phase::BackingUp]);
+    world.approve("queued");
+    world.record.until(("Promotion", "queued"), "it says behind whom it waits", PATIENCE, |seen| {
+        let next = seen.read::<Promotion>().status?.next?;
+        (next == "behind Promotion late").then_some(())
+    });
     world.begins("late", "page");
     users.rush();
-    world.ask(&world.promotion("queued"));
-    world.reaches("late", &[Phase::Promoting]);
     world.begins("late", "migration/tiny");
     cancel(&world, ALICE, "queued", "the other one is quicker");
     world.reaches("queued", &[Phase::Cancelled]);
-    super::cluster::eventually("half of the migration is committed", super::world::PATIENCE, || {
+    eventually("half of the migration is committed", PATIENCE, || {
         world.database.query("tiny", "SELECT count(digits) FROM writes").map(drop)
     });
     let held = world.record.environment("production").status.and_then(|s| s.lock).and_then(|l| l.holder).map(|h| h.name);

@@ -198,3 +198,116 @@ impl Now {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A short history: kind and object, in order, and what must be said of it.
+    fn judged(history: &[(&'static str, &str, Value)]) -> String {
+        let seen: Vec<Seen> = (1..)
+            .zip(history)
+            .map(|(version, (kind, name, object))| {
+                let mut object = object.clone();
+                object["metadata"]["name"] = json!(name);
+                Seen { version, kind, name: (*name).to_owned(), gone: false, object }
+            })
+            .collect();
+        faults(&seen).join("\n")
+    }
+
+    fn environment(holder: Option<&str>, active: &str) -> (&'static str, &'static str, Value) {
+        let run = |uid: &str| json!({"kind": "Promotion", "name": uid, "uid": uid});
+        let status = json!({"active": run(active), "lock": {"epoch": i64::from(holder.is_some()), "holder": holder.map(run)}});
+        let spec = json!({"tier": "Production", "modules": []});
+        let metadata = json!({});
+        ("Environment", "production", json!({"metadata": metadata, "spec": spec, "status": status}))
+    }
+
+    fn promotion(phase: &str, step: &str, done: &[&str]) -> (&'static str, &'static str, Value) {
+        let spec = json!({"environment": {"name": "production"}, "from": {"namespace": "s", "name": "staging"}, "requestedBy": {"username": "alice"}});
+        let mut steps: Vec<Value> = done.iter().map(|name| json!({"name": name, "state": "Succeeded"})).collect();
+        steps.push(json!({"name": step, "state": "Running"}));
+        (
+            "Promotion",
+            "p",
+            json!({"metadata": {"uid": "one"}, "spec": spec, "status": {"phase": phase, "step": step, "steps": steps}}),
+        )
+    }
+
+    fn service(page: Option<&str>) -> (&'static str, &'static str, Value) {
+        let selector = page.map_or(json!({"app": "tiny"}), |uid| json!({PAGE: uid}));
+        ("Service", "tiny", json!({"spec": {"selector": selector}}))
+    }
+
+    fn workload(replicas: i64) -> (&'static str, &'static str, Value) {
+        ("Deployment", "tiny", json!({"spec": {"replicas": replicas}}))
+    }
+
+    fn configuration(text: &str) -> (&'static str, &'static str, Value) {
+        ("ConfigMap", "tiny-config", json!({"data": {"GREETING": text}}))
+    }
+
+    fn proven() -> (&'static str, &'static str, Value) {
+        let spec = json!({"environment": {"name": "production"}});
+        let status = json!({"phase": "Completed", "snapshot": "s", "provenAt": "2026-01-01T00:00:00Z"});
+        ("EnvironmentBackup", "b", json!({"metadata": {"labels": {RUN: "one"}}, "spec": spec, "status": status}))
+    }
+
+    fn migration() -> (&'static str, &'static str, Value) {
+        let labels = json!({RUN: "one", STEP: "migration.tiny"});
+        ("Job", "m", json!({"metadata": {"labels": labels, "generation": 1}}))
+    }
+
+    const BEFORE: [&str; 6] = ["backup", "lock", "close", "stop", "fence", "undo"];
+
+    /// Up to the lock, as it should be.
+    fn begun() -> Vec<(&'static str, &'static str, Value)> {
+        let at_rest = [workload(1), configuration("hello"), service(None), environment(None, "one")];
+        let waits = ["Scheduled", "Validated"].map(|phase| promotion(phase, "preflight", &[]));
+        let prepares = [promotion("BackingUp", "backup", &[]), proven(), promotion("Locked", "lock", &["backup"])];
+        [&at_rest[..], &waits, &prepares].concat()
+    }
+
+    #[test]
+    fn a_run_in_good_order_has_no_faults() {
+        let mut all = begun();
+        all.extend([environment(Some("one"), "one"), promotion("Locked", "close", &["lock"]), service(Some("one")), workload(0)]);
+        all.extend([promotion("Promoting", "migration/tiny", &BEFORE), migration(), configuration("hello again"), workload(1)]);
+        all.extend([
+            promotion("Verifying", "open", &[]),
+            service(None),
+            promotion("Verifying", "unlock", &[]),
+            environment(None, "one"),
+        ]);
+        assert_eq!(judged(&all), "");
+    }
+
+    #[test]
+    fn each_disorder_is_a_fault_of_its_own() {
+        let locked = || [begun(), vec![environment(Some("one"), "one"), promotion("Locked", "close", &["lock"])]].concat();
+        let unproven = begun().into_iter().filter(|(kind, ..)| *kind != "EnvironmentBackup").collect::<Vec<_>>();
+        for (before, next, words) in [
+            (begun(), vec![service(Some("one"))], "leads to the page"),
+            (begun(), vec![workload(0)], "the workload changes while nobody holds the lock"),
+            (begun(), vec![configuration("x")], "the configuration changes while nobody holds the lock"),
+            (begun(), vec![promotion("Locked", "close", &[])], "does close while the lock is held by None"),
+            (unproven, vec![environment(Some("one"), "one")], "without a proven backup"),
+            (locked(), vec![environment(None, "one")], "given back while that does close"),
+            (locked(), vec![environment(Some("two"), "one")], "another without being given back"),
+            (locked(), vec![environment(Some("one"), "two")], "loses its turn"),
+            (locked(), vec![promotion("BackingUp", "backup", &[])], "goes from Locked to BackingUp"),
+            (locked(), vec![promotion("Promoting", "migration/tiny", &BEFORE[..4]), migration()], "before fence is done"),
+            (
+                locked(),
+                vec![service(Some("one")), promotion("Verifying", "unlock", &[]), environment(None, "one")],
+                "users see the page",
+            ),
+        ] {
+            let said = judged(&[before, next].concat());
+            assert!(said.contains(words), "not {words:?} but: {said}");
+        }
+    }
+}

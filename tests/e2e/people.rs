@@ -5,8 +5,8 @@ use lockkeeper::api::{Phase, Promotion};
 use serde_json::{Value, json};
 
 use super::{
-    cluster::wait,
-    world::{ALICE, BOB, World, approval},
+    cluster::{kubectl, wait},
+    world::{ALICE, BOB, PATIENCE, World, approval},
 };
 
 #[test]
@@ -18,7 +18,7 @@ fn story_nobody_asks_and_approves_alone_nor_for_another_nor_a_stale_plan_nor_wri
     let change = |person: &str, change: Value| world.patch(person, "asked", &change);
 
     // Alice may ask, and has been given the right to approve as well: still not what she asked for herself.
-    super::cluster::kubectl(&[
+    kubectl(&[
         "-n",
         &world.production,
         "create",
@@ -43,7 +43,7 @@ fn story_nobody_asks_and_approves_alone_nor_for_another_nor_a_stale_plan_nor_wri
     forged.metadata.resource_version = None;
     let made = wait(world.api::<Promotion>(Some("mallory")).create(&PostParams::default(), &forged));
     forbidden("a stranger", made, "cannot create resource");
-    super::cluster::kubectl(&[
+    kubectl(&[
         "-n",
         &world.production,
         "create",
@@ -77,7 +77,7 @@ fn story_nobody_asks_and_approves_alone_nor_for_another_nor_a_stale_plan_nor_wri
     assert_eq!(asked.status.map(|s| s.phase), Some(Phase::Scheduled));
     let later = json!({"spec": {"schedule": {"notBefore": "2999-01-01T00:00:00Z"}}});
     change(ALICE, later).expect("alice may put it off");
-    let plan_now = world.record.until(("Promotion", "asked"), "the plan is another", super::world::PATIENCE, |seen| {
+    let plan_now = world.record.until(("Promotion", "asked"), "the plan is another", PATIENCE, |seen| {
         seen.read::<Promotion>().status?.plan_hash.filter(|hash| *hash != plan)
     });
     forbidden("the plan from before", change(BOB, approvals(json!([approval(BOB, &plan)]))), "not that of the plan as it is now");

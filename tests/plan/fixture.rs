@@ -143,6 +143,7 @@ impl Seen {
             services: vec![service("web"), service("metrics")],
             endpoints: ["web", "metrics"].into_iter().map(|n| (n.to_owned(), vec![format!("{n}-1"), format!("{n}-2")])).collect(),
             claims: vec!["backups".into()],
+            crashes: BTreeMap::new(),
         };
         let staging: Environment = of(json!({
             "metadata": {"name": "staging", "namespace": "shop-staging", "uid": "uid-staging", "resourceVersion": "1"},
