@@ -27,11 +27,14 @@ fn guard<T: ResourceExt>(object: &T) -> Value {
 pub fn close_service(service: &Service, owner: Owner<'_>, epoch: i64) -> Effect {
     let spec = service.spec.clone().unwrap_or_default();
     let selector = spec.selector.unwrap_or_default();
-    let ports = spec.ports.unwrap_or_default();
-    let found =
-        Found { run: owner.uid.to_owned(), epoch, values: FoundService { selector: selector.clone(), ports: ports.clone() } };
+    // A run that is gone may have left the Service closed: what it had found is what was there.
+    let values = match Found::<FoundService>::read(service.annotations()) {
+        Some(earlier) => earlier.values,
+        None => FoundService { selector: selector.clone(), ports: spec.ports.unwrap_or_default() },
+    };
     let to_page = BTreeMap::from([(labels::PAGE.to_owned(), owner.uid.to_owned())]);
-    let ports: Vec<Value> = ports.iter().map(|p| with_target(p, json!(page::PORT))).collect();
+    let ports: Vec<Value> = values.ports.iter().map(|p| with_target(p, json!(page::PORT))).collect();
+    let found = Found { run: owner.uid.to_owned(), epoch, values };
     service_patch(service, Some(found.write()), &selector, &to_page, ports)
 }
 
@@ -74,7 +77,9 @@ fn patch<T: ResourceExt>(resource: Resource, object: &T, kind: PatchKind, patch:
 
 /// Stops a workload, and writes down how many pods it had.
 pub fn stop(deployment: &Deployment, owner: Owner<'_>, epoch: i64) -> Effect {
-    let replicas = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
+    // A run that is gone may have left the workload stopped: what it had found is what was there.
+    let earlier = Found::<FoundWorkload>::read(deployment.annotations()).map(|f| f.values.replicas);
+    let replicas = earlier.unwrap_or_else(|| deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1));
     let found = Found { run: owner.uid.to_owned(), epoch, values: FoundWorkload { replicas } };
     let mut metadata = guard(deployment);
     metadata["annotations"] = json!({FOUND: found.write()});

@@ -115,25 +115,16 @@ pub fn close(world: &World<'_>, spec: &EnvironmentSpec, owner: Owner<'_>, epoch:
     for service in services(spec, side) {
         let name = service.name_any();
         match found_service(service) {
-            None => return Progress::Do(patch::close_service(service, owner, epoch)),
-            Some(found) if found.run != owner.uid => {
-                return Progress::failed(
-                    "ServiceHeld",
-                    format!(
-                        "Service {name} still carries the values that run {} found on it: put it back by hand from its annotation, then remove the annotation",
-                        found.run
-                    ),
-                );
-            }
-            Some(found) if side.service(&page::twin_name(owner, &name)).is_none() => {
-                return Progress::Do(page::twin(owner, service, &found.values));
-            }
-            Some(_) => {
+            Some(found) if found.run == owner.uid => {
+                if side.service(&page::twin_name(owner, &name)).is_none() {
+                    return Progress::Do(page::twin(owner, service, &found.values));
+                }
                 let targets = side.endpoints.get(&name).cloned().unwrap_or_default();
                 if targets.is_empty() || !targets.iter().all(|t| pages.contains(t)) {
                     return Progress::waiting(format!("Service {name} to lead to the page"));
                 }
             }
+            _ => return Progress::Do(patch::close_service(service, owner, epoch)),
         }
     }
     Progress::Done(None)

@@ -172,7 +172,13 @@ pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> D
         }
         Checked::Going(_) => return or_wait(advance(world, status, now), None),
         Checked::Fresh => return advance(world, status, now),
-        Checked::Known => {}
+        // Their answers stand in the status. Failing checks are asked again and again: their Jobs must not pile up.
+        Checked::Known => {
+            if let Some(asked) = world.jobs.values().find(|j| !j.deleting) {
+                let (name, uid) = (asked.name.clone(), asked.uid.clone());
+                return Decision::Perform(Effect::Delete { resource: Resource::Job, name, uid, grace: None });
+            }
+        }
     }
     let failing: Vec<String> =
         status.preflight.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.message)).collect();
