@@ -146,8 +146,9 @@ fn again(
                 checks.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.message)).collect();
             match failing.join("; ") {
                 none if none.is_empty() => Progress::Done(None),
-                // A session or a transaction that was there for a moment must not end a run that people have approved.
-                some if step.attempt + 1 < ATTEMPTS => Progress::Retry(some),
+                // A session or a transaction that was there for a moment must not end a run that people have approved. An
+                // image that cannot be pulled has been waited for already.
+                some if step.attempt + 1 < ATTEMPTS && !failing.iter().any(|f| f.starts_with("images")) => Progress::Retry(some),
                 some => Progress::failed("PreflightFailed", some),
             }
         }
