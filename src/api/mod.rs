@@ -53,6 +53,20 @@ pub mod annotations {
 
 /// The custom verbs on `environments`, checked by admission policies and, before a run starts, by the operator.
 pub mod verbs {
+    use k8s_openapi::api::authorization::v1::ResourceAttributes;
+
+    /// A verb on an Environment, as access reviews ask for it.
+    pub fn on_environment(verb: &str, namespace: &str, name: &str) -> ResourceAttributes {
+        ResourceAttributes {
+            group: Some(super::GROUP.into()),
+            resource: Some("environments".into()),
+            verb: Some(verb.into()),
+            namespace: Some(namespace.into()),
+            name: Some(name.into()),
+            ..ResourceAttributes::default()
+        }
+    }
+
     /// On the source: take its release elsewhere.
     pub const PROMOTE: &str = "promote";
     /// On the target: say yes to a plan.

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use jiff::{Timestamp, tz::TimeZone};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::{Api, api::PostParams, core::ObjectMeta};
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     show, text, time, watch,
 };
 use crate::api::{
-    Environment, EnvironmentRef, GROUP, LocalRef, Promotion, PromotionSpec, conditions,
+    Environment, EnvironmentRef, LocalRef, Promotion, PromotionSpec, conditions,
     promotion::{Requester, Schedule},
     verbs,
 };
@@ -145,14 +145,7 @@ async fn may_promote(session: &Session, from: &EnvironmentRef, username: &str) -
 pub async fn allowed(session: &Session, verb: &str, namespace: &str, name: &str) -> Result<bool, CliError> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(ResourceAttributes {
-                group: Some(GROUP.into()),
-                resource: Some("environments".into()),
-                verb: Some(verb.into()),
-                namespace: Some(namespace.into()),
-                name: Some(name.into()),
-                ..ResourceAttributes::default()
-            }),
+            resource_attributes: Some(verbs::on_environment(verb, namespace, name)),
             ..SelfSubjectAccessReviewSpec::default()
         },
         ..SelfSubjectAccessReview::default()

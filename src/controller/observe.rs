@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     apps::v1::Deployment,
-    authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec},
     batch::v1::Job,
     core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service},
     discovery::v1::EndpointSlice,
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::api::call;
 use crate::{
-    api::{EnvironmentSpec, GROUP, labels, policies, rights},
+    api::{EnvironmentSpec, labels, policies, rights, verbs},
     error::{Error, Result},
     manifest::task::Outcome,
     plan::{
@@ -259,14 +259,7 @@ pub async fn may(
         spec: SubjectAccessReviewSpec {
             user: Some(username.to_owned()),
             groups: Some(groups.to_vec()),
-            resource_attributes: Some(ResourceAttributes {
-                group: Some(GROUP.into()),
-                resource: Some("environments".into()),
-                verb: Some(verb.into()),
-                namespace: Some(namespace.into()),
-                name: Some(name.into()),
-                ..ResourceAttributes::default()
-            }),
+            resource_attributes: Some(verbs::on_environment(verb, namespace, name)),
             ..SubjectAccessReviewSpec::default()
         },
         ..SubjectAccessReview::default()

@@ -102,7 +102,7 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
         approvers: BTreeMap::new(),
         missing_policies: Vec::new(),
         refused: None,
-        terminating: observe::terminating(client, namespace).await?,
+        terminating: run.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?,
     };
     let uid = run.uid().unwrap_or_default();
     if let Some(target) = &seen.target {

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     api::{
-        API_VERSION, BackupPhase, EnvironmentSpec, LocalRef, PromotionStatus, Release, Step, StepState, Timestamp, UndoMethod,
-        Verification, WorkloadRef, promotion::UndoStatus,
+        API_VERSION, BackupPhase, EnvironmentSpec, LocalRef, PromotionStatus, Release, Step, Timestamp, Verification,
+        WorkloadRef, promotion::UndoStatus,
     },
     manifest::{
         Owner, job, page, patch,
@@ -55,13 +55,10 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
         name::UNDO => Progress::Done(None),
         name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
         name::MIGRATION => migration(world, target, owner, status, step, now),
-        name::WORKLOADS => workloads(
-            world,
-            target,
-            &images(&release, steps::subject(&step.name)),
-            &module_workloads(target, steps::subject(&step.name)),
-        ),
-        name::OTHERS => workloads(world, target, &BTreeMap::new(), &other_workloads(target, &release)),
+        name::WORKLOADS => {
+            workloads(world, &images(&release, steps::subject(&step.name)), &module_workloads(target, steps::subject(&step.name)))
+        }
+        name::OTHERS => workloads(world, &BTreeMap::new(), &other_workloads(target, &release)),
         name::VERIFY => verify(world, target, owner, step, now),
         name::RELEASE => data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::OPEN => maintenance::open(world, owner),
@@ -372,12 +369,7 @@ fn other_workloads(target: &EnvironmentSpec, release: &Release) -> Vec<WorkloadR
 }
 
 /// Sets images and pod counts, then waits for the rollouts.
-pub fn workloads(
-    world: &World<'_>,
-    target: &EnvironmentSpec,
-    images: &BTreeMap<String, BTreeMap<String, String>>,
-    workloads: &[WorkloadRef],
-) -> Progress {
+pub fn workloads(world: &World<'_>, images: &BTreeMap<String, BTreeMap<String, String>>, workloads: &[WorkloadRef]) -> Progress {
     let side = world.target_side;
     let uid = world.uid();
     for workload in workloads {
@@ -398,7 +390,6 @@ pub fn workloads(
             return Progress::Do(patch::deliver(deployment, &wanted, stopped));
         }
     }
-    let _ = target;
     for deployment in workloads.iter().filter_map(|w| side.deployment(&w.name)) {
         match maintenance::rollout(side, deployment) {
             Progress::Done(_) => {}
@@ -477,16 +468,4 @@ pub fn tidy(world: &World<'_>, owner: Owner<'_>, status: &PromotionStatus, now: 
         return Progress::waiting("Jobs and the page to be gone");
     }
     Progress::Done(None)
-}
-
-/// The way of undo that is used: a clone is the only one yet, so `Auto` is that.
-pub fn undo_method(method: UndoMethod) -> &'static str {
-    match method {
-        UndoMethod::Auto | UndoMethod::Clone => "Clone",
-    }
-}
-
-/// Whether a step of that kind has begun.
-pub fn began(status: &PromotionStatus, kind: &str) -> bool {
-    status.steps.iter().any(|s| steps::kind(&s.name) == kind && s.state != StepState::Pending)
 }

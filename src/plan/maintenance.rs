@@ -178,7 +178,7 @@ pub fn stop(
 }
 
 /// Whether a pod's containers have all ended for good.
-fn is_over(pod: &Pod) -> bool {
+pub fn is_over(pod: &Pod) -> bool {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed")
 }
 

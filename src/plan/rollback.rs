@@ -118,7 +118,7 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
         name::BACK_WORKLOADS => {
             let prior = status.prior.clone().unwrap_or_default();
             let all: Vec<WorkloadRef> = target.modules.iter().flat_map(|m| m.workloads.clone()).collect();
-            forward::workloads(world, target, &prior_images(&prior), &all)
+            forward::workloads(world, &prior_images(&prior), &all)
         }
         name::BACK_RELEASE => forward::data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::BACK_OPEN => maintenance::open(world, owner),
@@ -151,9 +151,8 @@ fn end_jobs(world: &World<'_>, owner: Owner<'_>) -> Option<Progress> {
     }
     let labelled = |p: &&k8s_openapi::api::core::v1::Pod| {
         let step = p.labels().get(crate::api::labels::STEP).map(String::as_str).unwrap_or_default();
-        let over = p.status.as_ref().and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Succeeded" || p == "Failed");
         p.labels().get(crate::api::labels::RUN).is_some_and(|v| v == owner.uid)
-            && !over
+            && !maintenance::is_over(p)
             && step != crate::manifest::page::STEP
             && !step.starts_with("rollback-")
     };

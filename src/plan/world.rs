@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 use kube::ResourceExt;
 
 use crate::{
-    api::{Environment, EnvironmentBackup, EnvironmentStatus, Promotion, PromotionStatus, Timestamp, WorkloadRef},
+    api::{Environment, EnvironmentBackup, EnvironmentStatus, Promotion, PromotionStatus, Timestamp},
     manifest::task::Outcome,
 };
 
@@ -166,10 +166,5 @@ impl World<'_> {
     /// Status of the target Environment.
     pub fn target_status(&self) -> EnvironmentStatus {
         self.target.and_then(|t| t.status.clone()).unwrap_or_default()
-    }
-
-    /// Workloads of all the target's modules that go down while locked, in the order of modules.
-    pub fn workloads_down(&self) -> Vec<WorkloadRef> {
-        self.target.map(|t| crate::plan::maintenance::workloads_down(&t.spec)).unwrap_or_default()
     }
 }
