@@ -36,11 +36,13 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, Outcome, OutcomeError, Progress, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR,
+        DataTask, GATE_PATH, Outcome, OutcomeError, Progress, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR,
         SECRETS_DIR, TASK_ENV, Task, Verb, exit,
     },
 };
 
+/// How often a task that waits for its turn looks.
+const GATE_PAUSE: Duration = Duration::from_millis(50);
 /// How long cleaning up may take after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
 
@@ -137,8 +139,14 @@ pub async fn run(verb: &str) -> i32 {
                         asked.asked().await;
                         tokio::time::sleep(GRACE).await;
                     };
+                    let done = async {
+                        match turn(task, &stop).await {
+                            Ok(task) => perform(&task, &paths, stop).await,
+                            Err(error) => failed(&error, Outcome::default()),
+                        }
+                    };
                     tokio::select! {
-                        done = perform(&task, &paths, stop) => done,
+                        done = done => done,
                         () = late => failed(&AgentError::Stopped(stop::Stopped), Outcome::default()),
                     }
                 }
@@ -170,6 +178,22 @@ fn read_task(verb: &str, json: Option<String>) -> Result<Task, AgentError> {
     }
     if names.iter().any(|name| name.is_empty() || name.contains(['/', '\0']) || *name == "." || *name == "..") {
         return Err(AgentError::Task("a data's name is no name of a directory".into()));
+    }
+    Ok(task)
+}
+
+/// Waits for the turn of a task that was started before it, and takes the epoch from there.
+async fn turn(mut task: Task, stop: &Stop) -> Result<Task, AgentError> {
+    while task.gated {
+        let said = fs::read_to_string(GATE_PATH).unwrap_or_default();
+        match said.trim() {
+            "" => stop.pause(GATE_PAUSE).await?,
+            epoch => {
+                let bad = |_| AgentError::Task(format!("{GATE_PATH} holds no epoch"));
+                task.epoch = Some(epoch.parse().map_err(bad)?);
+                task.gated = false;
+            }
+        }
     }
     Ok(task)
 }

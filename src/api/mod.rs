@@ -49,6 +49,8 @@ pub mod labels {
 pub mod annotations {
     /// On a changed object: the run, its epoch, and the values found before the change, as JSON ([`crate::manifest::found`]).
     pub const FOUND: &str = "lockkeeper.dev/found";
+    /// On the pod of a Job that was made before its turn: the epoch under which its work may begin.
+    pub const GATE: &str = "lockkeeper.dev/gate";
 }
 
 /// The custom verbs on `environments`, checked by admission policies and, before a run starts, by the operator.

@@ -24,7 +24,7 @@ pub const ENVIRONMENT_ROLE: &str = "lockkeeper-environment";
 /// In the namespace of each environment, by a RoleBinding there to ClusterRole [`ENVIRONMENT_ROLE`].
 pub const ENVIRONMENT: &[Right] = &[
     right("batch", &["jobs"], &["get", "list", "watch", "create", "delete"]),
-    right("", &["pods"], &["get", "list", "watch", "delete"]),
+    right("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
     right("", &["pods/log"], &["get"]),
     right("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
     right("apps", &["replicasets"], &["get", "list", "watch"]),

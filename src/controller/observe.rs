@@ -19,12 +19,12 @@ use serde::de::DeserializeOwned;
 
 use super::api::call;
 use crate::{
-    api::{EnvironmentSpec, labels, policies, rights, verbs},
+    api::{EnvironmentSpec, annotations, labels, policies, rights, verbs},
     error::{Error, Result},
-    manifest::task::Outcome,
+    manifest::{job::GATE_VOLUME, task::Outcome},
     plan::{
         maintenance,
-        world::{JobState, JobView, Settings, Side},
+        world::{Gate, JobState, JobView, Settings, Side},
     },
 };
 
@@ -186,7 +186,16 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
             (c.name.clone(), there)
         })
         .collect();
+    let gate =
+        pod.filter(|p| p.spec.as_ref().is_some_and(|s| s.volumes.iter().flatten().any(|v| v.name == GATE_VOLUME))).map(|p| {
+            Gate {
+                pod: p.name_any(),
+                resource_version: p.resource_version().unwrap_or_default(),
+                open: p.annotations().contains_key(annotations::GATE),
+            }
+        });
     JobView {
+        gate,
         name: job.name_any(),
         uid: job.uid().unwrap_or_default(),
         step: job.labels().get(labels::STEP).cloned().unwrap_or_default(),

@@ -10,15 +10,19 @@ use serde_json::{Value, json};
 
 use super::{
     Owner,
-    task::{REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task},
+    task::{GATE_PATH, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task},
 };
 use crate::{
-    api::{Backups, Data},
+    api::{Backups, Data, annotations},
     plan::{
         Effect, Resource,
         world::{Settings, pod_template},
     },
 };
+
+/// The volume of a pod that waits for its turn. The kubelet follows a change of the pod's own annotations within a fraction
+/// of a second, and the pod needs no right to read anything.
+pub const GATE_VOLUME: &str = "gate";
 
 /// The user of all pods of ours.
 const USER: i64 = 65532;
@@ -110,8 +114,18 @@ pub fn agent(
     aliases: &[Value],
     deadline: Duration,
 ) -> Effect {
-    let container = agent_container(settings, task, &agent_mounts(data, backups));
-    let mut pod = restricted_pod(vec![container], agent_volumes(data, backups), "Never");
+    let (mut mounts, mut volumes) = (agent_mounts(data, backups), agent_volumes(data, backups));
+    if task.gated {
+        let path = GATE_PATH.rsplit_once('/');
+        mounts.push(json!({"name": GATE_VOLUME, "mountPath": path.map_or(GATE_PATH, |(dir, _)| dir), "readOnly": true}));
+        let item = json!({
+            "path": path.map_or(GATE_PATH, |(_, file)| file),
+            "fieldRef": {"fieldPath": format!("metadata.annotations['{}']", annotations::GATE)},
+        });
+        volumes.push(json!({"name": GATE_VOLUME, "downwardAPI": {"items": [item]}}));
+    }
+    let container = agent_container(settings, task, &mounts);
+    let mut pod = restricted_pod(vec![container], volumes, "Never");
     if !aliases.is_empty() {
         pod["hostAliases"] = json!(aliases);
     }

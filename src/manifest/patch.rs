@@ -15,8 +15,11 @@ use super::{
     page,
 };
 use crate::{
-    api::{annotations::FOUND, labels},
-    plan::{Effect, PatchKind, Resource, release::Content},
+    api::{
+        annotations::{FOUND, GATE},
+        labels,
+    },
+    plan::{Effect, PatchKind, Resource, release::Content, world::Gate},
 };
 
 fn guard<T: ResourceExt>(object: &T) -> Value {
@@ -73,6 +76,17 @@ fn service_patch(
 
 fn patch<T: ResourceExt>(resource: Resource, object: &T, kind: PatchKind, patch: Value) -> Effect {
     Effect::Patch { resource, name: object.name_any(), kind, patch: Box::new(patch) }
+}
+
+/// Lets a pod begin that waits for its turn.
+pub fn open_gate(gate: &Gate, epoch: i64) -> Effect {
+    let metadata = json!({"resourceVersion": gate.resource_version, "annotations": {GATE: epoch.to_string()}});
+    Effect::Patch {
+        resource: Resource::Pod,
+        name: gate.pod.clone(),
+        kind: PatchKind::Merge,
+        patch: Box::new(json!({"metadata": metadata})),
+    }
 }
 
 /// Stops a workload, and writes down how many pods it had.

@@ -20,6 +20,8 @@ pub const SECRETS_DIR: &str = "/lockkeeper/data";
 pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 /// The directory that holds the file `password` of the repository.
 pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
+/// Where a gated task reads its epoch: a file that is empty until the operator writes [`crate::api::annotations::GATE`].
+pub const GATE_PATH: &str = "/lockkeeper/gate/epoch";
 /// Scratch space: an emptyDir, also the only writable path beside the repository.
 pub const SCRATCH_DIR: &str = "/tmp";
 
@@ -91,6 +93,10 @@ pub struct Task {
     /// What to do next in the same pod, once that is done. A pod's start costs more than most verbs do, and users wait.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub then: Option<Verb>,
+    /// Whether to wait at [`GATE_PATH`] first and take the epoch from there: a pod that is started before its turn costs users
+    /// no time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub gated: bool,
     /// UID of the run for which it is done.
     pub run: String,
     /// Kind, namespace and name of the run, for messages: `Promotion shop-production/flags-7-4`.
@@ -146,6 +152,7 @@ impl Task {
         Self {
             verb,
             then: None,
+            gated: false,
             run: owner.uid.to_owned(),
             run_name: format!("{} {}/{}", owner.kind, owner.namespace, owner.name),
             environment,

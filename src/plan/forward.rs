@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{
-        API_VERSION, BackupPhase, EnvironmentSpec, LocalRef, PromotionStatus, Release, Step, Timestamp, Verification,
+        API_VERSION, BackupPhase, EnvironmentSpec, HttpCheck, LocalRef, PromotionStatus, Release, Step, Timestamp, Verification,
         WorkloadRef, promotion::UndoStatus,
     },
     manifest::{
@@ -33,8 +33,49 @@ pub const DATA_DEADLINE: Duration = Duration::from_secs(3600);
 /// A proven backup older than this is made again before the lock is taken.
 const BACKUP_AGE: Duration = Duration::from_secs(3600);
 
-/// What a step needs next.
+/// What a step needs next. While it waits, the pod of a later step is started: users wait for each second under the lock.
 pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
+    match this_step(world, target, status, step, now) {
+        Progress::Waiting { what, until } => match ahead(world, target, status, step) {
+            Some(effect) => Progress::Do(effect),
+            None => Progress::Waiting { what, until },
+        },
+        other => other,
+    }
+}
+
+/// Makes the agent's next Job before its turn, where the step under way is one that takes its time; it waits at its gate.
+fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step) -> Option<Effect> {
+    let owner = owner(world);
+    if ![name::PAGE, name::WORKLOADS, name::OTHERS, name::VERIFY].contains(&steps::kind(&step.name)) {
+        return None;
+    }
+    let later = status.steps.iter().skip_while(|s| s.name != step.name).skip(1);
+    let agents = [name::FENCE, name::RELEASE, name::VERIFY];
+    let others = [name::MIGRATION, name::WORKLOADS, name::OTHERS];
+    let next = later.take_while(|s| !others.contains(&steps::kind(&s.name))).find(|s| agents.contains(&steps::kind(&s.name)))?;
+    let job = owner.object_name(&next.name, next.attempt);
+    if world.jobs.contains_key(&job) {
+        return None;
+    }
+    match steps::kind(&next.name) {
+        name::FENCE => Some(make_data_job(world, target, owner, next, (Verb::Fence, None))),
+        name::RELEASE => Some(make_data_job(world, target, owner, next, (Verb::Release, None))),
+        _ => {
+            let check = target.verification.iter().find(|v| *v.name == *steps::subject(&next.name))?;
+            let http = check.http.as_ref()?;
+            Some(http_check(world, owner, next, (check, http), true))
+        }
+    }
+}
+
+/// The gate of a step's Job, where its pod waits for its turn: to be opened.
+fn opens(world: &World<'_>, job: &str, epoch: i64) -> Option<Progress> {
+    let gate = world.jobs.get(job)?.gate.as_ref().filter(|g| !g.open)?;
+    Some(Progress::Do(patch::open_gate(gate, epoch)))
+}
+
+fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
     let owner = owner(world);
     let release = status.release.clone().unwrap_or_default();
     let epoch = status.epoch.unwrap_or(0);
@@ -59,7 +100,7 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
             workloads(world, &images(&release, steps::subject(&step.name)), &module_workloads(target, steps::subject(&step.name)))
         }
         name::OTHERS => workloads(world, &BTreeMap::new(), &other_workloads(target, &release)),
-        name::VERIFY => verify(world, target, owner, step, now),
+        name::VERIFY => verify(world, target, owner, step, epoch, now),
         name::RELEASE => data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::OPEN => maintenance::open(world, owner),
         name::UNLOCK => unlock(world, owner),
@@ -245,12 +286,10 @@ pub fn data_job(
     now: Timestamp,
 ) -> Progress {
     let name = owner.object_name(&step.name, step.attempt);
-    let data: Vec<_> = target.data.iter().collect();
-    let mut task = preflight::task(world, owner, verb);
-    task.epoch = Some(epoch);
-    task.then = (verb == Verb::Fence).then_some(Verb::Undo);
-    task.repository = false;
-    let make = || job::agent(owner, world.settings, (&name, &step.name), &task, (&data, None), &[], DATA_DEADLINE);
+    if let Some(opening) = opens(world, &name, epoch) {
+        return opening;
+    }
+    let make = || make_data_job(world, target, owner, step, (verb, Some(epoch)));
     match look(world.jobs, &name, true, now, make) {
         JobProgress::Going(progress) => progress,
         JobProgress::Succeeded(outcome) => {
@@ -259,6 +298,46 @@ pub fn data_job(
         }
         JobProgress::Failed(failure) => failure.into_progress(step.attempt, ATTEMPTS),
     }
+}
+
+/// Without an epoch the Job waits at its gate, where it is told.
+fn make_data_job(
+    world: &World<'_>,
+    target: &EnvironmentSpec,
+    owner: Owner<'_>,
+    step: &Step,
+    (verb, epoch): (Verb, Option<i64>),
+) -> Effect {
+    let data: Vec<_> = target.data.iter().collect();
+    let mut task = preflight::task(world, owner, verb);
+    task.epoch = epoch;
+    task.gated = epoch.is_none();
+    task.then = (verb == Verb::Fence).then_some(Verb::Undo);
+    task.repository = false;
+    let name = owner.object_name(&step.name, step.attempt);
+    job::agent(owner, world.settings, (&name, &step.name), &task, (&data, None), &[], DATA_DEADLINE)
+}
+
+/// The Job that asks a URL. `gated`: it waits for its turn.
+fn http_check(
+    world: &World<'_>,
+    owner: Owner<'_>,
+    step: &Step,
+    (check, http): (&Verification, &HttpCheck),
+    gated: bool,
+) -> Effect {
+    let mut task = preflight::task(world, owner, Verb::Http);
+    task.data = Vec::new();
+    task.repository = false;
+    task.gated = gated;
+    task.url = Some(http.url.to_string());
+    task.expect_status = Some(http.expect_status);
+    task.timeout_seconds = Some(check.timeout().as_secs());
+    // The agent ends by itself at the timeout; the Job's deadline only catches a pod that hangs.
+    let deadline = check.timeout() + if gated { DATA_DEADLINE } else { Duration::from_secs(30) };
+    let aliases = maintenance::aliases(world, owner);
+    let name = owner.object_name(&step.name, step.attempt);
+    job::agent(owner, world.settings, (&name, &step.name), &task, (&[], None), &aliases, deadline)
 }
 
 fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
@@ -399,7 +478,7 @@ pub fn workloads(world: &World<'_>, images: &BTreeMap<String, BTreeMap<String, S
     Progress::Done(None)
 }
 
-fn verify(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &Step, now: Timestamp) -> Progress {
+fn verify(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &Step, epoch: i64, now: Timestamp) -> Progress {
     let Some(check) = target.verification.iter().find(|v| *v.name == *steps::subject(&step.name)) else {
         return Progress::Done(None);
     };
@@ -418,23 +497,10 @@ fn verify(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &
             }
         },
         (None, Some(http)) => {
-            let mut task = preflight::task(world, owner, Verb::Http);
-            task.data = Vec::new();
-            task.repository = false;
-            task.url = Some(http.url.to_string());
-            task.expect_status = Some(http.expect_status);
-            task.timeout_seconds = Some(timeout.as_secs());
-            // The agent ends by itself at the timeout; the Job's deadline only catches a pod that hangs.
-            let made = job::agent(
-                owner,
-                world.settings,
-                (&name, &step.name),
-                &task,
-                (&[], None),
-                &aliases,
-                timeout + Duration::from_secs(30),
-            );
-            (made, true)
+            if let Some(opening) = opens(world, &name, epoch) {
+                return opening;
+            }
+            (http_check(world, owner, step, (check, http), false), true)
         }
         (None, None) => return Progress::Done(None),
     };

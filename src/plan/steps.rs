@@ -88,7 +88,8 @@ pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
     if with_data {
         out.push(name::BACKUP.into());
     }
-    out.extend([name::PAGE, name::LOCK, name::RECORD, name::CLOSE, name::STOP].map(String::from));
+    // The record is made while the Services' new endpoints come into use, which takes a second in any case.
+    out.extend([name::PAGE, name::LOCK, name::CLOSE, name::RECORD, name::STOP].map(String::from));
     if with_data {
         out.extend([name::FENCE, name::UNDO].map(String::from));
     }

@@ -92,6 +92,17 @@ pub enum JobState {
     Failed(String),
 }
 
+/// The pod of a Job that was made before its turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gate {
+    /// Name of the pod.
+    pub pod: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// Whether it may begin.
+    pub open: bool,
+}
+
 /// A Job of ours with its pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobView {
@@ -115,6 +126,8 @@ pub struct JobView {
     pub outcome: Option<Outcome>,
     /// What keeps the pod from running: `ImagePullBackOff: …`, `Unschedulable: …`.
     pub trouble: Option<String>,
+    /// The gate at which its pod waits, where it was made before its turn and has a pod.
+    pub gate: Option<Gate>,
     /// The images of containers that were pulled: by container name, the digest or nothing.
     pub pulled: BTreeMap<String, bool>,
     /// The last lines of a failed container's log, with what quotes rows left out.

@@ -12,7 +12,7 @@ use lockkeeper::{
     api::{Environment, EnvironmentBackup, Promotion, PromotionStatus, labels},
     plan::{
         Decision, Effect, PatchKind, Resource, promotion,
-        world::{JobState, JobView, Settings, Side, World},
+        world::{Gate, JobState, JobView, Settings, Side, World},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -250,6 +250,10 @@ impl Seen {
                     Resource::Deployment => change(&mut side.deployments, name, patch, strategic, &version),
                     Resource::Service => change(&mut side.services, name, patch, strategic, &version),
                     Resource::ConfigMap => change(&mut side.config_maps, name, patch, strategic, &version),
+                    Resource::Pod => {
+                        let gates = self.jobs.values_mut().filter_map(|j| j.gate.as_mut());
+                        gates.filter(|g| g.pod == *name).for_each(|g| g.open = true);
+                    }
                     other => panic!("a run patches no {other:?}"),
                 }
             }
@@ -279,6 +283,10 @@ fn job(object: &Value, now: Timestamp) -> JobView {
         exit_reason: None,
         outcome: None,
         trouble: None,
+        gate: object["spec"]["template"]["spec"]["volumes"]
+            .as_array()
+            .is_some_and(|v| v.iter().any(|v| v["name"] == "gate"))
+            .then(|| Gate { pod: text(&object["metadata"]["name"]), resource_version: "1".into(), open: false }),
         pulled: containers.iter().map(|c| (text(&c["name"]), false)).collect(),
         log_tail: None,
     }

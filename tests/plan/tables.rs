@@ -200,7 +200,7 @@ fn steps_follow_the_modules_of_the_environment() {
     let steps = steps::forward(&target, &release_of(&["flags"])).join(" ");
     assert_eq!(
         steps,
-        "preflight backup page lock record close stop fence undo configuration/flags migration/flags workloads/flags others \
+        "preflight backup page lock close record stop fence undo configuration/flags migration/flags workloads/flags others \
          verify/health release-data open unlock tidy"
     );
     let all = steps::forward(&target, &release_of(&["metrics", "flags"])).join(" ");
@@ -220,8 +220,8 @@ fn a_failure_at_each_step_is_undone_by_what_had_begun() {
     let data = format!("rollback-release-data {work}");
     for (at, expected) in [
         ("lock", rest.to_owned()),
-        ("record", rest.to_owned()),
         ("close", open.clone()),
+        ("record", open.clone()),
         ("stop", format!("rollback-stop {work}")),
         ("fence", format!("rollback-stop rollback-data {data}")),
         ("undo", format!("rollback-stop rollback-data {data}")),

@@ -7,6 +7,7 @@ use lockkeeper::{
         BackupPhase, EnvironmentBackupStatus, Lock, Phase, PromotionStatus, RunRef, Step, StepState, annotations::FOUND, labels,
     },
     manifest::{
+        job::GATE_VOLUME,
         page,
         task::{Aside, Outcome, OutcomeError, exit},
     },
@@ -18,7 +19,7 @@ use lockkeeper::{
     },
 };
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::fixture::{Seen, UID, of, pod};
 
@@ -199,7 +200,10 @@ fn run(uid: &str) -> RunRef {
 }
 
 fn jobs(seen: &mut Seen, change: impl Fn(&mut lockkeeper::plan::world::JobView)) {
-    seen.jobs.values_mut().filter(|j| j.state == JobState::Running).for_each(change);
+    // One that waits for its turn neither ends nor fails by itself.
+    let going =
+        |j: &&mut lockkeeper::plan::world::JobView| j.state == JobState::Running && j.gate.as_ref().is_none_or(|g| g.open);
+    seen.jobs.values_mut().filter(going).for_each(change);
 }
 
 fn environment(seen: &mut Seen, change: impl FnOnce(&mut lockkeeper::api::EnvironmentStatus)) {
@@ -302,6 +306,33 @@ fn done(status: &PromotionStatus, kind: &str) -> bool {
     status.steps.iter().any(|s| s.name == kind && s.state == StepState::Succeeded)
 }
 
+/// Whether a Job's pod waits for its turn.
+pub fn waits(job: &Value) -> bool {
+    job["spec"]["template"]["spec"]["volumes"].as_array().is_some_and(|v| v.iter().any(|v| v["name"] == GATE_VOLUME))
+}
+
+/// A Job's work begins: it was made, or its gate was opened.
+fn begins(seen: &Seen, status: &PromotionStatus, step: &str, (ours, back): (bool, bool)) -> Result<(), TestCaseError> {
+    let kind = steps::kind(step).split('.').next().unwrap_or_default();
+    match kind {
+        name::MIGRATION => {
+            prop_assert!(ours && !back, "S3: a migration only under the lock, never while putting back");
+            prop_assert!(done(status, name::UNDO) && done(status, name::BACKUP), "S2: first the undo point and the proof");
+        }
+        name::UNDO => prop_assert!(ours && done(status, name::FENCE), "S3: first the fence"),
+        name::FENCE => {
+            prop_assert!(ours && done(status, name::STOP) && done(status, name::BACKUP), "S3: first the workloads stop");
+        }
+        name::RELEASE => {
+            let checks = seen.target.iter().flat_map(|t| &t.spec.verification).map(|v| format!("{}/{}", name::VERIFY, v.name));
+            prop_assert!(ours && !back && checks.into_iter().all(|c| done(status, &c)), "S3: the data is given back last");
+        }
+        name::BACK_DATA | name::BACK_RELEASE | name::VERIFY => prop_assert!(ours, "S3: {kind} only under the lock"),
+        _ => {}
+    }
+    Ok(())
+}
+
 fn perform(seen: &Seen, status: &PromotionStatus, effect: &Effect) -> Result<(), TestCaseError> {
     let target = seen.target.as_ref().and_then(|t| t.status.clone()).unwrap_or_default();
     let lock = target.lock.clone().unwrap_or_default();
@@ -331,6 +362,10 @@ fn perform(seen: &Seen, status: &PromotionStatus, effect: &Effect) -> Result<(),
                 prop_assert!(active.uid == UID || new.active.as_ref() == Some(active), "S3: another's turn is not taken");
             }
         }
+        Effect::Patch { resource: Resource::Pod, name: pod, .. } => {
+            let job = seen.jobs.values().find(|j| j.gate.as_ref().is_some_and(|g| g.pod == *pod)).expect("a gate is a Job's");
+            begins(seen, status, &job.step, (ours, back))?;
+        }
         Effect::Patch { resource, name: object, patch, .. } => {
             prop_assert!(ours, "S3: {resource:?} {object} changes only under this run's lock: {:?}", status.step);
             let images = patch["spec"].get("template").is_some();
@@ -345,22 +380,10 @@ fn perform(seen: &Seen, status: &PromotionStatus, effect: &Effect) -> Result<(),
             if !made {
                 prop_assert!(ours, "S3: what is not the run's own is made only under its lock");
             }
-            let kind = steps::kind(step).split('.').next().unwrap_or_default().to_owned();
-            match (resource, kind.as_str()) {
-                (Resource::Job, name::MIGRATION) => {
-                    prop_assert!(ours && !back, "S3: a migration only under the lock, never while putting back");
-                    prop_assert!(
-                        done(status, name::UNDO) && done(status, name::BACKUP),
-                        "S2: first the undo point and the proof"
-                    );
-                }
-                (Resource::Job, name::UNDO) => prop_assert!(ours && done(status, name::FENCE), "S3: first the fence"),
-                (Resource::Job, name::FENCE) => {
-                    prop_assert!(ours && done(status, name::STOP) && done(status, name::BACKUP), "S3: first the workloads stop");
-                }
-                (Resource::Job, name::RELEASE | name::BACK_DATA | name::BACK_RELEASE | name::VERIFY) => {
-                    prop_assert!(ours, "S3: {kind} only under the lock");
-                }
+            match (resource, step) {
+                // One that waits at its gate has begun nothing.
+                (Resource::Job, _) if waits(manifest) => prop_assert!(done(status, name::BACKUP), "not before it can be of use"),
+                (Resource::Job, _) => begins(seen, status, step, (ours, back))?,
                 (Resource::Deployment, page::STEP) => prop_assert!(made, "the page is the run's own"),
                 _ => {}
             }

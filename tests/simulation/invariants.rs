@@ -9,6 +9,7 @@ use lockkeeper::{
 use serde_json::{Value, json};
 
 use super::{
+    actors,
     cluster::{Cluster, text},
     data::State,
     fixture::{NAMESPACE, RUN, SOURCE},
@@ -42,22 +43,16 @@ pub fn check(before: &Cluster, call: &Call<'_>, after: &Cluster) -> Vec<String> 
             must(run.may_change(before), "S2: configuration changes only after the undo point and a proven backup");
         }
         "services" if !ours => must(run.locked, "S3: a Service changes only under this run's lock"),
-        "jobs" if *call.method == Method::POST => {
-            let step = text(new, "/metadata/labels/lockkeeper.dev~1step");
-            if step.starts_with("migration") {
-                must(run.locked, "S3: a migration starts only under this run's lock");
-                must(run.may_change(before), "S2: a migration starts only after the undo point and a proven backup");
-            }
-            if ["fence", "undo", "release-data", "rollback-data", "rollback-release-data"].contains(&step) {
-                must(run.locked, "S3: the database is worked on only under this run's lock");
-            }
-            if step == "undo" {
-                let fenced = before.data.row.as_ref().is_some_and(|r| r.state != State::Free);
-                must(fenced, "S3: an undo point is made only behind the fence");
-            }
-            if step.starts_with("verify") {
-                must(run.locked, "S3: checks run while still locked");
-            }
+        "pods" if *call.method == Method::PATCH => {
+            let opened = actors::waits_at_its_gate(old) && !actors::waits_at_its_gate(new);
+            must(opened, "the operator changes nothing of a pod but its gate");
+            let epoch = text(new, "/metadata/annotations/lockkeeper.dev~1gate").parse().ok();
+            must(epoch == Some(run.epoch), "S1: a gate is opened under the epoch of the lock");
+            begins(text(new, "/metadata/labels/lockkeeper.dev~1step"), before, &run, &mut must);
+        }
+        // One that waits at its gate has begun nothing.
+        "jobs" if *call.method == Method::POST && !actors::waits_at_its_gate(&new["spec"]["template"]) => {
+            begins(text(new, "/metadata/labels/lockkeeper.dev~1step"), before, &run, &mut must);
         }
         "environments" if call.status => environment(before, old, new, &run, &mut must),
         "promotions" if call.status => promotion(old, new, after, &run, &mut must),
@@ -67,6 +62,24 @@ pub fn check(before: &Cluster, call: &Call<'_>, after: &Cluster) -> Vec<String> 
         _ => {}
     }
     broken
+}
+
+/// A Job's work begins: it was made, or its gate was opened.
+fn begins(step: &str, before: &Cluster, run: &Run, must: &mut impl FnMut(bool, &str)) {
+    if step.starts_with("migration") {
+        must(run.locked, "S3: a migration starts only under this run's lock");
+        must(run.may_change(before), "S2: a migration starts only after the undo point and a proven backup");
+    }
+    if ["fence", "undo", "release-data", "rollback-data", "rollback-release-data"].contains(&step) {
+        must(run.locked, "S3: the database is worked on only under this run's lock");
+    }
+    if step == "undo" {
+        let fenced = before.data.row.as_ref().is_some_and(|r| r.state != State::Free);
+        must(fenced, "S3: an undo point is made only behind the fence");
+    }
+    if step.starts_with("verify") {
+        must(run.locked, "S3: checks run while still locked");
+    }
 }
 
 fn has_finalizer(object: &Value) -> bool {
@@ -79,6 +92,7 @@ struct Run {
     phase: Phase,
     step: String,
     locked: bool,
+    epoch: i64,
 }
 
 impl Run {
@@ -90,6 +104,7 @@ impl Run {
         Self {
             phase: phase(&promotion),
             step: text(&promotion, "/status/step").to_owned(),
+            epoch: environment["status"]["lock"]["epoch"].as_i64().unwrap_or(0),
             locked: !uid.is_empty() && holder == uid,
             uid,
         }
