@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "api_server/bounds.rs"]
+mod bounds;
 #[path = "support/server.rs"]
 mod server;
 mod support;

@@ -10,6 +10,8 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-backup",
     "lockkeeper-status",
     "lockkeeper-metadata",
+    "lockkeeper-bounds-made",
+    "lockkeeper-bounds-changed",
 ];
 
 /// Label on each policy and each binding that says which generation of the rules it holds.

@@ -1,0 +1,266 @@
+//! What the operator itself may make and change in an environment. Its manifests come from the code that makes them, so
+//! that a new kind of Job which the policy does not know turns a test red.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, rbac::v1::RoleBinding};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use lockkeeper::{
+    api::{Environment, EnvironmentSpec},
+    manifest::{
+        Owner, job, page,
+        task::{Task, Verb},
+    },
+    plan::{Effect, world::Settings},
+};
+use serde_json::{Value, json};
+
+use super::{
+    server::{OPERATOR, World, api, eventually},
+    support,
+};
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// The image that the rendered chart gives the agent.
+fn agent_image() -> String {
+    let chart = support::rendered("charts/lockkeeper", OPERATOR.1, OPERATOR.0, &[]);
+    let line = chart.lines().find(|l| l.trim_start().contains("LOCKKEEPER_IMAGE")).unwrap();
+    let value = line.split_once("value: ").unwrap().1;
+    value.trim_end_matches('}').trim().trim_matches('"').to_owned()
+}
+
+/// A namespace with an Environment, in which the operator may work.
+async fn world(name: &str) -> (World, EnvironmentSpec) {
+    let world = World::new(name).await;
+    let binding: RoleBinding = serde_json::from_value(json!({
+        "metadata": {"name": "lockkeeper"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "lockkeeper-environment"},
+        "subjects": [{"kind": "ServiceAccount", "namespace": OPERATOR.0, "name": OPERATOR.1}],
+    }))
+    .unwrap();
+    Api::namespaced(world.admin(), &world.production).create(&PostParams::default(), &binding).await.unwrap();
+    let target = api(&world.admin(), &world.production, "Environment");
+    let more = json!({"spec": {
+        "data": [{"name": "flags-db", "postgres": {"connectionSecret": {"name": "unleash-db"}, "adminSecret": {"name": "admin"}}}],
+        "verification": [{"name": "login", "job": {"template": {"spec": {"containers": [{"name": "c", "image": "checks:1"}]}}}}],
+    }});
+    target.patch("production", &PatchParams::default(), &Patch::Merge(more)).await.unwrap();
+    let environment: Environment = target.get("production").await.unwrap().try_parse().unwrap();
+    let operator = world.operator_name();
+    eventually(async || {
+        let may = world.may(&operator, &world.production, "batch", "jobs", "create").await;
+        may.then_some(()).ok_or("the rights are not there yet")
+    })
+    .await;
+    (world, environment.spec)
+}
+
+fn settings() -> Settings {
+    Settings { agent_image: agent_image(), namespace: OPERATOR.0.into(), service_account: OPERATOR.1.into() }
+}
+
+fn manifest(effect: Effect) -> Value {
+    match effect {
+        Effect::Create { manifest, .. } => *manifest,
+        other => panic!("it makes nothing: {other:?}"),
+    }
+}
+
+fn owner(namespace: &str) -> Owner<'_> {
+    Owner { kind: "Promotion", name: "p", uid: "76b55e57-723f-6659-995e-a92631015128", namespace }
+}
+
+/// The Job of a verb on all data.
+fn agents(spec: &EnvironmentSpec, namespace: &str, gated: bool) -> Value {
+    let owner = owner(namespace);
+    let mut task = Task::new(Verb::Fence, owner, ("e".into(), "production"));
+    task.gated = gated;
+    let data: Vec<_> = spec.data.iter().collect();
+    let made = job::agent(
+        owner,
+        &settings(),
+        ("lk-fence", "fence"),
+        &task,
+        (&data, spec.backups.as_ref()),
+        &[],
+        Duration::from_secs(60),
+    );
+    manifest(made)
+}
+
+fn workload(image: &str) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {"name": "unleash"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "unleash"}},
+            "template": {
+                "metadata": {"labels": {"app": "unleash"}},
+                "spec": {"containers": [{
+                    "name": "unleash", "image": image,
+                    "env": [{"name": "URL", "valueFrom": {"secretKeyRef": {"name": "unleash-db", "key": "uri"}}}],
+                }]},
+            },
+        },
+    }))
+    .unwrap()
+}
+
+fn migration(namespace: &str, image: &str) -> Value {
+    let like = workload("unleash:1");
+    let command = ["migrate".to_owned()];
+    let names = ("lk-migration", "migration/flags");
+    manifest(job::migration(owner(namespace), names, &like, "unleash", image, &command, Duration::from_secs(60)).unwrap())
+}
+
+async fn make(world: &World, manifest: &Value) -> Result<(), String> {
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    let (client, namespace) = (world.operator(), &world.production);
+    let said = if manifest["kind"] == "Job" {
+        let made: Job = serde_json::from_value(manifest.clone()).unwrap();
+        Api::namespaced(client, namespace).create(&dry, &made).await.map(drop)
+    } else {
+        let made: Deployment = serde_json::from_value(manifest.clone()).unwrap();
+        Api::namespaced(client, namespace).create(&dry, &made).await.map(drop)
+    };
+    said.map_err(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn what_the_operator_makes_for_a_run_is_within_its_bounds() {
+    let (world, spec) = world("bounds-good").await;
+    let namespace = &world.production;
+    let (owner, settings) = (owner(namespace), settings());
+    let like = workload("unleash:1");
+    let images = BTreeMap::from([("image-0".to_owned(), "unleash:1".to_owned())]);
+    let template =
+        json!({"spec": {"containers": [{"name": "c", "image": "checks:1", "envFrom": [{"secretRef": {"name": "unleash-db"}}]}]}});
+    for (what, made) in [
+        ("a Job on the data", agents(&spec, namespace, false)),
+        ("a Job that waits for its turn", agents(&spec, namespace, true)),
+        ("the page", manifest(page::deployment(owner, &settings, &page::task(Task::new(Verb::Page, owner, ("e".into(), "p")))))),
+        ("a migration", migration(namespace, &format!("registry.example/unleash@{DIGEST}"))),
+        ("a pull", manifest(job::pull(owner, ("lk-pull", "preflight-pull/x"), &like, &images, Duration::from_secs(60)))),
+        ("a check", manifest(job::check(owner, ("lk-v", "verify/login"), &template, &[], Duration::from_secs(60)).unwrap())),
+    ] {
+        make(&world, &made).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+    }
+}
+
+#[tokio::test]
+async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_image() {
+    let (world, spec) = world("bounds-bad").await;
+    let namespace = &world.production;
+    let good = format!("registry.example/unleash@{DIGEST}");
+    let edited = |mut manifest: Value, pointer: &str, value: Value| {
+        *manifest.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} is there")) = value;
+        manifest
+    };
+    let pod = "/spec/template/spec";
+    let agents = |pointer: &str, value: Value| edited(agents(&spec, namespace, false), &format!("{pod}{pointer}"), value);
+    let migration = |pointer: &str, value: Value| edited(migration(namespace, &good), &format!("{pod}{pointer}"), value);
+    let named = json!([{"name": "X", "valueFrom": {"secretKeyRef": {"name": "tokens", "key": "k"}}}]);
+    let volume = |source: Value| {
+        let mut volume = json!({"name": "tmp"});
+        volume.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        volume
+    };
+    let projected = json!({"projected": {"sources": [{"configMap": {"name": "c"}}, {"secret": {"name": "tokens"}}]}});
+    for (what, made, sentence) in [
+        (
+            "a Secret",
+            agents("/volumes/0", volume(json!({"secret": {"secretName": "tokens"}}))),
+            "only Secrets that the Environment names",
+        ),
+        ("a projected one", agents("/volumes/0", volume(projected)), "only Secrets that the Environment names"),
+        ("one as a variable", agents("/containers/0/env", named), "only Secrets that the Environment names"),
+        (
+            "all of one as variables",
+            agents("/containers/0", {
+                let mut container =
+                    self::agents(&spec, namespace, false).pointer("/spec/template/spec/containers/0").unwrap().clone();
+                container["envFrom"] = json!([{"secretRef": {"name": "tokens"}}]);
+                container
+            }),
+            "only Secrets that the Environment names",
+        ),
+        ("the node's disk", agents("/volumes/0", volume(json!({"hostPath": {"path": "/"}}))), "nothing of its node"),
+        ("an API token", agents("/automountServiceAccountToken", json!(true)), "no API token"),
+        ("another image", agents("/containers/0/image", json!("evil:1")), "only the agent's pods"),
+        (
+            "the admin role's Secret in a migration",
+            migration("/containers/0/env/0/valueFrom/secretKeyRef/name", json!("admin")),
+            "only the agent's pods",
+        ),
+        (
+            "the repository's password in a migration",
+            migration("/containers/0/env/0/valueFrom/secretKeyRef/name", json!("backup-key")),
+            "only the agent's pods",
+        ),
+        ("a migration by a tag", migration("/containers/0/image", json!("registry.example/unleash:2")), "by its digest"),
+    ] {
+        let said = make(&world, &made).await.expect_err(what);
+        assert!(said.contains(sentence), "{what}: {said}");
+    }
+    let template = json!({"spec": {"containers": [{"name": "c", "image": "evil:1"}]}});
+    let check =
+        manifest(job::check(owner(namespace), ("lk-v", "verify/login"), &template, &[], Duration::from_secs(60)).unwrap());
+    assert!(make(&world, &check).await.unwrap_err().contains("under verification"));
+    let mut unlabelled = self::agents(&spec, namespace, false);
+    unlabelled["metadata"]["labels"] = json!({});
+    assert!(make(&world, &unlabelled).await.unwrap_err().contains("carries its labels"));
+    let mut other = self::migration(namespace, &good);
+    other["metadata"]["labels"]["lockkeeper.dev/step"] = json!("backup");
+    assert!(make(&world, &other).await.unwrap_err().contains("runs no other images"));
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "d", "labels": {"app.kubernetes.io/managed-by": "lockkeeper", "lockkeeper.dev/step": "page"}},
+        "spec": workload("evil:1").spec,
+    });
+    assert!(make(&world, &deployment).await.unwrap_err().contains("no Deployment but"));
+}
+
+#[tokio::test]
+async fn where_there_is_no_environment_the_operator_makes_nothing() {
+    let (world, spec) = world("bounds-none").await;
+    let job = agents(&spec, &world.production, false);
+    make(&world, &job).await.unwrap();
+    let target = api(&world.admin(), &world.production, "Environment");
+    target.delete("production", &Default::default()).await.unwrap();
+    eventually(async || match make(&world, &job).await {
+        Err(_) => Ok(()),
+        Ok(()) => Err("the Job is made although no Environment is there"),
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_a_workload_the_operator_changes_images_and_counts_alone() {
+    let (world, _) = world("bounds-workload").await;
+    let namespace = &world.production;
+    Api::<Deployment>::namespaced(world.admin(), namespace).create(&PostParams::default(), &workload("unleash:1")).await.unwrap();
+    let deployments: Api<Deployment> = Api::namespaced(world.operator(), namespace);
+    let change = async |container: Value, pod: Value| {
+        let mut spec = json!({"replicas": 0, "template": {"spec": pod}});
+        spec["template"]["spec"]["containers"] = json!([container]);
+        let patch = Patch::Strategic(json!({"spec": spec}));
+        let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+        deployments.patch("unleash", &dry, &patch).await.map(drop).map_err(|error| error.to_string())
+    };
+    change(json!({"name": "unleash", "image": "unleash:2"}), json!({})).await.unwrap();
+    let evil = json!({"name": "unleash", "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "tokens", "key": "k"}}}]});
+    assert!(change(evil, json!({})).await.unwrap_err().contains("not what they run or read"));
+    assert!(
+        change(json!({"name": "unleash", "command": ["sh"]}), json!({})).await.unwrap_err().contains("not what they run or read")
+    );
+    assert!(
+        change(json!({"name": "more", "image": "evil:1"}), json!({})).await.unwrap_err().contains("not what they run or read")
+    );
+    let volumes = json!({"volumes": [{"name": "v", "secret": {"secretName": "tokens"}}]});
+    assert!(change(json!({"name": "unleash"}), volumes).await.unwrap_err().contains("not its volumes or its rights"));
+    let account = json!({"serviceAccountName": "admin"});
+    assert!(change(json!({"name": "unleash"}), account).await.unwrap_err().contains("not its volumes or its rights"));
+}
