@@ -210,7 +210,7 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
         manifest(job::check(owner(namespace), ("lk-v", "verify/login"), &template, &[], Duration::from_secs(60)).unwrap());
     assert!(make(&world, &check).await.unwrap_err().contains("under verification"));
     let mut unlabelled = self::agents(&spec, namespace, false);
-    unlabelled["metadata"]["labels"] = json!({});
+    unlabelled["metadata"]["labels"] = json!({"of": "another"});
     assert!(make(&world, &unlabelled).await.unwrap_err().contains("carries its labels"));
     let mut other = self::migration(namespace, &good);
     other["metadata"]["labels"]["lockkeeper.dev/step"] = json!("backup");
