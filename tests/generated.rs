@@ -276,7 +276,8 @@ fn people_are_given_no_status_and_each_verb_by_a_role() {
 
 #[test]
 fn the_policies_are_those_that_the_operator_looks_for() {
-    let rendered = documents(&read("deploy/policies.yaml"));
+    let mut rendered = documents(&read("deploy/policies.yaml"));
+    rendered.extend(documents(&read("deploy/bounds.yaml")));
     let expected: BTreeSet<String> = policies::NAMES.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(names(&rendered, "ValidatingAdmissionPolicy"), expected);
     assert_eq!(names(&rendered, "ValidatingAdmissionPolicyBinding"), expected);
