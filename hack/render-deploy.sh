@@ -12,7 +12,7 @@ part() { # TEMPLATE: one template of the chart, without the words that only helm
   "$helm" template lockkeeper charts/lockkeeper --namespace $namespace --kube-version 1.35.0 --show-only "templates/$1.yaml" |
     sed -e '/^ *app.kubernetes.io\/managed-by: Helm$/d' -e '/^# Source: /d' >"$to/$1.yaml"
 }
-parts=(crds operator rbac people policies bounds)
+parts=(crds operator rbac people policies bounds network)
 for p in "${parts[@]}"; do part "$p"; done
 
 cat >"$to/namespace.yaml" <<Y

@@ -275,6 +275,30 @@ fn people_are_given_no_status_and_each_verb_by_a_role() {
 }
 
 #[test]
+fn network_policies_select_the_pods_that_they_mean() {
+    use lockkeeper::{
+        api::labels,
+        manifest::{page, task::Verb},
+    };
+    let chart = support::rendered("charts/lockkeeper-environment", "shop", "shop-production", &[]);
+    let rendered = documents(&chart);
+    let all = names(&rendered, "NetworkPolicy");
+    assert_eq!(all, ["lockkeeper-data", "lockkeeper-http", "lockkeeper-page"].map(str::to_owned).into());
+    let spec = |name: &str| &named(&rendered, "NetworkPolicy", name)["spec"];
+    assert_eq!(spec("lockkeeper-page")["podSelector"]["matchLabels"][labels::AGENT], Verb::Page.as_str());
+    assert_eq!(spec("lockkeeper-page")["ingress"][0]["ports"][0]["port"], page::PORT);
+    assert_eq!(spec("lockkeeper-http")["podSelector"]["matchLabels"][labels::AGENT], Verb::Http.as_str());
+    let others = &spec("lockkeeper-data")["podSelector"]["matchExpressions"];
+    assert_eq!(others[0]["key"], labels::AGENT);
+    assert_eq!(others[1]["values"], serde_json::json!([Verb::Page.as_str(), Verb::Http.as_str()]));
+    for policy in all {
+        assert_eq!(spec(&policy)["policyTypes"], serde_json::json!(["Ingress", "Egress"]), "{policy} holds both ways");
+    }
+    let without = support::rendered("charts/lockkeeper-environment", "shop", "p", &["--set", "networkPolicy.enabled=false"]);
+    assert!(names(&documents(&without), "NetworkPolicy").is_empty());
+}
+
+#[test]
 fn the_policies_are_those_that_the_operator_looks_for() {
     let mut rendered = documents(&read("deploy/policies.yaml"));
     rendered.extend(documents(&read("deploy/bounds.yaml")));

@@ -39,6 +39,8 @@ pub mod labels {
     pub const STEP: &str = "lockkeeper.dev/step";
     /// On the maintenance page's pods: the UID of the run that shows the page. Services select it while locked.
     pub const PAGE: &str = "lockkeeper.dev/page";
+    /// On the agent's pods: the verb that they do. NetworkPolicies of the chart lockkeeper-environment select by it.
+    pub const AGENT: &str = "lockkeeper.dev/agent";
     /// Common label that says which program manages an object.
     pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
     /// The value of [`MANAGED_BY`].

@@ -13,7 +13,7 @@ use super::{
     task::{GATE_PATH, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task},
 };
 use crate::{
-    api::{Backups, Data, annotations},
+    api::{Backups, Data, annotations, labels},
     plan::{
         Effect, Resource,
         world::{Settings, pod_template},
@@ -129,7 +129,9 @@ pub fn agent(
     if !aliases.is_empty() {
         pod["hostAliases"] = json!(aliases);
     }
-    job(owner, name, step, deadline, json!({"metadata": {"labels": owner.labels(step)}, "spec": pod}))
+    let mut labels_ = owner.labels(step);
+    labels_.insert(labels::AGENT.to_owned(), task.verb.as_str().to_owned());
+    job(owner, name, step, deadline, json!({"metadata": {"labels": labels_}, "spec": pod}))
 }
 
 /// The migration's Job: the workload's pod with the new image, one container, another command. Its labels are ours alone,

@@ -34,6 +34,7 @@ pub fn deployment(owner: Owner<'_>, settings: &Settings, task: &Task) -> Effect 
     let name = name(owner);
     let mut labels_ = owner.labels(STEP);
     labels_.insert(labels::PAGE.to_owned(), owner.uid.to_owned());
+    labels_.insert(labels::AGENT.to_owned(), task.verb.as_str().to_owned());
     let mut container = job::agent_container(settings, task, &[]);
     container["name"] = json!("page");
     container["ports"] = json!([{"containerPort": PORT, "name": "http"}]);
