@@ -11,6 +11,7 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-status",
     "lockkeeper-metadata",
     "lockkeeper-bounds-made",
+    "lockkeeper-bounds-named",
     "lockkeeper-bounds-changed",
 ];
 

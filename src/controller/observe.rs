@@ -144,6 +144,15 @@ fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
     pods.iter().find(|p| p.owner_references().iter().any(|o| o.uid == uid))
 }
 
+/// Whether all containers of a pod that restarts none ended well. `None`: not all have ended. The kubelet says so a second
+/// before the pod's phase does, because that waits until the pod's sandbox is gone too.
+fn exits(pod: &Pod) -> Option<bool> {
+    let spec = pod.spec.as_ref().filter(|s| s.restart_policy.as_deref() == Some("Never"))?;
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref().filter(|s| s.len() == spec.containers.len())?;
+    let codes = statuses.iter().map(|c| Some(c.state.as_ref()?.terminated.as_ref()?.exit_code)).collect::<Option<Vec<i32>>>()?;
+    Some(codes.iter().all(|code| *code == 0))
+}
+
 fn view(job: &Job, pods: &[Pod]) -> JobView {
     let condition =
         |type_: &str| job.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_ && c.status == "True").cloned();
@@ -158,7 +167,11 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
         match pod.and_then(|p| p.status.as_ref()).and_then(|s| s.phase.as_deref()) {
             Some("Succeeded") => JobState::Succeeded,
             Some("Failed") => JobState::Failed("PodFailed".into()),
-            _ => JobState::Running,
+            _ => match pod.and_then(exits) {
+                Some(true) => JobState::Succeeded,
+                Some(false) => JobState::Failed("PodFailed".into()),
+                None => JobState::Running,
+            },
         }
     };
     let pod = pod_of(job, pods);

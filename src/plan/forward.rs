@@ -44,29 +44,29 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
     }
 }
 
-/// Makes the agent's next Job before its turn, where the step under way is one that takes its time; it waits at its gate.
+/// Makes Jobs of the agent before their turn, in steps that take their time; they wait at their gates. The fence's while
+/// users still work, the checks' and the last one's while the migration runs and the new workloads start.
 fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step) -> Option<Effect> {
     let owner = owner(world);
-    if ![name::PAGE, name::WORKLOADS, name::OTHERS, name::VERIFY].contains(&steps::kind(&step.name)) {
-        return None;
-    }
+    let wanted: &[&str] = match steps::kind(&step.name) {
+        name::PAGE => &[name::FENCE],
+        name::MIGRATION | name::WORKLOADS | name::OTHERS | name::VERIFY => &[name::VERIFY, name::RELEASE],
+        _ => return None,
+    };
     let later = status.steps.iter().skip_while(|s| s.name != step.name).skip(1);
-    let agents = [name::FENCE, name::RELEASE, name::VERIFY];
-    let others = [name::MIGRATION, name::WORKLOADS, name::OTHERS];
-    let next = later.take_while(|s| !others.contains(&steps::kind(&s.name))).find(|s| agents.contains(&steps::kind(&s.name)))?;
-    let job = owner.object_name(&next.name, next.attempt);
-    if world.jobs.contains_key(&job) {
-        return None;
-    }
-    match steps::kind(&next.name) {
-        name::FENCE => Some(make_data_job(world, target, owner, next, (Verb::Fence, None))),
-        name::RELEASE => Some(make_data_job(world, target, owner, next, (Verb::Release, None))),
-        _ => {
-            let check = target.verification.iter().find(|v| *v.name == *steps::subject(&next.name))?;
-            let http = check.http.as_ref()?;
-            Some(http_check(world, owner, next, (check, http), true))
+    later.filter(|s| wanted.contains(&steps::kind(&s.name))).find_map(|next| {
+        if world.jobs.contains_key(&owner.object_name(&next.name, next.attempt)) {
+            return None;
         }
-    }
+        match steps::kind(&next.name) {
+            name::FENCE => Some(make_data_job(world, target, owner, next, (Verb::Fence, None))),
+            name::RELEASE => Some(make_data_job(world, target, owner, next, (Verb::Release, None))),
+            _ => {
+                let check = target.verification.iter().find(|v| *v.name == *steps::subject(&next.name))?;
+                Some(http_check(world, owner, next, (check, check.http.as_ref()?), true))
+            }
+        }
+    })
 }
 
 /// The gate of a step's Job, where its pod waits for its turn: to be opened.
