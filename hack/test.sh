@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# hack/test.sh all|unit|stories: installs what the tests need, then runs them. What is dear is kept outside target/.
+# hack/test.sh all|unit|stories|scale: installs what the tests need, then runs them. What is dear is kept outside target/.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 what=${1:-all}
@@ -20,6 +20,10 @@ KUBECONFIG=$(tests/cluster/up.sh | tail -n 1)
 export KUBECONFIG
 PATH=$(dirname -- "$KUBECONFIG")/bin:$PATH
 
+if [ "$what" = scale ]; then
+  say "the operator at size"
+  exec cargo test --release --locked --test scale -- --ignored --nocapture
+fi
 if [ "$what" != stories ]; then
   say "formatting"
   cargo fmt --check

@@ -217,6 +217,12 @@ fn operator_name_of(namespace: &str, name: &str) -> String {
     format!("system:serviceaccount:{namespace}:{name}")
 }
 
+/// URL of the API server, and the administrator's token.
+#[allow(dead_code)]
+pub fn address() -> (String, &'static str) {
+    (format!("https://127.0.0.1:{}", SERVER.port), TOKEN)
+}
+
 /// Tries until it works: a definition is served a moment after it is Established.
 pub async fn eventually<T, E: std::fmt::Display>(attempt: impl AsyncFn() -> Result<T, E>) -> T {
     let begun = Instant::now();
