@@ -31,6 +31,46 @@ fn failed(outcome: &Outcome) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_only_tls_is_worked_on_and_is_verified_where_a_ca_is_given() {
+    let world = World::new("tls").await;
+    let boss = world.server.boss("postgres").await;
+    let _ = boss.batch_execute("CREATE ROLE tls_only").await;
+    boss.batch_execute(&format!("GRANT tls_only TO {}, {}", ident(&world.app), ident(&world.admin))).await.unwrap();
+    let secrets = |mode: &str, ca: Option<&std::path::Path>| {
+        for (which, role) in [("connection", &world.app), ("admin", &world.admin)] {
+            world.secret("store", which, role, &world.database);
+            let directory = world.paths.secrets.join("store").join(which);
+            let uri = fs::read_to_string(directory.join("uri")).unwrap();
+            fs::write(directory.join("uri"), format!("{}{mode}", uri.trim_end())).unwrap();
+            let _ = fs::remove_file(directory.join("ca.crt"));
+            ca.map(|ca| fs::copy(ca, directory.join("ca.crt")).unwrap());
+        }
+    };
+    let own = world.server.certificate("own");
+    let server = own.with_file_name("server.crt");
+    let preflight = world.task_with("preflight", json!({"maxTransactionAgeSeconds": 600}));
+    for (mode, ca, sentence) in [("?sslmode=disable", None, "no encryption"), ("?sslmode=verify-full", Some(&own), "certificate")]
+    {
+        secrets(mode, ca.map(|p| p.as_path()));
+        let outcome = world.perform(&preflight).await.1;
+        let said = format!("{outcome:?}");
+        assert!(said.contains(sentence) && !said.contains("p/w"), "{mode}: {said}");
+        assert!(!outcome.checks.iter().all(|c| c.passed) || outcome.error.is_some(), "{mode}");
+    }
+    for (mode, ca) in [("", None), ("?sslmode=require", None), ("?sslmode=verify-full", Some(server.as_path()))] {
+        secrets(mode, ca);
+        let outcome = world.done(&preflight).await;
+        assert!(failed(&outcome).is_empty(), "{mode}: {outcome:?}");
+    }
+    // The tools that dump and restore go the same way.
+    let backup = world.ok("backup", 1).await.backup.unwrap();
+    world.done(&world.task_with("prove", json!({"snapshot": backup.snapshot}))).await;
+    for verb in ["fence", "undo", "release"] {
+        world.ok(verb, 1).await;
+    }
+}
+
+#[tokio::test]
 async fn preflight_names_each_missing_right_and_the_sql_that_mends_it() {
     let world = World::without_rights("Shop \"A\" ").await;
     let boss = world.server.boss("postgres").await;
