@@ -20,6 +20,8 @@ pub const SECRETS_DIR: &str = "/lockkeeper/data";
 pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 /// The directory that holds the file `password` of the repository.
 pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
+/// Where the page of an environment's own is mounted, as `index.html`.
+pub const PAGE_DIR: &str = "/lockkeeper/page";
 /// Scratch space: an emptyDir, also the only writable path beside the repository.
 pub const SCRATCH_DIR: &str = "/tmp";
 

@@ -3,9 +3,9 @@
 //! 1. **Scheduled**: capture the source's release and copy its configuration; compute the plan; ask preflight; count approvals.
 //! 2. **Validated**: wait, holding nothing, for the time and for the environment's slot.
 //! 3. **BackingUp**: preflight again, a proven backup, the page's pod. Users still work. Check once more at the door.
-//! 4. **Locked**: the lock, the record of what is, Services to the page, workloads down, databases fenced, undo points.
+//! 4. **Locked**: the lock, the record of what is, integrations paused, Services to the page, workloads down, databases fenced, undo points.
 //! 5. **Promoting**: module by module: configuration, migration, workloads.
-//! 6. **Verifying**: the environment's checks; then databases, Services and lock go back.
+//! 6. **Verifying**: the environment's checks; then databases, Services, integrations and lock go back.
 //! 7. **RollingBack**, from 4 to 6 on any failure, cancel or deletion: [`super::rollback`].
 //!
 //! Phases 3 to 7 are a list of steps in the status; [`drive`] does the first that is not over.

@@ -1,10 +1,10 @@
 //! An environment that has all it needs, and what is found when something is taken away.
 
-use k8s_openapi::api::{core::v1::PersistentVolumeClaim, rbac::v1::RoleBinding};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim, rbac::v1::RoleBinding};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{api::EnvironmentRef, cli::doctor::State};
+use crate::{api::EnvironmentRef, cli::doctor::{State, seen::SeenWorkload}};
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -58,7 +58,7 @@ fn healthy() -> EnvironmentSeen {
     let claim: PersistentVolumeClaim = object(json!({"metadata": {"name": "backups"}, "status": {"phase": "Bound"}}));
     EnvironmentSeen {
         role_bindings: Visible::Found(vec![binding]),
-        workloads: vec![(environment.spec.modules[0].workloads[0].clone(), Visible::Found(deployment))],
+        workloads: vec![(environment.spec.modules[0].workloads[0].clone(), Visible::Found(SeenWorkload::Deployment(deployment)))],
         autoscalers: Visible::Found(vec![]),
         pods: Visible::Found(vec![pod("registry/unleash@sha256:00")]),
         services: Visible::Found(vec![
@@ -175,7 +175,7 @@ fn an_immutable_config_map_and_another_tools_hand_are_said() {
     one(|s| s.config_maps = [("unleash-config".into(), Visible::Found(map))].into(), "Bad configuration", "immutable");
     one(
         |s| {
-            let Visible::Found(deployment) = &mut s.workloads[0].1 else { panic!() };
+            let Visible::Found(SeenWorkload::Deployment(deployment)) = &mut s.workloads[0].1 else { panic!() };
             deployment.metadata.managed_fields = Some(vec![object(json!({"manager": "argocd-application-controller"}))]);
         },
         "Note workload",
