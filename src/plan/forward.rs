@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Effect, Progress, Resource, after,
+    Effect, Progress, Resource, after, foreign,
     jobs::{JobProgress, look},
     lock, maintenance, millis,
     preflight::{self, Preflight},
@@ -64,7 +64,10 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
             workloads(world, &images(&release, module), &module_workloads(target, module), begun, now)
         }
         name::OTHERS => workloads(world, &BTreeMap::new(), &other_workloads(target, &release), begun, now),
-        name::VERIFY => verify(world, target, owner, step, now),
+        name::VERIFY => match foreign::rolled_out(world, target, status, begun, now) {
+            Progress::Done(_) => verify(world, target, owner, step, now),
+            other => other,
+        },
         name::RELEASE => data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::OPEN => maintenance::open(world, owner),
         name::RESUME => maintenance::resume(world, owner),
@@ -268,7 +271,8 @@ pub fn data_job(
     }
 }
 
-fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
+/// Brings a module's configuration.
+pub fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
     let Some(module) = target.module(module) else { return Progress::Done(None) };
     for entry in &module.configuration {
         let name = &*entry.config_map.name;

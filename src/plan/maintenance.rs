@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, Service};
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Pod, Service},
+    apimachinery::pkg::util::intstr::IntOrString,
+};
 use kube::ResourceExt;
 
 use super::{
@@ -62,6 +65,14 @@ fn selector(service: &Service) -> BTreeMap<String, String> {
         Some(found) => found.values.selector,
         None => service.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default(),
     }
+}
+
+/// Whether a Service leads to the page of a run, and to nothing else.
+pub fn leads_to_page(service: &Service, uid: &str) -> bool {
+    let spec = service.spec.as_ref();
+    let ports = spec.and_then(|s| s.ports.as_ref());
+    spec.and_then(|s| s.selector.as_ref()).is_some_and(|s| s.len() == 1 && s.get(labels::PAGE).is_some_and(|v| v == uid))
+        && ports.is_some_and(|p| p.iter().all(|p| p.target_port == Some(IntOrString::Int(page::PORT.into()))))
 }
 
 /// What was found on a Service that is closed.
@@ -240,17 +251,8 @@ pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
     for service in &side.services {
         let name = service.name_any();
         if let Some(found) = found_service(service).filter(|f| f.run == owner.uid) {
-            let closed_by_us = service
-                .spec
-                .as_ref()
-                .and_then(|s| s.selector.as_ref())
-                .is_some_and(|s| s.get(labels::PAGE).is_some_and(|v| v == owner.uid));
-            if !closed_by_us {
-                // Somebody led it elsewhere meanwhile: what he wrote stays.
-                let mut as_is = found.values.clone();
-                as_is.selector = service.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default();
-                as_is.ports = service.spec.as_ref().and_then(|s| s.ports.clone()).unwrap_or_default();
-                return Progress::Do(patch::open_service(service, &as_is));
+            if !leads_to_page(service, owner.uid) {
+                return Progress::Do(patch::open_service(service, &as_wished(service, &found.values)));
             }
             return Progress::Do(patch::open_service(service, &found.values));
         }
@@ -260,6 +262,20 @@ pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
         }
     }
     Progress::Done(None)
+}
+
+/// Where a closed Service is to lead that somebody has changed meanwhile: what he wrote stays, what is ours goes.
+pub fn as_wished(service: &Service, found: &FoundService) -> FoundService {
+    let spec = service.spec.clone().unwrap_or_default();
+    let mut selector = spec.selector.unwrap_or_default();
+    selector.remove(labels::PAGE);
+    let to_page = Some(IntOrString::Int(page::PORT.into()));
+    let mut ports = spec.ports.unwrap_or_default();
+    for port in ports.iter_mut().filter(|p| p.target_port == to_page) {
+        let before = found.ports.iter().find(|p| p.port == port.port && p.protocol == port.protocol);
+        port.target_port = before.map_or_else(|| port.target_port.clone(), |p| p.target_port.clone());
+    }
+    FoundService { selector: if selector.is_empty() { found.selector.clone() } else { selector }, ports }
 }
 
 /// What of a run's objects is still there: the page, twins, Jobs, copies. In the order in which it goes.

@@ -7,6 +7,7 @@
 pub mod approval;
 pub mod backup;
 pub mod environment;
+pub mod foreign;
 pub mod forward;
 pub mod jobs;
 pub mod lock;

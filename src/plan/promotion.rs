@@ -13,7 +13,7 @@
 use kube::ResourceExt;
 
 use super::{
-    Decision, Effect, Progress, after, approval, forward, lock, maintenance, millis, prepare, rollback, steps, world::World,
+    Decision, Effect, Progress, after, approval, foreign, forward, lock, maintenance, millis, prepare, rollback, steps, world::World,
 };
 use crate::{
     api::{
@@ -227,6 +227,9 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
     if let Some(message) = lock_lost(world, target, &status, &step) {
         return stalled(world, "LockLost", &message, now);
     }
+    if let Some(decision) = foreign::guard(world, &target.spec, &status, &step, now) {
+        return decision;
+    }
     let progress = if steps::phase(&step.name) == Phase::RollingBack {
         rollback::step(world, &target.spec, &status, &step, now)
     } else {
@@ -244,6 +247,8 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
         Progress::Done(message) => {
             forward::after_step(world, &mut status, &step, now);
             rollback::after_step(world, &mut status, &step, now);
+            // What a first attempt has said of foreign hands stays said.
+            let message = message.or_else(|| step.message.clone().filter(|_| step.attempt == 0));
             steps::end(&mut status.steps, &step.name, StepState::Succeeded, message, now);
             if let Some(next) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone()) {
                 // The door: what was checked before is checked again on quorum reads, and only then the phase says Locked.

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, after, forward, maintenance, millis, prepare,
+    Decision, Effect, Progress, Resource, after, foreign, forward, maintenance, millis, prepare,
     promotion::{advance, drive, owner},
     release::Content,
     steps,
@@ -108,7 +108,10 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
     match steps::kind(&step.name) {
         name::BACK_STOP => match end_jobs(world, owner) {
             Some(progress) => progress,
-            None => maintenance::stop(world, target, owner, epoch, begun, now),
+            None => {
+                let stopped = maintenance::stop(world, target, owner, epoch, begun, now);
+                foreign::stopped_enough(stopped, target, status, begun, now)
+            }
         },
         name::BACK_DATA => forward::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
         name::BACK_CONFIGURATION => configuration(world, owner, status),

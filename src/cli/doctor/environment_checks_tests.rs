@@ -154,13 +154,13 @@ fn entry_services_that_are_named_must_be_there() {
 fn a_migration_needs_a_clear_container() {
     let containers = |names: &[&str]| {
         let list: Vec<Value> = names.iter().map(|n| json!({"name": n, "image": "x"})).collect();
-        Visible::Found(object(json!({
+        Visible::Found(SeenWorkload::Deployment(object(json!({
             "metadata": {"name": "unleash"},
             "spec": {
                 "selector": {"matchLabels": {"app": "unleash"}},
                 "template": {"metadata": {"labels": {"app": "unleash"}}, "spec": {"containers": list}},
             },
-        })))
+        }))))
     };
     one(|s| s.workloads[0].1 = containers(&["a", "b"]), "Bad migration", "one of: a, b");
     let named = |s: &mut EnvironmentSeen, name: &str| {
