@@ -14,9 +14,7 @@ use super::{
 };
 use crate::{
     api::{Backups, Data},
-    plan::{
-        Effect, Resource, workload::Workload, world::Settings,
-    },
+    plan::{Effect, Resource, workload::Workload, world::Settings},
 };
 
 /// The user of all pods of ours.

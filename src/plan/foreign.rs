@@ -74,7 +74,8 @@ pub fn guard(
         let failure = Failure { step: step.name.clone(), reason: "ForeignHands".into(), message };
         return Some(rollback::begin(world, status, failure, now));
     }
-    let fresh = Revert { kind: deviation.kind.into(), name: name.clone(), manager: manager.clone(), times, resource_version: version };
+    let fresh =
+        Revert { kind: deviation.kind.into(), name: name.clone(), manager: manager.clone(), times, resource_version: version };
     match status.reverts.iter_mut().find(|r| r.kind == fresh.kind && r.name == name) {
         Some(known) => *known = fresh,
         None => status.reverts.push(fresh),
@@ -166,7 +167,12 @@ fn deviation<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &Promotion
 }
 
 /// A Service that was closed and does not lead to the page.
-fn led_away<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &PromotionStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
+fn led_away<'a>(
+    world: &World<'a>,
+    target: &EnvironmentSpec,
+    status: &PromotionStatus,
+    stage: &Stage<'_>,
+) -> Option<Deviation<'a>> {
     if !stage.began(name::CLOSE) || stage.began(name::OPEN) || stage.began(name::BACK_OPEN) {
         return None;
     }
@@ -185,7 +191,12 @@ fn led_away<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &PromotionS
 }
 
 /// A workload that was stopped and is not.
-fn started<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &PromotionStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
+fn started<'a>(
+    world: &World<'a>,
+    target: &EnvironmentSpec,
+    status: &PromotionStatus,
+    stage: &Stage<'_>,
+) -> Option<Deviation<'a>> {
     let owner = owner(world);
     let (begun, over) = if stage.back { (name::BACK_STOP, name::BACK_WORKLOADS) } else { (name::STOP, name::OPEN) };
     if !stage.began(begun) || stage.began(over) {
@@ -193,7 +204,8 @@ fn started<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &PromotionSt
     }
     let promoted = |module: &str| status.release.iter().flat_map(|r| &r.modules).any(|m| m.name == module);
     for module in &target.modules {
-        let starts = if promoted(&module.name) { format!("{}/{}", name::WORKLOADS, module.name) } else { name::OTHERS.to_owned() };
+        let starts =
+            if promoted(&module.name) { format!("{}/{}", name::WORKLOADS, module.name) } else { name::OTHERS.to_owned() };
         for reference in module.workloads.iter().filter(|w| !target.maintenance.exclude.contains(w)) {
             let is_started = !stage.back && stage.step_began(&starts) && reference.kind != WorkloadKind::CronJob;
             let Some(workload) = world.target_side.find(reference).filter(|_| !is_started) else { continue };
@@ -220,7 +232,12 @@ fn kind(workload: Workload<'_>) -> &'static str {
 }
 
 /// A delivered workload or ConfigMap that is not what was delivered.
-fn otherwise<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &PromotionStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
+fn otherwise<'a>(
+    world: &World<'a>,
+    target: &EnvironmentSpec,
+    status: &PromotionStatus,
+    stage: &Stage<'_>,
+) -> Option<Deviation<'a>> {
     if stage.back || stage.began(name::RELEASE) || stage.began(name::OPEN) {
         return None;
     }
@@ -238,7 +255,8 @@ fn otherwise<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &Promotion
             let Some(workload) = side.find(&reference) else { continue };
             // While the step is going on, what was stopped and is not any more has got its images.
             let down = !target.maintenance.exclude.contains(&reference) && reference.kind != WorkloadKind::CronJob;
-            let has_them = stage.step_began(&step) && down && maintenance::found_workload(workload).is_none_or(|f| f.run != owner.uid);
+            let has_them =
+                stage.step_began(&step) && down && maintenance::found_workload(workload).is_none_or(|f| f.run != owner.uid);
             let different = forward::different(workload, &images);
             if (stage.done(&step) || has_them) && !different.is_empty() {
                 let effect = patch::deliver(workload, &different, None);
@@ -250,7 +268,13 @@ fn otherwise<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &Promotion
 }
 
 /// Before a check, where somebody had to be put right: the pods must be the release's again.
-pub fn rolled_out(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, begun: Timestamp, now: Timestamp) -> Progress {
+pub fn rolled_out(
+    world: &World<'_>,
+    target: &EnvironmentSpec,
+    status: &PromotionStatus,
+    begun: Timestamp,
+    now: Timestamp,
+) -> Progress {
     if status.reverts.is_empty() {
         return Progress::Done(None);
     }

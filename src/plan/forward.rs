@@ -338,8 +338,7 @@ fn migration(
     let command: Vec<String> = migration.command.iter().map(ToString::to_string).collect();
     // A migration is never retried: how much of it took effect is not known. Its attempt is always the first.
     let name = owner.object_name(&step.name, 0);
-    let Some(made) = job::migration(owner, (&name, &step.name), found, &container, &image, &command, migration.timeout())
-    else {
+    let Some(made) = job::migration(owner, (&name, &step.name), found, &container, &image, &command, migration.timeout()) else {
         return Progress::failed("ContainerMissing", format!("{workload} has no container {container}"));
     };
     let waited_for = status.next.as_deref().is_some_and(|n| n.starts_with(&format!("Job {name}")));

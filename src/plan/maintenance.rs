@@ -49,7 +49,8 @@ pub fn services<'a>(spec: &EnvironmentSpec, side: &'a Side) -> Vec<&'a Service> 
             None => {
                 let selector = selector(s);
                 !only_governs(s)
-                    && !selector.is_empty() && pods.iter().any(|labels| selector.iter().all(|(k, v)| labels.get(k) == Some(v)))
+                    && !selector.is_empty()
+                    && pods.iter().any(|labels| selector.iter().all(|(k, v)| labels.get(k) == Some(v)))
             }
         })
         .collect()

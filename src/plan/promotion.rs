@@ -13,7 +13,8 @@
 use kube::ResourceExt;
 
 use super::{
-    Decision, Effect, Progress, after, approval, foreign, forward, lock, maintenance, millis, prepare, rollback, steps, world::World,
+    Decision, Effect, Progress, after, approval, foreign, forward, lock, maintenance, millis, prepare, rollback, steps,
+    world::World,
 };
 use crate::{
     api::{

@@ -110,8 +110,7 @@ impl Side {
     /// The Jobs that a CronJob made, the latest first.
     pub fn runs_of(&self, cron_job: &CronJob) -> Vec<&Job> {
         let uid = cron_job.uid().unwrap_or_default();
-        let mut runs: Vec<&Job> =
-            self.cron_runs.iter().filter(|j| j.owner_references().iter().any(|o| o.uid == uid)).collect();
+        let mut runs: Vec<&Job> = self.cron_runs.iter().filter(|j| j.owner_references().iter().any(|o| o.uid == uid)).collect();
         runs.sort_by_key(|j| std::cmp::Reverse((j.creation_timestamp().map(|t| t.0), j.name_any())));
         runs
     }
@@ -119,9 +118,8 @@ impl Side {
 
 /// Whether a Job has ended, well or not.
 pub fn has_ended(job: &Job) -> bool {
-    let over = |c: &k8s_openapi::api::batch::v1::JobCondition| {
-        matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True"
-    };
+    let over =
+        |c: &k8s_openapi::api::batch::v1::JobCondition| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True";
     job.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|c| c.iter().any(over))
 }
 

@@ -190,7 +190,7 @@ fn a_changelog_names_images_and_keys_and_shows_no_value() {
 
 // ---- Steps ----
 
-fn release_of(names: &[&str]) -> Release {
+pub fn release_of(names: &[&str]) -> Release {
     let modules: Vec<Value> = names.iter().map(|n| json!({"name": n, "workloads": []})).collect();
     of(json!({"hash": "h", "modules": modules}))
 }

@@ -164,7 +164,8 @@ fn cron_jobs(cluster: &mut Cluster, namespace: &str) {
             continue;
         }
         let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": name, "uid": cron_job["metadata"]["uid"], "controller": true});
-        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": run, "ownerReferences": [owner]}, "spec": spec});
+        let job =
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": run, "ownerReferences": [owner]}, "spec": spec});
         let _ = cluster.create("jobs", namespace, job);
     }
 }
@@ -187,8 +188,7 @@ fn stateful_sets(cluster: &mut Cluster, namespace: &str) {
             let mut metadata = set["spec"]["template"]["metadata"].clone();
             metadata["name"] = json!(format!("{name}-{ordinal}"));
             metadata["labels"]["controller-revision-hash"] = json!(hash);
-            metadata["ownerReferences"] =
-                json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": set["metadata"]["uid"], "controller": true}]);
+            metadata["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": set["metadata"]["uid"], "controller": true}]);
             let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": set["spec"]["template"]["spec"]});
             let _ = cluster.create("pods", namespace, pod);
         }

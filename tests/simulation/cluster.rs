@@ -74,6 +74,8 @@ pub struct Cluster {
     pub acting: String,
     /// Mutating requests of the operator so far.
     pub requests: u64,
+    /// How many times a foreign program changed something.
+    pub foreign_writes: u64,
     /// What must never happen, and did.
     pub violations: Vec<String>,
 }
@@ -95,6 +97,7 @@ impl Cluster {
             script,
             acting: String::new(),
             requests: 0,
+            foreign_writes: 0,
             violations: Vec::new(),
         }
     }
@@ -253,7 +256,9 @@ impl Cluster {
         for object in self.objects.values() {
             hasher.update(written(object).canonical.as_bytes());
         }
-        hasher.update(format!("{:?}{:?}{:?}", self.ages, self.data.without_users(), self.script.acted).as_bytes());
+        hasher.update(
+            format!("{:?}{:?}{:?}", self.ages, self.data.without_users(), (self.script.acted, self.script.foreign)).as_bytes(),
+        );
         hasher.finalize().to_hex().to_string()
     }
 }

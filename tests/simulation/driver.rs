@@ -312,7 +312,9 @@ impl Ending {
             source: cluster
                 .objects
                 .iter()
-                .filter(|(k, _)| k.1 == SOURCE && ["deployments", "statefulsets", "cronjobs", "services", "configmaps"].contains(&k.0.as_str()))
+                .filter(|(k, _)| {
+                    k.1 == SOURCE && ["deployments", "statefulsets", "cronjobs", "services", "configmaps"].contains(&k.0.as_str())
+                })
                 .map(|(_, o)| format!("{}{}", o["spec"], o["data"]))
                 .collect(),
         }

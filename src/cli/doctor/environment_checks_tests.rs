@@ -4,7 +4,10 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim, rb
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{api::EnvironmentRef, cli::doctor::{State, seen::SeenWorkload}};
+use crate::{
+    api::EnvironmentRef,
+    cli::doctor::{State, seen::SeenWorkload},
+};
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
