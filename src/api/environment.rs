@@ -37,7 +37,7 @@ use super::common::*;
         .message("protected: an environment of tier Production is always protected; remove the field or choose another tier"),
     validation = Rule::new("self.modules.all(m, !has(m.requires) || m.requires.all(r, r != m.name && self.modules.exists(n, n.name == r)))")
         .message("modules.requires: names another module of this Environment"),
-    validation = Rule::new("!has(self.maintenance) || !has(self.maintenance.pause) || self.maintenance.pause.all(p, !self.modules.exists(m, p in m.workloads))")
+    validation = Rule::new("!has(self.maintenance) || !has(self.maintenance.pause) || self.maintenance.pause.all(p, !self.modules.exists(m, m.workloads.exists(w, w.kind == p.kind && w.name == p.name)))")
         .message("maintenance.pause: a module's own workload goes down anyway; name it in one of the two"),
     validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.exists_one(n, w in n.workloads)))")
         .message("modules: a workload belongs to one module; it is named in two")
@@ -310,7 +310,7 @@ pub struct Maintenance {
     pub exclude: Vec<WorkloadRef>,
     /// Integrations that stand still while locked: CronJobs are suspended, others scaled to nothing. Put back as they were found, after users are back.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
     pub pause: Vec<WorkloadRef>,
     /// The page that users see. Default: a plain one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
