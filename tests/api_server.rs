@@ -197,7 +197,7 @@ async fn values_out_of_bounds_are_refused_by_name() {
         ("spec.modules.0.workloads", json!([]), "should have at least 1 items"),
         ("spec.modules.0.workloads.0.name", json!(long), "Too long"),
         ("spec.modules.0.workloads.0.name", json!("../x"), "should match"),
-        ("spec.modules.0.workloads.0.kind", json!("DaemonSet"), "Unsupported value"),
+        ("spec.modules.0.workloads.0.kind", json!("DaemonSet"), "a DaemonSet has no number of pods by which it could be stopped"),
         ("spec.modules.0.migration.command", json!([]), "should have at least 1 items"),
         ("spec.modules.0.migration.timeout", json!("-1s"), "should match"),
         ("spec.modules.0.migration.timeout", json!("soon"), "should match"),
@@ -264,6 +264,11 @@ async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_se
         let workloads: Vec<Value> = workloads.iter().map(|w| json!({"kind": "Deployment", "name": w})).collect();
         json!({"name": name, "workloads": workloads})
     };
+    let requiring = |name: &str, requires: &[&str]| {
+        let mut module = module(name, &[name]);
+        module["requires"] = json!(requires);
+        module
+    };
     let migrating = |workloads: &[&str], workload: Option<&str>| {
         let mut module = module("flags", workloads);
         module["migration"] = json!({"command": ["true"]});
@@ -280,6 +285,15 @@ async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_se
         with(base(), "spec.modules", migrating(&["a"], None)),
         with(base(), "spec.modules", migrating(&["a", "b"], Some("b"))),
         with(base(), "spec.modules.0.delivery", json!({"direct": {}})),
+        with(base(), "spec.modules", json!([module("a", &["x"]), requiring("b", &["a"])])),
+        with(base(), "spec.modules.0.workloads.0.kind", json!("StatefulSet")),
+        with(base(), "spec.modules.0.workloads.0.kind", json!("CronJob")),
+        with(
+            base(),
+            "spec.maintenance",
+            json!({"pause": [{"kind": "CronJob", "name": "sync"}, {"kind": "Deployment", "name": "hooks"}]}),
+        ),
+        with(base(), "spec.maintenance", json!({"page": {"configMap": {"name": "page"}}})),
         with(base(), "spec.maintenance", json!({"services": {"all": {}}})),
         with(base(), "spec.maintenance", json!({"services": {"names": ["unleash"]}})),
         with(base(), "spec.verification", json!([{"name": "h", "http": {"url": "http://a/"}}])),
@@ -298,6 +312,22 @@ async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_se
         ),
         (with(base(), "spec.modules", migrating(&["a", "b"], None)), "name the one whose image carries the migration"),
         (with(base(), "spec.modules", migrating(&["a", "b"], Some("c"))), "must be one of the module's workloads"),
+        (
+            with(base(), "spec.modules", json!([module("a", &["x"]), requiring("b", &["c"])])),
+            "modules.requires: names another module of this Environment",
+        ),
+        (
+            with(base(), "spec.modules", json!([requiring("b", &["b"])])),
+            "modules.requires: names another module of this Environment",
+        ),
+        (
+            with(base(), "spec.maintenance", json!({"pause": [{"kind": "Deployment", "name": "unleash"}]})),
+            "maintenance.pause: a module's own workload goes down anyway",
+        ),
+        (
+            with(base(), "spec.maintenance", json!({"pause": [{"kind": "DaemonSet", "name": "agent"}]})),
+            "kind: one of Deployment, StatefulSet, CronJob; a DaemonSet has no number of pods",
+        ),
         (with(base(), "spec.modules.0.delivery", json!({})), "delivery: exactly one of"),
         (with(base(), "spec.maintenance", json!({"services": {}})), "maintenance.services: exactly one of"),
         (

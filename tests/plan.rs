@@ -10,6 +10,8 @@ mod merge;
 mod tables;
 #[path = "plan/walk.rs"]
 mod walk;
+#[path = "plan/workloads.rs"]
+mod workloads;
 
 use fixture::Seen;
 use lockkeeper::api::Phase;

@@ -17,6 +17,9 @@
 //! | no second look before an object is made | `a_leader_that_was_held_up_changes_nothing` |
 //! | earlier workloads before the database is open | `a_cancel_or_a_deletion_at_each_step_ends_as_planned_or_as_before` |
 //! | a lost lock is not noticed | `a_run_whose_lock_was_taken_away_changes_nothing_until_it_has_it_back` |
+//! | integrations are not resumed | `a_good_release_comes_in_whatever_breaks` (S4, S5) |
+//! | a CronJob is started with the other workloads | `a_migration_that_fails_half_way_is_undone_whatever_breaks` (S3) |
+//! | foreign hands are not looked for | `foreign_hands_that_never_rest_end_in_a_rollback_that_names_them` |
 //! | a deleted migration is made again | `a_migration_whose_job_was_deleted_is_never_run_again` (S10) |
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -235,6 +238,7 @@ fn a_cancel_or_a_deletion_at_each_step_ends_as_planned_or_as_before() {
         ("page", "Cancelled"),
         ("lock", "RolledBack"),
         ("record", "RolledBack"),
+        ("pause", "RolledBack"),
         ("close", "RolledBack"),
         ("stop", "RolledBack"),
         ("fence", "RolledBack"),
@@ -247,6 +251,7 @@ fn a_cancel_or_a_deletion_at_each_step_ends_as_planned_or_as_before() {
         // What users write from here on may not be undone.
         ("release-data", "Completed"),
         ("open", "Completed"),
+        ("resume", "Completed"),
         ("tidy", "Completed"),
     ];
     for (i, (step, phase)) in steps.into_iter().enumerate() {
@@ -280,6 +285,34 @@ fn a_run_whose_lock_was_taken_away_changes_nothing_until_it_has_it_back() {
     });
     simulation.state.cluster.edit(&environment, |o| o["status"]["lock"]["holder"] = holder.unwrap());
     assert_eq!(simulation.finish(), GOOD.ending, "{}", simulation.describe());
+}
+
+#[test]
+fn foreign_hands_are_put_right_and_counted() {
+    for step in ["close", "migration", "workloads/flags", "verify/login"] {
+        let trace = scenario(("Completed", ""), step, Script { foreign: 3, ..Script::default() });
+        let run = trace.last.cluster.get("promotions", fixture::NAMESPACE, fixture::RUN).unwrap();
+        let reverts = run["status"]["reverts"].as_array().cloned().unwrap_or_default();
+        let of = |kind: &str| reverts.iter().find(|r| r["kind"] == kind).cloned().unwrap_or_default();
+        assert_eq!(of("Service")["times"], 3, "{step}: {reverts:?}");
+        assert!(of("Deployment")["times"].as_i64().is_some_and(|t| t > 0), "{step}: {reverts:?}");
+        assert!(step != "verify/login" || of("ConfigMap")["times"].is_i64(), "{step}: {reverts:?}");
+        assert!(reverts.iter().all(|r| r["manager"] == "the manager shop-sync"), "{reverts:?}");
+        assert_eq!(trace.ending.services, GOOD.ending.services);
+    }
+    let script = Script { foreign: 3, ..Script::default() };
+    scenario(("Completed", ""), "fence", script).withstands_faults_at_every_write();
+}
+
+#[test]
+fn foreign_hands_that_never_rest_end_in_a_rollback_that_names_them() {
+    for step in ["close", "fence", "workloads/flags", "verify/login"] {
+        let trace = scenario(("RolledBack", "ForeignHands"), step, Script { foreign: 10_000, ..Script::default() });
+        let run = trace.last.cluster.get("promotions", fixture::NAMESPACE, fixture::RUN).unwrap();
+        let message = cluster::text(run, "/status/failure/message");
+        assert!(message.contains("the manager shop-sync") && message.contains("suspend it"), "{message}");
+        assert!(trace.last.cluster.foreign_writes > 10);
+    }
 }
 
 #[test]

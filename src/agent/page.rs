@@ -1,6 +1,6 @@
 //! The maintenance page: 503 to everyone, with words for people and JSON for programs. Nothing of the inside is told.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use axum::{
     Router,
@@ -16,7 +16,10 @@ use super::{
     Context,
     error::{AgentError, files},
 };
-use crate::data::stop::Stop;
+use crate::{
+    data::stop::Stop,
+    manifest::{page::INDEX, task::PAGE_DIR},
+};
 
 /// The path of the kubelet's readiness probe.
 pub const READY_PATH: &str = "/lockkeeper-ready";
@@ -38,8 +41,17 @@ struct Page {
 pub async fn run(context: &Context<'_>) -> Result<(), AgentError> {
     let port = context.task.port.unwrap_or(DEFAULT_PORT);
     let listener = TcpListener::bind(("0.0.0.0", port)).await.map_err(files(format!("listening on port {port} for the page")))?;
-    let page = Page::new(&context.task.environment_name, context.task.retry_after_seconds.unwrap_or(DEFAULT_RETRY));
+    let mut page = Page::new(&context.task.environment_name, context.task.retry_after_seconds.unwrap_or(DEFAULT_RETRY));
+    if let Some(own) = own_page(Path::new(PAGE_DIR)) {
+        page.html = own;
+    }
     serve(listener, page, context.stop.clone()).await
+}
+
+/// The environment's own page, where there is one.
+fn own_page(directory: &Path) -> Option<String> {
+    let bytes = std::fs::read(directory.join(INDEX)).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.trim().is_empty())
 }
 
 async fn serve(listener: TcpListener, page: Page, stop: Stop) -> Result<(), AgentError> {
@@ -194,6 +206,22 @@ mod tests {
         let _idle = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stopper.stop();
         tokio::time::timeout(Duration::from_secs(4), served).await.unwrap().unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_page_of_ones_own_is_seen_by_people_with_the_same_status() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(own_page(directory.path()), None);
+        std::fs::write(directory.path().join(INDEX), "<h1>Volvemos pronto</h1>").unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (_stopper, stop) = stop::channel();
+        let html = own_page(directory.path()).unwrap();
+        tokio::spawn(serve(listener, Page { html, ..Page::new("shop-production/shop", 7) }, stop));
+        let people = ask(port, "GET / HTTP/1.1\r\nHost: h\r\nAccept: text/html\r\n\r\n", b"").await;
+        assert!(people.starts_with("HTTP/1.1 503") && people.ends_with("<h1>Volvemos pronto</h1>"), "{people}");
+        let program = ask(port, "GET / HTTP/1.1\r\nHost: h\r\nAccept: application/json\r\n\r\n", b"").await;
+        assert!(program.contains("\"status\":503") && !program.contains("Volvemos"), "{program}");
     }
 
     #[test]

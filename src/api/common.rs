@@ -240,16 +240,41 @@ pub struct Failure {
 }
 
 /// Kinds of workloads that a module may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum WorkloadKind {
     /// `apps/v1` Deployment.
     Deployment,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `batch/v1` CronJob.
+    CronJob,
+}
+
+impl JsonSchema for WorkloadKind {
+    fn schema_name() -> Cow<'static, str> {
+        "WorkloadKind".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    /// A rule and no `enum`: who names a DaemonSet is owed a sentence.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string", "maxLength": 63,
+            "x-kubernetes-validations": [{
+                "rule": "self in ['Deployment', 'StatefulSet', 'CronJob']",
+                "message": "kind: one of Deployment, StatefulSet, CronJob; a DaemonSet has no number of pods by which it could be stopped, so leave it out: it stays up while the environment is locked"
+            }]
+        })
+    }
 }
 
 impl fmt::Display for WorkloadKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Deployment => f.write_str("Deployment"),
+            Self::StatefulSet => f.write_str("StatefulSet"),
+            Self::CronJob => f.write_str("CronJob"),
         }
     }
 }
@@ -258,7 +283,7 @@ impl fmt::Display for WorkloadKind {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkloadRef {
-    /// Kind of the workload.
+    /// Kind of the workload: Deployment, StatefulSet or CronJob.
     pub kind: WorkloadKind,
     /// Name of the workload.
     pub name: ObjectName,

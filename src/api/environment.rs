@@ -35,6 +35,10 @@ use super::common::*;
         .message("backups: an environment with data needs a repository for backups; name one under backups.repository and a Secret under backups.passwordSecret"),
     validation = Rule::new("!(self.tier == 'Production' && has(self.protected) && !self.protected)")
         .message("protected: an environment of tier Production is always protected; remove the field or choose another tier"),
+    validation = Rule::new("self.modules.all(m, !has(m.requires) || m.requires.all(r, r != m.name && self.modules.exists(n, n.name == r)))")
+        .message("modules.requires: names another module of this Environment"),
+    validation = Rule::new("!has(self.maintenance) || !has(self.maintenance.pause) || self.maintenance.pause.all(p, !self.modules.exists(m, m.workloads.exists(w, w.kind == p.kind && w.name == p.name)))")
+        .message("maintenance.pause: a module's own workload goes down anyway; name it in one of the two"),
     validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.exists_one(n, w in n.workloads)))")
         .message("modules: a workload belongs to one module; it is named in two")
 )]
@@ -49,7 +53,7 @@ pub struct EnvironmentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace", "name"]))]
     pub promotes_from: Vec<EnvironmentRef>,
-    /// What is delivered here, in the order of delivery.
+    /// What is delivered here, in the order of delivery where `requires` says no other.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub modules: Vec<Module>,
     /// The data that belongs to this environment: backed up before a change, fenced while locked, put back on failure.
@@ -78,6 +82,11 @@ impl EnvironmentSpec {
     /// Whether no lower environment's data may ever be put here. Production always is.
     pub fn is_protected(&self) -> bool {
         self.tier == Tier::Production || self.protected.unwrap_or(false)
+    }
+
+    /// Whether a module has, or maintenance names, a workload of that kind.
+    pub fn names(&self, kind: WorkloadKind) -> bool {
+        self.modules.iter().flat_map(|m| &m.workloads).chain(&self.maintenance.pause).any(|w| w.kind == kind)
     }
 
     /// The module of that name.
@@ -109,6 +118,10 @@ pub enum Tier {
 pub struct Module {
     /// Name of the module, the same in source and target.
     pub name: ShortName,
+    /// Modules that are delivered before this one. Default: those listed before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "set"))]
+    pub requires: Vec<ShortName>,
     /// Workloads of the module. All go down while locked.
     #[schemars(length(min = 1, max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
     pub workloads: Vec<WorkloadRef>,
@@ -295,7 +308,14 @@ pub struct Maintenance {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
     pub exclude: Vec<WorkloadRef>,
-    /// How long pods may take to finish what they have begun; then they are ended. Default 30s.
+    /// Integrations that stand still while locked: CronJobs are suspended, others scaled to nothing. Put back as they were found, after users are back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["kind", "name"]))]
+    pub pause: Vec<WorkloadRef>,
+    /// The page that users see. Default: a plain one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub page: Option<MaintenancePage>,
+    /// How long pods, and Jobs of CronJobs, may take to finish what they have begun; then they are ended. Default 30s.
     #[serde(default = "Maintenance::default_drain")]
     pub drain: Period,
 }
@@ -312,9 +332,19 @@ impl Default for Maintenance {
             mode: MaintenanceMode::default(),
             services: Services::default(),
             exclude: Vec::new(),
+            pause: Vec::new(),
+            page: None,
             drain: Self::default_drain(),
         }
     }
+}
+
+/// The page that users see.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MaintenancePage {
+    /// ConfigMap whose key `index.html` is the page. It is answered with status 503; programs that ask for JSON get JSON.
+    pub config_map: LocalRef,
 }
 
 /// What users see while locked.

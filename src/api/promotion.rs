@@ -257,6 +257,10 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub undo: Vec<UndoStatus>,
+    /// Changes of others that were put right while the environment was locked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub reverts: Vec<Revert>,
     /// The epoch of the lock that this run took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<i64>,
@@ -282,6 +286,26 @@ pub struct PromotionStatus {
     #[serde(flatten)]
     #[schemars(skip)]
     pub remainder: Remainder,
+}
+
+/// An object that somebody else changed while it had to stay as it was.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Revert {
+    /// Kind of the object.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Name of the object.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Who changed it last, as the object's managed fields say.
+    #[schemars(length(max = 256))]
+    pub manager: String,
+    /// How many times it was put right.
+    pub times: i32,
+    /// The version of the object that was put right last.
+    #[schemars(length(max = 64))]
+    pub resource_version: String,
 }
 
 /// How a right was seen.

@@ -27,6 +27,8 @@ pub const ENVIRONMENT: &[Right] = &[
     right("", &["pods"], &["get", "list", "watch", "patch", "delete"]),
     right("", &["pods/log"], &["get"]),
     right("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
+    right("apps", &["statefulsets"], &["get", "list", "watch", "patch"]),
+    right("batch", &["cronjobs"], &["get", "list", "watch", "patch"]),
     right("apps", &["replicasets"], &["get", "list", "watch"]),
     right("discovery.k8s.io", &["endpointslices"], &["get", "list", "watch"]),
     right("", &["services", "configmaps"], &["get", "list", "watch", "create", "patch", "delete"]),

@@ -29,6 +29,8 @@ pub async fn call<T>(what: impl Into<String>, future: impl Future<Output = kube:
 pub fn resource(resource: Resource) -> ApiResource {
     let (group, version, kind, plural) = match resource {
         Resource::Deployment => ("apps", "v1", "Deployment", "deployments"),
+        Resource::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
+        Resource::CronJob => ("batch", "v1", "CronJob", "cronjobs"),
         Resource::Service => ("", "v1", "Service", "services"),
         Resource::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
         Resource::Job => ("batch", "v1", "Job", "jobs"),

@@ -77,7 +77,11 @@ where
             let api = dynamic(client, subject.namespace, *resource);
             let params = DeleteParams {
                 grace_period_seconds: *grace,
-                propagation_policy: Some(PropagationPolicy::Background),
+                // A Job stays until its pods are gone: who waits for what it has begun finds them by it.
+                propagation_policy: Some(match resource {
+                    Resource::Job => PropagationPolicy::Foreground,
+                    _ => PropagationPolicy::Background,
+                }),
                 preconditions: Some(Preconditions { uid: Some(uid.clone()), resource_version: None }),
                 ..DeleteParams::default()
             };

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-    apps::v1::Deployment,
+    apps::v1::{Deployment, StatefulSet},
     authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec},
-    batch::v1::Job,
+    batch::v1::{CronJob, Job},
     core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service},
     discovery::v1::EndpointSlice,
 };
@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use super::api::call;
 use crate::{
-    api::{EnvironmentSpec, annotations, labels, policies, rights, verbs},
+    api::{EnvironmentSpec, WorkloadKind, annotations, labels, policies, rights, verbs},
     error::{Error, Result},
     manifest::{job::GATE_VOLUME, task::Outcome},
     plan::{
@@ -74,6 +74,17 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
     let (deployments, pods) =
         futures::try_join!(list::<Deployment>(client, namespace, &all), list::<Pod>(client, namespace, &all))?;
     let mut side = Side { deployments, pods, ..Side::default() };
+    // Of a run that stopped one, it must be put back although the Environment may not name it any more.
+    if with_services || spec.names(WorkloadKind::StatefulSet) {
+        side.stateful_sets = list::<StatefulSet>(client, namespace, &all).await?;
+    }
+    if with_services || spec.names(WorkloadKind::CronJob) {
+        side.cron_jobs = list::<CronJob>(client, namespace, &all).await?;
+    }
+    if spec.names(WorkloadKind::CronJob) {
+        let jobs: Vec<Job> = list(client, namespace, &all).await?;
+        side.cron_runs = jobs.into_iter().filter(|j| j.owner_references().iter().any(|o| o.kind == "CronJob")).collect();
+    }
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     for entry in spec.modules.iter().flat_map(|m| &m.configuration) {
         let what = format!("get ConfigMap {namespace}/{}", entry.config_map.name);
@@ -89,14 +100,18 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
         side.services = services;
         side.endpoints = endpoints(&slices);
         side.config_maps.extend(copies);
+        if let Some(page) = &spec.maintenance.page {
+            let what = format!("get ConfigMap {namespace}/{}", page.config_map.name);
+            side.config_maps.extend(call(what, maps.get_opt(&page.config_map.name)).await?);
+        }
         if let Some(volume) = spec.backups.as_ref().and_then(|b| b.repository.volume.as_ref()) {
             let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
             let what = format!("get PersistentVolumeClaim {namespace}/{}", volume.claim.name);
             side.claims.extend(call(what, claims.get_opt(&volume.claim.name)).await?.map(|c| c.name_any()));
         }
         let mut crashes = BTreeMap::new();
-        let workloads = spec.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.deployment(&w.name));
-        for pod in workloads.flat_map(|d| side.pods_of(d)) {
+        let workloads = spec.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.find(w));
+        for pod in workloads.flat_map(|w| side.pods_of(w)) {
             let Some(container) = maintenance::crashing(pod) else { continue };
             crashes.extend(log_tail(client, namespace, pod, &container.name).await.map(|log| (pod.name_any(), log)));
         }

@@ -4,7 +4,12 @@
 use std::{collections::BTreeMap, sync::Mutex};
 
 use futures::{StreamExt, channel::mpsc::UnboundedSender};
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{
+    apps::v1::{Deployment, StatefulSet},
+    batch::v1::{CronJob, Job},
+    core::v1::Pod,
+    discovery::v1::EndpointSlice,
+};
 use kube::{
     Api, Client,
     core::PartialObjectMeta,
@@ -33,6 +38,8 @@ impl Namespaces {
                 self.spawn::<Job>(namespace),
                 self.spawn::<Pod>(namespace),
                 self.spawn::<Deployment>(namespace),
+                self.spawn::<StatefulSet>(namespace),
+                self.spawn::<CronJob>(namespace),
                 self.spawn::<EndpointSlice>(namespace),
             ]
         });

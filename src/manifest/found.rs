@@ -21,12 +21,14 @@ pub struct Found<T> {
     pub values: T,
 }
 
-/// What was found on a workload.
+/// What was found on a workload: the field by which it is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FoundWorkload {
+pub enum FoundWorkload {
     /// How many pods it had.
-    pub replicas: i32,
+    Replicas(i32),
+    /// Whether it was suspended.
+    Suspend(bool),
 }
 
 /// What was found on a Service.

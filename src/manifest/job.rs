@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::PodTemplateSpec};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
 use serde_json::{Value, json};
 
 use super::{
@@ -14,10 +14,7 @@ use super::{
 };
 use crate::{
     api::{Backups, Data, annotations, labels},
-    plan::{
-        Effect, Resource,
-        world::{Settings, pod_template},
-    },
+    plan::{Effect, Resource, workload::Workload, world::Settings},
 };
 
 /// The volume of a pod that waits for its turn. The kubelet follows a change of the pod's own annotations within a fraction
@@ -139,14 +136,21 @@ pub fn agent(
 pub fn migration(
     owner: Owner<'_>,
     (name, step): (&str, &str),
-    deployment: &Deployment,
+    workload: Workload<'_>,
     container: &str,
     image: &str,
     command: &[String],
     deadline: Duration,
 ) -> Option<Effect> {
-    let mut pod = serde_json::to_value(pod_template(deployment)?.spec.as_ref()?).ok()?;
+    let mut pod = serde_json::to_value(workload.template()?.spec.as_ref()?).ok()?;
     let mut chosen = pod["containers"].as_array()?.iter().find(|c| c["name"] == container)?.clone();
+    // Volumes that a StatefulSet makes for each of its pods are not the migration's.
+    let volumes = pod["volumes"].as_array().cloned().unwrap_or_default();
+    for field in ["volumeMounts", "volumeDevices"] {
+        if let Some(mounts) = chosen.get_mut(field).and_then(Value::as_array_mut) {
+            mounts.retain(|m| volumes.iter().any(|v| v["name"] == m["name"]));
+        }
+    }
     for field in ["livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "ports", "args"] {
         chosen.as_object_mut()?.remove(field);
     }
@@ -190,7 +194,7 @@ const NO_COMMAND: &str = "/lockkeeper-only-pulls-this-image";
 pub fn pull(
     owner: Owner<'_>,
     (name, step): (&str, &str),
-    like: &Deployment,
+    like: Workload<'_>,
     images: &BTreeMap<String, String>,
     deadline: Duration,
 ) -> Effect {
@@ -205,7 +209,7 @@ pub fn pull(
         })
         .collect();
     let mut pod = restricted_pod(containers, Vec::new(), "Never");
-    if let Some(spec) = pod_template(like).and_then(|t| t.spec.as_ref()) {
+    if let Some(spec) = like.template().and_then(|t| t.spec.as_ref()) {
         for (field, value) in [
             ("imagePullSecrets", serde_json::to_value(&spec.image_pull_secrets)),
             ("nodeSelector", serde_json::to_value(&spec.node_selector)),

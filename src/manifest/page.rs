@@ -8,7 +8,7 @@ use super::{
     Owner,
     found::FoundService,
     job,
-    task::{Task, Verb},
+    task::{PAGE_DIR, Task, Verb},
 };
 use crate::{
     api::labels,
@@ -21,6 +21,9 @@ pub const PORT: u16 = 8503;
 /// What clients are told to wait before they ask again, in seconds.
 pub const RETRY_AFTER_SECONDS: u64 = 30;
 
+/// The key of a ConfigMap that is an environment's own page.
+pub const INDEX: &str = "index.html";
+
 /// Name of the step label of the page.
 pub const STEP: &str = "page";
 
@@ -30,12 +33,17 @@ pub fn name(owner: Owner<'_>) -> String {
 }
 
 /// The page's Deployment: one pod with no rights.
-pub fn deployment(owner: Owner<'_>, settings: &Settings, task: &Task) -> Effect {
+/// `own`: the ConfigMap with a page of the environment's own.
+pub fn deployment(owner: Owner<'_>, settings: &Settings, task: &Task, own: Option<&str>) -> Effect {
     let name = name(owner);
     let mut labels_ = owner.labels(STEP);
     labels_.insert(labels::PAGE.to_owned(), owner.uid.to_owned());
     labels_.insert(labels::AGENT.to_owned(), task.verb.as_str().to_owned());
-    let mut container = job::agent_container(settings, task, &[]);
+    let mounts: Vec<Value> = own.iter().map(|_| json!({"name": "page", "mountPath": PAGE_DIR, "readOnly": true})).collect();
+    let mut volumes = job::agent_volumes(&[], None);
+    // Preflight says where it is missing. Should it go after that, users still see a page.
+    volumes.extend(own.map(|name| json!({"name": "page", "configMap": {"name": name, "optional": true}})));
+    let mut container = job::agent_container(settings, task, &mounts);
     container["name"] = json!("page");
     container["ports"] = json!([{"containerPort": PORT, "name": "http"}]);
     container["readinessProbe"] =
@@ -47,7 +55,7 @@ pub fn deployment(owner: Owner<'_>, settings: &Settings, task: &Task) -> Effect 
             "selector": {"matchLabels": {labels::PAGE: owner.uid}},
             "template": {
                 "metadata": {"labels": labels_},
-                "spec": job::restricted_pod(vec![container], job::agent_volumes(&[], None), "Always"),
+                "spec": job::restricted_pod(vec![container], volumes, "Always"),
             },
         },
     });

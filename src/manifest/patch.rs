@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{ConfigMap, Service, ServicePort},
-};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServicePort};
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
@@ -19,7 +16,7 @@ use crate::{
         annotations::{FOUND, GATE},
         labels,
     },
-    plan::{Effect, PatchKind, Resource, release::Content, world::Gate},
+    plan::{Effect, PatchKind, Resource, release::Content, workload::Workload, world::Gate},
 };
 
 fn guard<T: ResourceExt>(object: &T) -> Value {
@@ -89,29 +86,67 @@ pub fn open_gate(gate: &Gate, epoch: i64) -> Effect {
     }
 }
 
-/// Stops a workload, and writes down how many pods it had.
-pub fn stop(deployment: &Deployment, owner: Owner<'_>, epoch: i64) -> Effect {
-    // A run that is gone may have left the workload stopped: what it had found is what was there.
-    let earlier = Found::<FoundWorkload>::read(deployment.annotations()).map(|f| f.values.replicas);
-    let replicas = earlier.unwrap_or_else(|| deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1));
-    let found = Found { run: owner.uid.to_owned(), epoch, values: FoundWorkload { replicas } };
-    let mut metadata = guard(deployment);
-    metadata["annotations"] = json!({FOUND: found.write()});
-    patch(Resource::Deployment, deployment, PatchKind::Merge, json!({"metadata": metadata, "spec": {"replicas": 0}}))
+fn workload_patch(workload: Workload<'_>, kind: PatchKind, mut body: Value) -> Effect {
+    body["metadata"]["resourceVersion"] = json!(workload.metadata().resource_version);
+    Effect::Patch { resource: workload.resource(), name: workload.name(), kind, patch: Box::new(body) }
 }
 
-/// Sets a workload's images and, where it was stopped, starts it with as many pods as it had.
-pub fn deliver(deployment: &Deployment, images: &BTreeMap<String, String>, replicas: Option<i32>) -> Effect {
-    let containers: Vec<Value> = images.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
-    let mut body = json!({"metadata": guard(deployment), "spec": {}});
-    if !containers.is_empty() {
-        body["spec"]["template"] = json!({"spec": {"containers": containers}});
+fn scaled(to: FoundWorkload) -> Value {
+    match to {
+        FoundWorkload::Replicas(replicas) => json!({"replicas": replicas}),
+        FoundWorkload::Suspend(suspend) => json!({"suspend": suspend}),
     }
-    if let Some(replicas) = replicas {
-        body["spec"]["replicas"] = json!(replicas);
-        body["metadata"]["annotations"] = json!({FOUND: null});
+}
+
+/// Stops a workload, and writes down how many pods it had, or whether it was suspended.
+pub fn stop(workload: Workload<'_>, owner: Owner<'_>, epoch: i64) -> Effect {
+    // A run that is gone may have left the workload stopped: what it had found is what was there.
+    let values = Found::<FoundWorkload>::read(workload.annotations()).map_or_else(|| workload.scale(), |earlier| earlier.values);
+    let found = Found { run: owner.uid.to_owned(), epoch, values };
+    let stopped = match values {
+        FoundWorkload::Replicas(_) => FoundWorkload::Replicas(0),
+        FoundWorkload::Suspend(_) => FoundWorkload::Suspend(true),
+    };
+    workload_patch(
+        workload,
+        PatchKind::Merge,
+        json!({"metadata": {"annotations": {FOUND: found.write()}}, "spec": scaled(stopped)}),
+    )
+}
+
+/// Takes the record of what was found off a workload and puts that back. `None`: what is there now stays.
+pub fn put_back(workload: Workload<'_>, found: Option<FoundWorkload>) -> Effect {
+    let mut body = json!({"metadata": {"annotations": {FOUND: null}}});
+    if let Some(found) = found {
+        body["spec"] = scaled(found);
     }
-    patch(Resource::Deployment, deployment, PatchKind::Strategic, body)
+    workload_patch(workload, PatchKind::Merge, body)
+}
+
+/// Sets a workload's images and, where it was stopped and starts now, puts back what was found.
+pub fn deliver(workload: Workload<'_>, images: &BTreeMap<String, String>, start: Option<FoundWorkload>) -> Effect {
+    let named = |list: &[k8s_openapi::api::core::v1::Container]| -> Vec<Value> {
+        let wanted = list.iter().filter_map(|c| Some((&c.name, images.get(&c.name)?)));
+        wanted.map(|(name, image)| json!({"name": name, "image": image})).collect()
+    };
+    let mut pod = Map::new();
+    for (field, list) in [("initContainers", named(workload.init_containers())), ("containers", named(workload.containers()))] {
+        if !list.is_empty() {
+            pod.insert(field.to_owned(), Value::Array(list));
+        }
+    }
+    let mut body = json!({"spec": start.map_or_else(|| json!({}), scaled)});
+    if !pod.is_empty() {
+        let template = json!({"template": {"spec": pod}});
+        match workload {
+            Workload::CronJob(_) => body["spec"]["jobTemplate"] = json!({"spec": template}),
+            Workload::Deployment(_) | Workload::StatefulSet(_) => body["spec"]["template"] = template["template"].clone(),
+        }
+    }
+    if start.is_some() {
+        body["metadata"] = json!({"annotations": {FOUND: null}});
+    }
+    workload_patch(workload, PatchKind::Strategic, body)
 }
 
 /// Gives a ConfigMap the content of a release; keys that this environment keeps stay as they are.

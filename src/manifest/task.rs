@@ -22,6 +22,8 @@ pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
 /// Where a gated task reads its epoch: a file that is empty until the operator writes [`crate::api::annotations::GATE`].
 pub const GATE_PATH: &str = "/lockkeeper/gate/epoch";
+/// Where the page of an environment's own is mounted, as `index.html`.
+pub const PAGE_DIR: &str = "/lockkeeper/page";
 /// Scratch space: an emptyDir, also the only writable path beside the repository.
 pub const SCRATCH_DIR: &str = "/tmp";
 

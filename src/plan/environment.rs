@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     Decision, Effect, Progress,
     jobs::{JobProgress, look},
-    lock, maintenance,
+    lock, maintenance, modules,
     release::{self, Reading},
     world::{JobView, Settings, Side},
 };
@@ -163,8 +163,12 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
     {
         add("ClaimMissing", format!("PersistentVolumeClaim {claim} of backups.repository does not exist: make it"));
     }
+    if let Err(message) = modules::in_order(&environment.spec) {
+        add(reasons::INVALID, message);
+    }
     for workload in environment.spec.modules.iter().flat_map(|m| &m.workloads) {
-        if let Some(refusal) = world.side.deployment(&workload.name).and_then(delivery::direct::refuse) {
+        let Some(found) = world.side.find(workload) else { continue };
+        for refusal in found.refuse().into_iter().chain(delivery::direct::refuse(found)) {
             add("WorkloadRefused", refusal);
         }
     }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Effect, Progress, Resource, after,
+    Effect, Progress, Resource, after, foreign,
     jobs::{JobProgress, look},
     lock, maintenance, millis,
     preflight::{self, Preflight},
@@ -15,15 +15,18 @@ use super::{
     promotion::{ATTEMPTS, owner, reference},
     release, steps,
     steps::name,
-    world::{World, pod_template},
+    workload::Workload,
+    world::World,
 };
 use crate::{
     api::{
-        API_VERSION, BackupPhase, EnvironmentSpec, HttpCheck, LocalRef, PromotionStatus, Release, Step, Timestamp, Verification,
-        WorkloadRef, promotion::UndoStatus,
+        API_VERSION, BackupPhase, EnvironmentSpec, HttpCheck, LocalRef, PromotionStatus, Release, ReleaseContainer,
+        ReleaseModule, Step, Timestamp, Verification, WorkloadRef, promotion::UndoStatus,
     },
     manifest::{
-        Owner, job, page, patch,
+        Owner,
+        found::FoundWorkload,
+        job, page, patch,
         task::{Aside, Outcome, Verb},
     },
 };
@@ -86,6 +89,7 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStat
         name::PAGE => page_pod(world, owner),
         name::LOCK => take_lock(world, status, now),
         name::RECORD => record(world, owner, status),
+        name::PAUSE => maintenance::pause(world, target, owner, epoch),
         name::CLOSE => maintenance::close(world, target, owner, epoch),
         name::STOP => stop(world, target, owner, epoch, status, begun, now),
         name::FENCE => data_job(world, target, owner, step, (Verb::Fence, epoch), now),
@@ -97,12 +101,17 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStat
         name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
         name::MIGRATION => migration(world, target, owner, status, step, now),
         name::WORKLOADS => {
-            workloads(world, &images(&release, steps::subject(&step.name)), &module_workloads(target, steps::subject(&step.name)))
+            let module = steps::subject(&step.name);
+            workloads(world, &images(&release, module), &module_workloads(target, module), begun, now)
         }
-        name::OTHERS => workloads(world, &BTreeMap::new(), &other_workloads(target, &release)),
-        name::VERIFY => verify(world, target, owner, step, epoch, now),
+        name::OTHERS => workloads(world, &BTreeMap::new(), &other_workloads(target, &release), begun, now),
+        name::VERIFY => match foreign::rolled_out(world, target, status, begun, now) {
+            Progress::Done(_) => verify(world, target, owner, step, epoch, now),
+            other => other,
+        },
         name::RELEASE => data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::OPEN => maintenance::open(world, owner),
+        name::RESUME => maintenance::resume(world, owner),
         name::UNLOCK => unlock(world, owner),
         name::TIDY => tidy(world, owner, status, now),
         other => Progress::failed("UnknownStep", format!("this version of Lockkeeper does not know the step {other}")),
@@ -226,7 +235,8 @@ fn backup(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp) -> P
 fn page_pod(world: &World<'_>, owner: Owner<'_>) -> Progress {
     if world.target_side.deployment(&page::name(owner)).is_none() {
         let task = page::task(preflight::task(world, owner, Verb::Page));
-        return Progress::Do(page::deployment(owner, world.settings, &task));
+        let own = world.target.and_then(|t| t.spec.maintenance.page.as_ref()).map(|p| &*p.config_map.name);
+        return Progress::Do(page::deployment(owner, world.settings, &task, own));
     }
     if maintenance::page_is_ready(world.target_side, owner.uid) {
         return Progress::Done(None);
@@ -340,7 +350,8 @@ fn http_check(
     job::agent(owner, world.settings, (&name, &step.name), &task, (&[], None), &aliases, deadline)
 }
 
-fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
+/// Brings a module's configuration.
+pub fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
     let Some(module) = target.module(module) else { return Progress::Done(None) };
     for entry in &module.configuration {
         let name = &*entry.config_map.name;
@@ -377,13 +388,10 @@ fn migration(
 ) -> Progress {
     let Some(module) = target.module(steps::subject(&step.name)) else { return Progress::Done(None) };
     let (Some(migration), Some(workload)) = (&module.migration, module.migration_workload()) else { return Progress::Done(None) };
-    let Some(deployment) = world.target_side.deployment(&workload.name) else {
+    let Some(found) = world.target_side.find(workload) else {
         return Progress::failed("WorkloadMissing", format!("{workload} does not exist any more"));
     };
-    let containers: Vec<String> = pod_template(deployment)
-        .and_then(|t| t.spec.as_ref())
-        .map(|s| s.containers.iter().map(|c| c.name.clone()).collect())
-        .unwrap_or_default();
+    let containers: Vec<String> = found.containers().iter().map(|c| c.name.clone()).collect();
     let container = match (&migration.container, containers.as_slice()) {
         (Some(named), _) => named.to_string(),
         (None, [only]) => only.clone(),
@@ -400,17 +408,16 @@ fn migration(
         .flat_map(|r| &r.modules)
         .filter(|m| m.name == *module.name)
         .flat_map(|m| &m.workloads)
-        .filter(|w| w.name == *workload.name)
+        .filter(|w| w.kind == workload.kind && w.name == *workload.name)
         .flat_map(|w| &w.containers)
         .find(|c| c.name == container);
-    let Some(image) = released.map(crate::api::ReleaseContainer::pinned) else {
+    let Some(image) = released.map(ReleaseContainer::pinned) else {
         return Progress::failed("ContainerMissing", format!("the release has no container {container} of {workload}"));
     };
     let command: Vec<String> = migration.command.iter().map(ToString::to_string).collect();
     // A migration is never retried: how much of it took effect is not known. Its attempt is always the first.
     let name = owner.object_name(&step.name, 0);
-    let Some(made) = job::migration(owner, (&name, &step.name), deployment, &container, &image, &command, migration.timeout())
-    else {
+    let Some(made) = job::migration(owner, (&name, &step.name), found, &container, &image, &command, migration.timeout()) else {
         return Progress::failed("ContainerMissing", format!("{workload} has no container {container}"));
     };
     let waited_for = status.next.as_deref().is_some_and(|n| n.starts_with(&format!("Job {name}")));
@@ -427,15 +434,25 @@ fn migration(
     }
 }
 
-/// Images by container, for each workload of a module of the release.
-fn images(release: &Release, module: &str) -> BTreeMap<String, BTreeMap<String, String>> {
-    release
-        .modules
-        .iter()
-        .filter(|m| m.name == module)
-        .flat_map(|m| &m.workloads)
-        .map(|w| (w.name.clone(), w.containers.iter().map(|c| (c.name.clone(), c.pinned())).collect()))
+/// By workload: an image for each container.
+pub type Images = BTreeMap<WorkloadRef, BTreeMap<String, String>>;
+
+/// The images of a release's modules, as `image` names them.
+pub fn images_of<'a>(
+    modules: impl IntoIterator<Item = &'a ReleaseModule>,
+    image: impl Fn(&ReleaseContainer) -> String,
+) -> Images {
+    let workloads = modules.into_iter().flat_map(|m| &m.workloads);
+    workloads
+        .map(|w| {
+            let reference = WorkloadRef { kind: w.kind, name: w.name.as_str().into() };
+            (reference, w.containers.iter().map(|c| (c.name.clone(), image(c))).collect())
+        })
         .collect()
+}
+
+fn images(release: &Release, module: &str) -> Images {
+    images_of(release.modules.iter().filter(|m| m.name == module), ReleaseContainer::pinned)
 }
 
 fn module_workloads(target: &EnvironmentSpec, module: &str) -> Vec<WorkloadRef> {
@@ -447,30 +464,30 @@ fn other_workloads(target: &EnvironmentSpec, release: &Release) -> Vec<WorkloadR
     target.modules.iter().filter(|m| !promoted(&m.name)).flat_map(|m| m.workloads.clone()).collect()
 }
 
-/// Sets images and pod counts, then waits for the rollouts.
-pub fn workloads(world: &World<'_>, images: &BTreeMap<String, BTreeMap<String, String>>, workloads: &[WorkloadRef]) -> Progress {
+/// Which of these images a workload does not have yet. A container that it lacks was refused before, or is not its own.
+pub fn different(workload: Workload<'_>, wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let here = workload.all_containers().filter_map(|c| Some((c, wanted.get(&c.name)?)));
+    here.filter(|(c, image)| c.image.as_ref() != Some(image)).map(|(c, image)| (c.name.clone(), image.clone())).collect()
+}
+
+/// Sets images and pod counts, then waits for the rollouts. A CronJob stays suspended until users are back.
+pub fn workloads(world: &World<'_>, images: &Images, workloads: &[WorkloadRef], begun: Timestamp, now: Timestamp) -> Progress {
     let side = world.target_side;
     let uid = world.uid();
-    for workload in workloads {
-        let Some(deployment) = side.deployment(&workload.name) else {
-            return Progress::failed("WorkloadMissing", format!("{workload} does not exist any more"));
+    let none = BTreeMap::new();
+    for reference in workloads {
+        let Some(workload) = side.find(reference) else {
+            return Progress::failed("WorkloadMissing", format!("{reference} does not exist any more"));
         };
-        let none = BTreeMap::new();
-        let wanted = images.get(&*workload.name).unwrap_or(&none);
-        let here: BTreeMap<&str, &str> = pod_template(deployment)
-            .and_then(|t| t.spec.as_ref())
-            .map(|s| s.containers.iter().map(|c| (c.name.as_str(), c.image.as_deref().unwrap_or_default())).collect())
-            .unwrap_or_default();
-        let stopped = maintenance::found_workload(deployment).filter(|f| f.run == uid).map(|f| f.values.replicas);
-        let different = wanted.iter().any(|(c, image)| here.get(c.as_str()).is_some_and(|i| i != image));
-        if stopped.is_some() || different {
-            let wanted =
-                wanted.iter().filter(|(c, _)| here.contains_key(c.as_str())).map(|(c, i)| (c.clone(), i.clone())).collect();
-            return Progress::Do(patch::deliver(deployment, &wanted, stopped));
+        let stopped = maintenance::found_workload(workload).filter(|f| f.run == uid).map(|f| f.values);
+        let start = stopped.filter(|found| matches!(found, FoundWorkload::Replicas(_)));
+        let images = different(workload, images.get(reference).unwrap_or(&none));
+        if start.is_some() || !images.is_empty() {
+            return Progress::Do(patch::deliver(workload, &images, start));
         }
     }
-    for deployment in workloads.iter().filter_map(|w| side.deployment(&w.name)) {
-        match maintenance::rollout(side, deployment) {
+    for workload in workloads.iter().filter_map(|w| side.find(w)) {
+        match maintenance::rollout(side, workload, begun, now) {
             Progress::Done(_) => {}
             other => return other,
         }

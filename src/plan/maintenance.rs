@@ -2,15 +2,16 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{ContainerStatus, Pod, Service},
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Pod, Service},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::ResourceExt;
 
 use super::{
     Effect, Progress, Resource, after,
-    world::{Side, World, pod_labels},
+    workload::Workload,
+    world::{Side, World, has_ended},
 };
 use crate::{
     api::{EnvironmentSpec, Timestamp, WorkloadRef, labels},
@@ -36,7 +37,10 @@ pub fn workloads_down(spec: &EnvironmentSpec) -> Vec<WorkloadRef> {
 /// Services that lead to the page already count by what was found on them.
 pub fn services<'a>(spec: &EnvironmentSpec, side: &'a Side) -> Vec<&'a Service> {
     let pods: Vec<BTreeMap<String, String>> =
-        workloads_down(spec).iter().filter_map(|w| side.deployment(&w.name)).map(pod_labels).collect();
+        workloads_down(spec).iter().filter_map(|w| side.find(w)).map(Workload::pod_labels).collect();
+    // By a StatefulSet's governing Service its pods call each other by name: no user enters by it.
+    let governing: Vec<&str> = side.stateful_sets.iter().filter_map(|s| s.spec.as_ref()?.service_name.as_deref()).collect();
+    let only_governs = |s: &Service| is_headless(s) && governing.contains(&s.name_any().as_str());
     side.services
         .iter()
         .filter(|s| !s.annotations().contains_key(page::TWIN_OF))
@@ -44,10 +48,16 @@ pub fn services<'a>(spec: &EnvironmentSpec, side: &'a Side) -> Vec<&'a Service> 
             Some(names) => names.iter().any(|n| **n == s.name_any()),
             None => {
                 let selector = selector(s);
-                !selector.is_empty() && pods.iter().any(|labels| selector.iter().all(|(k, v)| labels.get(k) == Some(v)))
+                !only_governs(s)
+                    && !selector.is_empty()
+                    && pods.iter().any(|labels| selector.iter().all(|(k, v)| labels.get(k) == Some(v)))
             }
         })
         .collect()
+}
+
+fn is_headless(service: &Service) -> bool {
+    service.spec.as_ref().is_some_and(|s| s.cluster_ip.as_deref() == Some("None"))
 }
 
 /// What a Service selects when it is not closed.
@@ -58,14 +68,22 @@ fn selector(service: &Service) -> BTreeMap<String, String> {
     }
 }
 
+/// Whether a Service leads to the page of a run, and to nothing else.
+pub fn leads_to_page(service: &Service, uid: &str) -> bool {
+    let spec = service.spec.as_ref();
+    let ports = spec.and_then(|s| s.ports.as_ref());
+    spec.and_then(|s| s.selector.as_ref()).is_some_and(|s| s.len() == 1 && s.get(labels::PAGE).is_some_and(|v| v == uid))
+        && ports.is_some_and(|p| p.iter().all(|p| p.target_port == Some(IntOrString::Int(page::PORT.into()))))
+}
+
 /// What was found on a Service that is closed.
 pub fn found_service(service: &Service) -> Option<Found<FoundService>> {
     Found::read(service.annotations())
 }
 
 /// What was found on a workload that is stopped.
-pub fn found_workload(deployment: &Deployment) -> Option<Found<FoundWorkload>> {
-    Found::read(deployment.annotations())
+pub fn found_workload(workload: Workload<'_>) -> Option<Found<FoundWorkload>> {
+    Found::read(workload.annotations())
 }
 
 /// Why a Service cannot lead to the page. `None`: it can.
@@ -74,7 +92,7 @@ pub fn refuse_service(service: &Service) -> Option<String> {
     let spec = service.spec.as_ref()?;
     let why = if spec.type_.as_deref() == Some("ExternalName") {
         "is of type ExternalName"
-    } else if spec.cluster_ip.as_deref() == Some("None") {
+    } else if is_headless(service) {
         "is headless: clients keep addresses of pods, which no page can answer for"
     } else if selector(service).is_empty() {
         "has no selector"
@@ -108,6 +126,28 @@ fn page_pods(side: &Side, uid: &str) -> Vec<String> {
     side.pods.iter().filter(|p| p.labels().get(labels::PAGE).is_some_and(|v| v == uid)).map(ResourceExt::name_any).collect()
 }
 
+/// Pausing: integrations make nothing new. What they have begun is waited for with the workloads.
+pub fn pause(world: &World<'_>, spec: &EnvironmentSpec, owner: Owner<'_>, epoch: i64) -> Progress {
+    let paused = spec.maintenance.pause.iter().filter_map(|w| world.target_side.find(w));
+    for workload in paused {
+        if found_workload(workload).is_none_or(|f| f.run != owner.uid) {
+            return Progress::Do(patch::stop(workload, owner, epoch));
+        }
+    }
+    Progress::Done(None)
+}
+
+/// Resuming: whatever this run stopped and has not started is put back as it was found. What somebody has changed meanwhile
+/// stays as he wants it.
+pub fn resume(world: &World<'_>, owner: Owner<'_>) -> Progress {
+    for workload in world.target_side.workloads() {
+        if let Some(found) = found_workload(workload).filter(|f| f.run == owner.uid) {
+            return Progress::Do(patch::put_back(workload, workload.is_stopped().then_some(found.values)));
+        }
+    }
+    Progress::Done(None)
+}
+
 /// Closing: every Service leads to the page, has a twin, and its endpoints have followed.
 pub fn close(world: &World<'_>, spec: &EnvironmentSpec, owner: Owner<'_>, epoch: i64) -> Progress {
     let side = world.target_side;
@@ -130,7 +170,7 @@ pub fn close(world: &World<'_>, spec: &EnvironmentSpec, owner: Owner<'_>, epoch:
     Progress::Done(None)
 }
 
-/// Stopping: every workload is scaled to nothing and its pods are gone. Pods that take longer than `drain` are ended.
+/// Stopping: every workload and integration is scaled to nothing or suspended, and its pods are gone. Pods that take longer than `drain` are ended.
 pub fn stop(
     world: &World<'_>,
     spec: &EnvironmentSpec,
@@ -139,22 +179,45 @@ pub fn stop(
     begun: Timestamp,
     now: Timestamp,
 ) -> Progress {
-    let side = world.target_side;
-    let workloads = workloads_down(spec);
-    for workload in &workloads {
-        let Some(deployment) = side.deployment(&workload.name) else { continue };
-        if found_workload(deployment).is_none_or(|f| f.run != owner.uid) {
-            return Progress::Do(patch::stop(deployment, owner, epoch));
+    let drained = after(begun, spec.maintenance.drain.or(Duration::from_secs(30)));
+    let mut all = workloads_down(spec);
+    all.extend(spec.maintenance.pause.iter().cloned());
+    stop_all(world.target_side, &all, owner, epoch, drained, now)
+}
+
+/// Stops these workloads; what they have begun may go on until `drained`.
+pub fn stop_all(
+    side: &Side,
+    workloads: &[WorkloadRef],
+    owner: Owner<'_>,
+    epoch: i64,
+    drained: Timestamp,
+    now: Timestamp,
+) -> Progress {
+    for workload in workloads.iter().filter_map(|w| side.find(w)) {
+        if found_workload(workload).is_none_or(|f| f.run != owner.uid) {
+            return Progress::Do(patch::stop(workload, owner, epoch));
         }
     }
-    let drained = after(begun, spec.maintenance.drain.or(Duration::from_secs(30)));
     let mut left = Vec::new();
-    for deployment in workloads.iter().filter_map(|w| side.deployment(&w.name)) {
-        let generation = deployment.metadata.generation;
-        if deployment.status.as_ref().and_then(|s| s.observed_generation) < generation {
-            left.push(format!("Deployment {} to be observed", deployment.name_any()));
+    for workload in workloads.iter().filter_map(|w| side.find(w)) {
+        if !workload.is_observed() {
+            left.push(format!("{} to be observed", workload.reference()));
         }
-        for pod in side.pods_of(deployment) {
+        if let Workload::CronJob(cron_job) = workload {
+            for run in side.runs_of(cron_job).into_iter().filter(|j| !has_ended(j)) {
+                if now >= drained && run.metadata.deletion_timestamp.is_none() {
+                    return Progress::Do(Effect::Delete {
+                        resource: Resource::Job,
+                        name: run.name_any(),
+                        uid: run.uid().unwrap_or_default(),
+                        grace: None,
+                    });
+                }
+                left.push(format!("Job {}", run.name_any()));
+            }
+        }
+        for pod in side.pods_of(workload) {
             if is_over(pod) {
                 continue;
             }
@@ -189,17 +252,8 @@ pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
     for service in &side.services {
         let name = service.name_any();
         if let Some(found) = found_service(service).filter(|f| f.run == owner.uid) {
-            let closed_by_us = service
-                .spec
-                .as_ref()
-                .and_then(|s| s.selector.as_ref())
-                .is_some_and(|s| s.get(labels::PAGE).is_some_and(|v| v == owner.uid));
-            if !closed_by_us {
-                // Somebody led it elsewhere meanwhile: what he wrote stays.
-                let mut as_is = found.values.clone();
-                as_is.selector = service.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default();
-                as_is.ports = service.spec.as_ref().and_then(|s| s.ports.clone()).unwrap_or_default();
-                return Progress::Do(patch::open_service(service, &as_is));
+            if !leads_to_page(service, owner.uid) {
+                return Progress::Do(patch::open_service(service, &as_wished(service, &found.values)));
             }
             return Progress::Do(patch::open_service(service, &found.values));
         }
@@ -209,6 +263,20 @@ pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
         }
     }
     Progress::Done(None)
+}
+
+/// Where a closed Service is to lead that somebody has changed meanwhile: what he wrote stays, what is ours goes.
+pub fn as_wished(service: &Service, found: &FoundService) -> FoundService {
+    let spec = service.spec.clone().unwrap_or_default();
+    let mut selector = spec.selector.unwrap_or_default();
+    selector.remove(labels::PAGE);
+    let to_page = Some(IntOrString::Int(page::PORT.into()));
+    let mut ports = spec.ports.unwrap_or_default();
+    for port in ports.iter_mut().filter(|p| p.target_port == to_page) {
+        let before = found.ports.iter().find(|p| p.port == port.port && p.protocol == port.protocol);
+        port.target_port = before.map_or_else(|| port.target_port.clone(), |p| p.target_port.clone());
+    }
+    FoundService { selector: if selector.is_empty() { found.selector.clone() } else { selector }, ports }
 }
 
 /// What of a run's objects is still there: the page, twins, Jobs, copies. In the order in which it goes.
@@ -257,30 +325,53 @@ pub fn aliases(world: &World<'_>, owner: Owner<'_>) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// What a rollout has come to.
-pub fn rollout(side: &Side, deployment: &Deployment) -> Progress {
-    let name = deployment.name_any();
-    let wanted = deployment.spec.as_ref().and_then(|s| s.replicas).unwrap_or(1);
-    let status = deployment.status.clone().unwrap_or_default();
-    if status.observed_generation < deployment.metadata.generation {
-        return Progress::waiting(format!("Deployment {name} to be observed"));
+/// A StatefulSet has no deadline of its own; it gets the one that a Deployment has where nobody says another.
+const ROLLOUT_DEADLINE: Duration = Duration::from_secs(600);
+
+/// What a rollout that began then has come to.
+pub fn rollout(side: &Side, workload: Workload<'_>, begun: Timestamp, now: Timestamp) -> Progress {
+    let name = workload.reference();
+    let FoundWorkload::Replicas(wanted) = workload.scale() else {
+        // A CronJob starts nothing by being delivered.
+        return Progress::Done(None);
+    };
+    if !workload.is_observed() {
+        return Progress::waiting(format!("{name} to be observed"));
     }
-    let condition = |type_: &str| status.conditions.iter().flatten().find(|c| c.type_ == type_);
-    let pods: Vec<&Pod> = side.pods_of(deployment).into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()).collect();
+    let pods: Vec<&Pod> = side.pods_of(workload).into_iter().filter(|p| p.metadata.deletion_timestamp.is_none()).collect();
     if let Some((pod, trouble)) = pods.iter().find_map(|p| Some((p, hopeless(p)?))) {
         let said = side.crashes.get(&pod.name_any()).map(|log| format!("; its last lines: {log}")).unwrap_or_default();
-        return Progress::failed("RolloutFailed", format!("Deployment {name}: {trouble}{said}"));
+        return Progress::failed("RolloutFailed", format!("{name}: {trouble}{said}"));
     }
-    if let Some(failed) = condition("Progressing").filter(|c| c.status == "False") {
-        return Progress::failed("RolloutFailed", format!("Deployment {name}: {}", failed.message.clone().unwrap_or_default()));
+    let (counts, failed, refused, deadline) = match workload {
+        Workload::Deployment(deployment) => {
+            let status = deployment.status.clone().unwrap_or_default();
+            let condition = |type_: &str, value: &str| {
+                let found = status.conditions.iter().flatten().find(|c| c.type_ == type_ && c.status == value);
+                found.map(|c| c.message.clone().unwrap_or_default())
+            };
+            let counts = (status.updated_replicas, status.available_replicas, status.replicas);
+            (counts, condition("Progressing", "False"), condition("ReplicaFailure", "True"), None)
+        }
+        Workload::StatefulSet(set) => {
+            let status = set.status.clone().unwrap_or_default();
+            let counts = (status.updated_replicas, status.available_replicas, Some(status.replicas));
+            (counts, None, None, Some(after(begun, ROLLOUT_DEADLINE)))
+        }
+        Workload::CronJob(_) => return Progress::Done(None),
+    };
+    if let Some(failed) = failed {
+        return Progress::failed("RolloutFailed", format!("{name}: {failed}"));
     }
-    let (updated, available, all) =
-        (status.updated_replicas.unwrap_or(0), status.available_replicas.unwrap_or(0), status.replicas.unwrap_or(0));
+    let (updated, available, all) = (counts.0.unwrap_or(0), counts.1.unwrap_or(0), counts.2.unwrap_or(0));
     if updated == wanted && available >= wanted && all == wanted {
         return Progress::Done(None);
     }
-    let refused = condition("ReplicaFailure").and_then(|c| c.message.clone()).map(|m| format!(": {m}")).unwrap_or_default();
-    Progress::waiting(format!("Deployment {name}: {available} of {wanted} pods ready{refused}"))
+    if let Some(late) = deadline.filter(|d| *d <= now) {
+        return Progress::failed("RolloutFailed", format!("{name}: {available} of {wanted} pods ready at {late}"));
+    }
+    let refused = refused.map(|m| format!(": {m}")).unwrap_or_default();
+    Progress::Waiting { what: format!("{name}: {available} of {wanted} pods ready{refused}"), until: deadline }
 }
 
 /// Restarts after which a container is held to crash for good: Kubernetes has waited 10 and 20 seconds between them.

@@ -7,16 +7,19 @@
 pub mod approval;
 pub mod backup;
 pub mod environment;
+pub mod foreign;
 pub mod forward;
 pub mod jobs;
 pub mod lock;
 pub mod maintenance;
+pub mod modules;
 pub mod preflight;
 pub mod prepare;
 pub mod promotion;
 pub mod release;
 pub mod rollback;
 pub mod steps;
+pub mod workload;
 pub mod world;
 
 use serde_json::Value;
@@ -39,6 +42,10 @@ pub enum Decision<S> {
 pub enum Resource {
     /// `apps/v1` Deployment.
     Deployment,
+    /// `apps/v1` StatefulSet.
+    StatefulSet,
+    /// `batch/v1` CronJob.
+    CronJob,
     /// `v1` Service.
     Service,
     /// `v1` ConfigMap.

@@ -9,13 +9,14 @@ use super::{
     Progress, after,
     jobs::{JobProgress, look},
     maintenance, release,
-    world::{JobState, World, pod_template},
+    workload::Workload,
+    world::{JobState, World},
 };
 use crate::{
-    api::{Check, EnvironmentSpec, Release, Timestamp, WorkloadRef},
+    api::{Check, EnvironmentSpec, Release, Timestamp, WorkloadKind, WorkloadRef},
     delivery,
     manifest::{
-        Owner, job,
+        Owner, job, page,
         task::{Task, Verb},
     },
 };
@@ -78,8 +79,13 @@ pub fn run(
         }
     }
     for (workload, images) in pulls(world, spec, wanted) {
-        let Some(like) = world.target_side.deployment(&workload.name) else { continue };
-        let step = format!("{step}-pull/{}", workload.name);
+        let Some(like) = world.target_side.find(&workload) else { continue };
+        let kind = match workload.kind {
+            WorkloadKind::Deployment => "",
+            WorkloadKind::StatefulSet => "set-",
+            WorkloadKind::CronJob => "cron-",
+        };
+        let step = format!("{step}-pull/{kind}{}", workload.name);
         let name = owner.object_name(&step, attempt);
         let Some(pull) = world.jobs.get(&name) else {
             return Preflight::Going(Progress::Do(job::pull(owner, (&name, &step), like, &images, PULL_DEADLINE)));
@@ -140,10 +146,13 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
         }
     }
     let mut workloads = names;
+    for paused in spec.maintenance.pause.iter().filter(|w| side.find(w).is_none()) {
+        workloads.push(format!("{paused} of maintenance.pause does not exist: make it, or take it out"));
+    }
     for workload in spec.modules.iter().flat_map(|m| &m.workloads) {
-        match side.deployment(&workload.name) {
+        match side.find(workload) {
             None => workloads.push(format!("{workload} does not exist")),
-            Some(deployment) => workloads.extend(delivery::direct::refuse(deployment)),
+            Some(found) => workloads.extend(found.refuse().into_iter().chain(delivery::direct::refuse(found))),
         }
     }
     workloads.extend(
@@ -155,6 +164,18 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
         if side.config_map(&entry.config_map.name).is_some_and(|c| c.immutable == Some(true)) {
             workloads.push(format!("ConfigMap {} is immutable: make it again without immutable", entry.config_map.name));
         }
+    }
+    if let Some(page) = &spec.maintenance.page {
+        let name = &page.config_map.name;
+        let missing = match side.config_map(name) {
+            None => Some(format!("ConfigMap {name} of maintenance.page does not exist")),
+            Some(map) => {
+                let there = map.data.as_ref().is_some_and(|d| d.contains_key(page::INDEX))
+                    || map.binary_data.as_ref().is_some_and(|d| d.contains_key(page::INDEX));
+                (!there).then(|| format!("ConfigMap {name} of maintenance.page has no key {}: the page goes there", page::INDEX))
+            }
+        };
+        checks.push(verdict("page", missing.into_iter().collect(), "the maintenance page is there"));
     }
     checks.push(verdict("workloads", workloads, "every workload can be delivered"));
     if let Some(claim) = spec.backups.as_ref().and_then(|b| b.repository.volume.as_ref()).map(|v| &v.claim.name) {
@@ -174,8 +195,8 @@ fn covered_addresses(world: &World<'_>, spec: &EnvironmentSpec) -> Vec<String> {
     let side = world.target_side;
     maintenance::workloads_down(spec)
         .iter()
-        .filter_map(|w| side.deployment(&w.name))
-        .flat_map(|d| side.pods_of(d))
+        .filter_map(|w| side.find(w))
+        .flat_map(|w| side.pods_of(w))
         .filter_map(|p| p.status.as_ref()?.pod_ip.clone())
         .collect()
 }
@@ -185,13 +206,11 @@ fn pulls(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<(Wo
     let mut out = Vec::new();
     for module in &wanted.modules {
         for workload in &module.workloads {
-            let Some(reference) = spec.module(&module.name).and_then(|m| m.workloads.iter().find(|w| *w.name == *workload.name))
-            else {
-                continue;
-            };
+            let named = |w: &&WorkloadRef| w.kind == workload.kind && *w.name == *workload.name;
+            let Some(reference) = spec.module(&module.name).and_then(|m| m.workloads.iter().find(named)) else { continue };
             let mut images: Vec<String> = workload.containers.iter().map(crate::api::ReleaseContainer::pinned).collect();
-            let here = world.target_side.deployment(&workload.name).and_then(pod_template).and_then(|t| t.spec.as_ref());
-            images.extend(here.iter().flat_map(|s| &s.containers).filter_map(|c| c.image.clone()));
+            let here = world.target_side.find(reference);
+            images.extend(here.into_iter().flat_map(Workload::all_containers).filter_map(|c| c.image.clone()));
             images.sort();
             images.dedup();
             let named = images.into_iter().enumerate().map(|(i, image)| (format!("image-{i}"), image)).collect();

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, after, approval, lock, millis,
+    Decision, Effect, Progress, Resource, after, approval, lock, millis, modules,
     preflight::{self, Preflight},
     promotion::{advance, owner, reference, stalled},
     release::{self, Content, Reading},
@@ -104,6 +104,9 @@ pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> D
         ));
     };
     if let Err(message) = consent(world, from, &namespace) {
+        return invalid(&message);
+    }
+    if let Err(message) = modules::in_order(&target.spec) {
         return invalid(&message);
     }
     let owner = owner(world);

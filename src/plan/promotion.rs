@@ -3,9 +3,10 @@
 //! 1. **Scheduled**: capture the source's release and copy its configuration; compute the plan; ask preflight; count approvals.
 //! 2. **Validated**: wait, holding nothing, for the time and for the environment's slot.
 //! 3. **BackingUp**: preflight again, a proven backup, the page's pod. Users still work. Check once more at the door.
-//! 4. **Locked**: the lock, Services to the page, the record of what is, workloads down, databases fenced, undo points.
+//! 4. **Locked**: the lock, integrations paused, Services to the page, the record of what is, workloads down, databases fenced, undo
+//!    points.
 //! 5. **Promoting**: module by module: configuration, migration, workloads.
-//! 6. **Verifying**: the environment's checks; then databases, Services and lock go back.
+//! 6. **Verifying**: the environment's checks; then databases, Services, integrations and lock go back.
 //! 7. **RollingBack**, from 4 to 6 on any failure, cancel or deletion: [`super::rollback`].
 //!
 //! Phases 3 to 7 are a list of steps in the status; [`drive`] does the first that is not over.
@@ -13,7 +14,8 @@
 use kube::ResourceExt;
 
 use super::{
-    Decision, Effect, Progress, after, approval, forward, lock, maintenance, millis, prepare, rollback, steps, world::World,
+    Decision, Effect, Progress, after, approval, foreign, forward, lock, maintenance, millis, prepare, rollback, steps,
+    world::World,
 };
 use crate::{
     api::{
@@ -227,6 +229,9 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
     if let Some(message) = lock_lost(world, target, &status, &step) {
         return stalled(world, "LockLost", &message, now);
     }
+    if let Some(decision) = foreign::guard(world, &target.spec, &status, &step, now) {
+        return decision;
+    }
     let progress = if steps::phase(&step.name) == Phase::RollingBack {
         rollback::step(world, &target.spec, &status, &step, now)
     } else {
@@ -244,6 +249,8 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
         Progress::Done(message) => {
             forward::after_step(world, &mut status, &step, now);
             rollback::after_step(world, &mut status, &step, now);
+            // What a first attempt has said of foreign hands stays said.
+            let message = message.or_else(|| step.message.clone().filter(|_| step.attempt == 0));
             steps::end(&mut status.steps, &step.name, StepState::Succeeded, message, now);
             if let Some(next) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone()) {
                 // The door: what was checked before is checked again on quorum reads, and only then the phase says Locked.

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{ConfigMap, Pod},
+    api::{
+        batch::v1::{CronJob, Job},
+        core::v1::{ConfigMap, Pod},
+    },
 };
+use kube::ResourceExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::world::{Side, pod_template};
+use super::{workload::Workload, world::Side};
 use crate::api::{
     Change, ChangeKind, EnvironmentSpec, Module, PromotionSpec, Release, ReleaseConfiguration, ReleaseContainer, ReleaseModule,
     ReleaseWorkload, WorkloadKind, repository,
@@ -69,8 +73,12 @@ fn digests(pods: &[&Pod], container: &str) -> BTreeSet<String> {
     pods.iter()
         .filter(|p| is_running(p))
         .filter_map(|p| p.status.as_ref())
-        .flat_map(|s| s.container_statuses.iter().flatten())
-        .filter(|c| c.name == container && c.state.as_ref().is_some_and(|s| s.running.is_some()))
+        .flat_map(|s| {
+            let running = s.container_statuses.iter().flatten().filter(|c| c.state.as_ref().is_some_and(|s| s.running.is_some()));
+            // Of a container that runs before the others, what counts is that it ran.
+            running.chain(s.init_container_statuses.iter().flatten())
+        })
+        .filter(|c| c.name == container)
         .filter_map(|c| digest(&c.image_id).map(str::to_owned))
         .collect()
 }
@@ -127,17 +135,26 @@ fn read_workload(
     name: &str,
     reading: Reading,
 ) -> Result<ReleaseWorkload, String> {
-    let Some(deployment) = side.deployment(name) else {
+    let Some(read) = side.workload(kind, name) else {
         return Err(format!("{kind} {namespace}/{name} does not exist: make it, or take it out of the Environment's modules"));
     };
-    let pods = side.pods_of(deployment);
+    let pods = side.pods_of(read);
     let mut containers = Vec::new();
-    for container in pod_template(deployment).and_then(|t| t.spec.as_ref()).map(|s| s.containers.as_slice()).unwrap_or_default() {
+    for container in read.all_containers() {
         let image = container.image.clone().unwrap_or_default();
-        let found = digests(&pods, &container.name);
+        let found = match read {
+            Workload::CronJob(cron_job) => of_last_run(side, cron_job, &container.name, &image),
+            Workload::Deployment(_) | Workload::StatefulSet(_) => digests(&pods, &container.name),
+        };
         let digest = match (found.len(), reading) {
             (1, _) => found.into_iter().next().unwrap_or_default(),
             (_, Reading::Loose) => String::new(),
+            (0, Reading::Exact) if kind == WorkloadKind::CronJob => {
+                return Err(format!(
+                    "container {} of {kind} {namespace}/{name} has not run with the image {image}, so nothing says which digest was tested: run it once (kubectl create job {name}-by-hand --from=cronjob/{name} -n {namespace}), or name the image by its digest",
+                    container.name
+                ));
+            }
             (0, Reading::Exact) => {
                 return Err(format!(
                     "container {} of {kind} {namespace}/{name} does not run with an image from a registry, so nothing says which digest was tested: start it, and wait until its pods run",
@@ -155,6 +172,27 @@ fn read_workload(
         containers.push(ReleaseContainer { name: container.name.clone(), image, digest });
     }
     Ok(ReleaseWorkload { kind, name: name.to_owned(), containers })
+}
+
+/// The digest of a CronJob's container: from its image where that names one, else from the latest run with that image.
+fn of_last_run(side: &Side, cron_job: &CronJob, container: &str, image: &str) -> BTreeSet<String> {
+    if let Some(named) = digest(image) {
+        return BTreeSet::from([named.to_owned()]);
+    }
+    let same_image = |j: &Job| {
+        let pod = j.spec.as_ref().and_then(|s| s.template.spec.as_ref());
+        let all = pod.into_iter().flat_map(|s| s.init_containers.iter().flatten().chain(&s.containers));
+        all.into_iter().any(|c| c.name == container && c.image.as_deref() == Some(image))
+    };
+    let of_run = |run: &Job| -> Option<String> {
+        let uid = run.uid()?;
+        let pods = side.pods.iter().filter(|p| p.owner_references().iter().any(|o| o.uid == uid));
+        pods.filter_map(|p| p.status.as_ref())
+            .flat_map(|s| s.container_statuses.iter().flatten().chain(s.init_container_statuses.iter().flatten()))
+            .filter(|c| c.name == container)
+            .find_map(|c| digest(&c.image_id).map(str::to_owned))
+    };
+    side.runs_of(cron_job).into_iter().filter(|j| same_image(j)).find_map(of_run).into_iter().collect()
 }
 
 /// Hash of a release: repositories, digests and configuration, not tags.
@@ -235,10 +273,8 @@ pub fn lacking(release: &Release, target: &Side) -> Vec<String> {
     let mut out = Vec::new();
     for workload in release.modules.iter().flat_map(|m| &m.workloads) {
         let here: Vec<String> = target
-            .deployment(&workload.name)
-            .and_then(pod_template)
-            .and_then(|t| t.spec.as_ref())
-            .map(|s| s.containers.iter().map(|c| c.name.clone()).collect())
+            .workload(workload.kind, &workload.name)
+            .map(|w| w.all_containers().map(|c| c.name.clone()).collect())
             .unwrap_or_default();
         for container in workload.containers.iter().filter(|c| !here.contains(&c.name)) {
             out.push(format!("{} {}, container {}", workload.kind, workload.name, container.name));

@@ -5,18 +5,15 @@
 //! 2. Fence and swap the undo points in; the failed databases are kept aside.
 //! 3. Put the configuration back.
 //! 4. Give the databases back, start the earlier workloads and wait until they are ready.
-//! 5. Give back Services and the lock; remove what was made for the run.
+//! 5. Give back Services, integrations and the lock; remove what was made for the run.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, after, forward, maintenance, millis, prepare,
+    Decision, Effect, Progress, Resource, after, foreign, forward, maintenance, millis, prepare,
     promotion::{advance, drive, owner},
     release::Content,
     steps,
@@ -111,17 +108,21 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
     match steps::kind(&step.name) {
         name::BACK_STOP => match end_jobs(world, owner) {
             Some(progress) => progress,
-            None => maintenance::stop(world, target, owner, epoch, begun, now),
+            None => {
+                let stopped = maintenance::stop(world, target, owner, epoch, begun, now);
+                foreign::stopped_enough(stopped, target, status, begun, now)
+            }
         },
         name::BACK_DATA => forward::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
         name::BACK_CONFIGURATION => configuration(world, owner, status),
         name::BACK_WORKLOADS => {
             let prior = status.prior.clone().unwrap_or_default();
             let all: Vec<WorkloadRef> = target.modules.iter().flat_map(|m| m.workloads.clone()).collect();
-            forward::workloads(world, &prior_images(&prior), &all)
+            forward::workloads(world, &prior_images(&prior), &all, begun, now)
         }
         name::BACK_RELEASE => forward::data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::BACK_OPEN => maintenance::open(world, owner),
+        name::BACK_RESUME => maintenance::resume(world, owner),
         name::BACK_UNLOCK => forward::unlock(world, owner),
         name::BACK_TIDY => forward::tidy(world, owner, status, now),
         other => Progress::failed("UnknownStep", format!("this version of Lockkeeper does not know the step {other}")),
@@ -204,11 +205,6 @@ fn put_back(world: &World<'_>, owner: Owner<'_>, name: &str) -> Option<Effect> {
 }
 
 /// Images as the earlier specs named them: what was there before comes back to the letter.
-fn prior_images(prior: &Release) -> BTreeMap<String, BTreeMap<String, String>> {
-    prior
-        .modules
-        .iter()
-        .flat_map(|m| &m.workloads)
-        .map(|w| (w.name.clone(), w.containers.iter().map(|c| (c.name.clone(), c.image.clone())).collect()))
-        .collect()
+fn prior_images(prior: &Release) -> forward::Images {
+    forward::images_of(&prior.modules, |c| c.image.clone())
 }

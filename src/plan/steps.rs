@@ -1,8 +1,7 @@
 //! The steps of a promotion, in order: their names, and the phase in which each is done.
 
-use crate::api::{EnvironmentSpec, Phase, Release, Step, StepState, Timestamp};
-
-use super::millis;
+use super::{maintenance, millis, modules};
+use crate::api::{EnvironmentSpec, Phase, Release, Step, StepState, Timestamp, WorkloadKind};
 
 /// Names of steps. Steps of a module or a check carry its name after a slash.
 pub mod name {
@@ -16,6 +15,8 @@ pub mod name {
     pub const LOCK: &str = "lock";
     /// What a rollback needs is recorded.
     pub const RECORD: &str = "record";
+    /// Integrations stand still.
+    pub const PAUSE: &str = "pause";
     /// Services lead to the page.
     pub const CLOSE: &str = "close";
     /// Workloads stop.
@@ -38,6 +39,8 @@ pub mod name {
     pub const RELEASE: &str = "release-data";
     /// Services lead to the workloads again.
     pub const OPEN: &str = "open";
+    /// Integrations and CronJobs go on as they were found.
+    pub const RESUME: &str = "resume";
     /// The lock is given back.
     pub const UNLOCK: &str = "unlock";
     /// The page and all that was made for the run go.
@@ -54,6 +57,8 @@ pub mod name {
     pub const BACK_RELEASE: &str = "rollback-release-data";
     /// Rollback: Services lead to the workloads again.
     pub const BACK_OPEN: &str = "rollback-open";
+    /// Rollback: integrations and CronJobs go on as they were found.
+    pub const BACK_RESUME: &str = "rollback-resume";
     /// Rollback: the lock is given back.
     pub const BACK_UNLOCK: &str = "rollback-unlock";
     /// Rollback: all that was made for the run goes.
@@ -74,9 +79,9 @@ pub fn subject(step: &str) -> &str {
 pub fn phase(step: &str) -> Phase {
     match kind(step) {
         name::PREFLIGHT | name::BACKUP | name::PAGE => Phase::BackingUp,
-        name::LOCK | name::RECORD | name::CLOSE | name::STOP | name::FENCE | name::UNDO => Phase::Locked,
+        name::LOCK | name::RECORD | name::PAUSE | name::CLOSE | name::STOP | name::FENCE | name::UNDO => Phase::Locked,
         name::CONFIGURATION | name::MIGRATION | name::WORKLOADS | name::OTHERS => Phase::Promoting,
-        name::VERIFY | name::RELEASE | name::OPEN | name::UNLOCK | name::TIDY => Phase::Verifying,
+        name::VERIFY | name::RELEASE | name::OPEN | name::RESUME | name::UNLOCK | name::TIDY => Phase::Verifying,
         _ => Phase::RollingBack,
     }
 }
@@ -88,12 +93,19 @@ pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
     if with_data {
         out.push(name::BACKUP.into());
     }
+    out.extend([name::PAGE, name::LOCK].map(String::from));
+    let pauses = !target.maintenance.pause.is_empty();
+    if pauses {
+        out.push(name::PAUSE.into());
+    }
     // The record is made while the Services' new endpoints come into use, which takes a second in any case.
-    out.extend([name::PAGE, name::LOCK, name::CLOSE, name::RECORD, name::STOP].map(String::from));
+    out.extend([name::CLOSE, name::RECORD, name::STOP].map(String::from));
     if with_data {
         out.extend([name::FENCE, name::UNDO].map(String::from));
     }
-    for module in target.modules.iter().filter(|m| release.modules.iter().any(|r| r.name == *m.name)) {
+    // An order that does not exist is refused before a run gets here.
+    let modules = modules::in_order(target).unwrap_or_else(|_| target.modules.iter().collect());
+    for module in modules.into_iter().filter(|m| release.modules.iter().any(|r| r.name == *m.name)) {
         if !module.configuration.is_empty() {
             out.push(format!("{}/{}", name::CONFIGURATION, module.name));
         }
@@ -109,7 +121,11 @@ pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
     if with_data {
         out.push(name::RELEASE.into());
     }
-    out.extend([name::OPEN, name::UNLOCK, name::TIDY].map(String::from));
+    out.push(name::OPEN.into());
+    if pauses || maintenance::workloads_down(target).iter().any(|w| w.kind == WorkloadKind::CronJob) {
+        out.push(name::RESUME.into());
+    }
+    out.extend([name::UNLOCK, name::TIDY].map(String::from));
     out
 }
 
@@ -137,6 +153,9 @@ pub fn backward(steps: &[Step]) -> Vec<String> {
     }
     if began(name::CLOSE) {
         out.push(name::BACK_OPEN);
+    }
+    if steps.iter().any(|s| kind(&s.name) == name::RESUME) && (began(name::PAUSE) || began(name::STOP)) {
+        out.push(name::BACK_RESUME);
     }
     out.extend([name::BACK_UNLOCK, name::BACK_TIDY]);
     out.into_iter().map(String::from).collect()

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{ConfigMap, Pod, PodTemplateSpec, Service},
+    apps::v1::{Deployment, StatefulSet},
+    batch::v1::{CronJob, Job},
+    core::v1::{ConfigMap, Pod, Service},
 };
 use kube::ResourceExt;
 
+use super::workload::Workload;
 use crate::{
-    api::{Environment, EnvironmentBackup, EnvironmentStatus, Promotion, PromotionStatus, Timestamp},
+    api::{Environment, EnvironmentBackup, EnvironmentStatus, Promotion, PromotionStatus, Timestamp, WorkloadKind, WorkloadRef},
     manifest::task::Outcome,
 };
 
@@ -29,6 +31,12 @@ pub struct Settings {
 pub struct Side {
     /// All Deployments.
     pub deployments: Vec<Deployment>,
+    /// All StatefulSets, where the Environment names one.
+    pub stateful_sets: Vec<StatefulSet>,
+    /// All CronJobs, where the Environment names one.
+    pub cron_jobs: Vec<CronJob>,
+    /// The Jobs that CronJobs made, where the Environment names one.
+    pub cron_runs: Vec<Job>,
     /// All pods.
     pub pods: Vec<Pod>,
     /// All ConfigMaps that modules name, and our copies.
@@ -49,6 +57,26 @@ impl Side {
         self.deployments.iter().find(|d| d.name_any() == name)
     }
 
+    /// The workload of that kind and name.
+    pub fn workload(&self, kind: WorkloadKind, name: &str) -> Option<Workload<'_>> {
+        match kind {
+            WorkloadKind::Deployment => self.deployment(name).map(Workload::Deployment),
+            WorkloadKind::StatefulSet => self.stateful_sets.iter().find(|w| w.name_any() == name).map(Workload::StatefulSet),
+            WorkloadKind::CronJob => self.cron_jobs.iter().find(|w| w.name_any() == name).map(Workload::CronJob),
+        }
+    }
+
+    /// The workload that a reference names.
+    pub fn find(&self, reference: &WorkloadRef) -> Option<Workload<'_>> {
+        self.workload(reference.kind, &reference.name)
+    }
+
+    /// All workloads.
+    pub fn workloads(&self) -> impl Iterator<Item = Workload<'_>> {
+        let sets = self.stateful_sets.iter().map(Workload::StatefulSet);
+        self.deployments.iter().map(Workload::Deployment).chain(sets).chain(self.cron_jobs.iter().map(Workload::CronJob))
+    }
+
     /// The ConfigMap of that name.
     pub fn config_map(&self, name: &str) -> Option<&ConfigMap> {
         self.config_maps.iter().find(|c| c.name_any() == name)
@@ -59,26 +87,40 @@ impl Side {
         self.services.iter().find(|s| s.name_any() == name)
     }
 
-    /// The pods that a Deployment's selector selects, being deleted or not, except those that Jobs made.
-    pub fn pods_of(&self, deployment: &Deployment) -> Vec<&Pod> {
-        let Some(selector) = deployment.spec.as_ref().and_then(|s| s.selector.match_labels.as_ref()) else { return Vec::new() };
+    /// The pods that a workload made, being deleted or not; of a Deployment and a StatefulSet not those that Jobs made.
+    pub fn pods_of(&self, workload: Workload<'_>) -> Vec<&Pod> {
+        let owner = match workload {
+            Workload::Deployment(_) => "ReplicaSet",
+            Workload::StatefulSet(_) => "StatefulSet",
+            Workload::CronJob(cron_job) => {
+                let runs: Vec<String> = self.runs_of(cron_job).into_iter().filter_map(ResourceExt::uid).collect();
+                let of_run = |p: &&Pod| p.owner_references().iter().any(|o| runs.contains(&o.uid));
+                return self.pods.iter().filter(of_run).collect();
+            }
+        };
+        let Some(selector) = workload.selector() else { return Vec::new() };
         self.pods
             .iter()
             .filter(|p| selector.iter().all(|(k, v)| p.labels().get(k) == Some(v)))
-            .filter(|p| p.owner_references().iter().all(|o| o.kind == "ReplicaSet"))
+            .filter(|p| p.owner_references().iter().all(|o| o.kind == owner))
             .filter(|p| !p.owner_references().is_empty())
             .collect()
     }
+
+    /// The Jobs that a CronJob made, the latest first.
+    pub fn runs_of(&self, cron_job: &CronJob) -> Vec<&Job> {
+        let uid = cron_job.uid().unwrap_or_default();
+        let mut runs: Vec<&Job> = self.cron_runs.iter().filter(|j| j.owner_references().iter().any(|o| o.uid == uid)).collect();
+        runs.sort_by_key(|j| std::cmp::Reverse((j.creation_timestamp().map(|t| t.0), j.name_any())));
+        runs
+    }
 }
 
-/// The labels of a Deployment's pods.
-pub fn pod_labels(deployment: &Deployment) -> BTreeMap<String, String> {
-    pod_template(deployment).and_then(|t| t.metadata.as_ref()).and_then(|m| m.labels.clone()).unwrap_or_default()
-}
-
-/// The template of a Deployment's pods.
-pub fn pod_template(deployment: &Deployment) -> Option<&PodTemplateSpec> {
-    deployment.spec.as_ref().map(|s| &s.template)
+/// Whether a Job has ended, well or not.
+pub fn has_ended(job: &Job) -> bool {
+    let over =
+        |c: &k8s_openapi::api::batch::v1::JobCondition| matches!(c.type_.as_str(), "Complete" | "Failed") && c.status == "True";
+    job.status.as_ref().and_then(|s| s.conditions.as_ref()).is_some_and(|c| c.iter().any(over))
 }
 
 /// How far a Job is.

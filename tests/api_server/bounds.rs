@@ -14,7 +14,7 @@ use lockkeeper::{
         Owner, job, page,
         task::{Task, Verb},
     },
-    plan::{Effect, world::Settings},
+    plan::{Effect, workload::Workload, world::Settings},
 };
 use serde_json::{Value, json};
 
@@ -113,7 +113,10 @@ fn migration(namespace: &str, image: &str) -> Value {
     let like = workload("unleash:1");
     let command = ["migrate".to_owned()];
     let names = ("lk-migration", "migration/flags");
-    manifest(job::migration(owner(namespace), names, &like, "unleash", image, &command, Duration::from_secs(60)).unwrap())
+    manifest(
+        job::migration(owner(namespace), names, Workload::Deployment(&like), "unleash", image, &command, Duration::from_secs(60))
+            .unwrap(),
+    )
 }
 
 async fn make(world: &World, manifest: &Value) -> Result<(), String> {
@@ -141,9 +144,26 @@ async fn what_the_operator_makes_for_a_run_is_within_its_bounds() {
     for (what, made) in [
         ("a Job on the data", agents(&spec, namespace, false)),
         ("a Job that waits for its turn", agents(&spec, namespace, true)),
-        ("the page", manifest(page::deployment(owner, &settings, &page::task(Task::new(Verb::Page, owner, ("e".into(), "p")))))),
+        (
+            "the page",
+            manifest(page::deployment(
+                owner,
+                &settings,
+                &page::task(Task::new(Verb::Page, owner, ("e".into(), "p"))),
+                Some("own"),
+            )),
+        ),
         ("a migration", migration(namespace, &format!("registry.example/unleash@{DIGEST}"))),
-        ("a pull", manifest(job::pull(owner, ("lk-pull", "preflight-pull/x"), &like, &images, Duration::from_secs(60)))),
+        (
+            "a pull",
+            manifest(job::pull(
+                owner,
+                ("lk-pull", "preflight-pull/x"),
+                Workload::Deployment(&like),
+                &images,
+                Duration::from_secs(60),
+            )),
+        ),
         ("a check", manifest(job::check(owner, ("lk-v", "verify/login"), &template, &[], Duration::from_secs(60)).unwrap())),
     ] {
         make(&world, &made).await.unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -13,8 +13,9 @@ const RUN: &str = "lockkeeper.dev/run";
 const STEP: &str = "lockkeeper.dev/step";
 
 /// Steps during which the lock must be held by the run that does them.
-const LOCKED_STEPS: [&str; 18] = [
+const LOCKED_STEPS: [&str; 21] = [
     "record",
+    "pause",
     "close",
     "stop",
     "fence",
@@ -26,12 +27,14 @@ const LOCKED_STEPS: [&str; 18] = [
     "verify",
     "release-data",
     "open",
+    "resume",
     "rollback-stop",
     "rollback-data",
     "rollback-configuration",
     "rollback-workloads",
     "rollback-release-data",
     "rollback-open",
+    "rollback-resume",
 ];
 
 /// The Production as it was at one instant.

@@ -21,6 +21,8 @@
 //! | undo before the fence | `good` | [`database::Log`]: the clone was made before the database was closed |
 //! | unlock by another run | `cancelled_promoting` | [`history`]: the lock was given back while its run still worked |
 //! | rollback forgets configuration | `broken_migration` | [`outcome::as_before`]: the ConfigMap is not what it was |
+//! | integrations not resumed | `every_kind` | what stands in Production is not what it was |
+//! | foreign hands not looked for | `foreign_hands` | the run does not end, or its failure names nobody |
 //! | page not removed | `good` | [`outcome::nothing_left`]: a Deployment of the run is there |
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -40,6 +42,8 @@ mod broken_migration;
 mod cancelled;
 mod crash_loop;
 mod deleted;
+mod every_kind;
+mod foreign_hands;
 mod good;
 mod missing_image;
 mod operator_killed;

@@ -313,7 +313,8 @@ fn settle(namespace: &str, release: &str, image: &str, roles: &[&str]) {
     kubectl(&["-n", namespace, "delete", "job", "tiny-migrate", "--wait=false"]).expect("the migration goes");
 }
 
-fn filled(text: &str, values: &[(&str, &str)]) -> String {
+/// A text with its `@NAMES@` filled in.
+pub fn filled(text: &str, values: &[(&str, &str)]) -> String {
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }
 

@@ -143,7 +143,7 @@ impl Seen {
             services: vec![service("web"), service("metrics")],
             endpoints: ["web", "metrics"].into_iter().map(|n| (n.to_owned(), vec![format!("{n}-1"), format!("{n}-2")])).collect(),
             claims: vec!["backups".into()],
-            crashes: BTreeMap::new(),
+            ..Side::default()
         };
         let staging: Environment = of(json!({
             "metadata": {"name": "staging", "namespace": "shop-staging", "uid": "uid-staging", "resourceVersion": "1"},
@@ -234,6 +234,7 @@ impl Seen {
                 object["metadata"]["generation"] = json!(1);
                 match resource {
                     Resource::Deployment => side.deployments.push(of(object)),
+                    Resource::StatefulSet | Resource::CronJob => panic!("a run makes none"),
                     Resource::ConfigMap => side.config_maps.push(of(object)),
                     Resource::Service => {
                         object["spec"]["clusterIP"] = json!("10.0.1.2");
@@ -248,6 +249,8 @@ impl Seen {
                 let strategic = *kind == PatchKind::Strategic;
                 match resource {
                     Resource::Deployment => change(&mut side.deployments, name, patch, strategic, &version),
+                    Resource::StatefulSet => change(&mut side.stateful_sets, name, patch, strategic, &version),
+                    Resource::CronJob => change(&mut side.cron_jobs, name, patch, strategic, &version),
                     Resource::Service => change(&mut side.services, name, patch, strategic, &version),
                     Resource::ConfigMap => change(&mut side.config_maps, name, patch, strategic, &version),
                     Resource::Pod => {
@@ -259,10 +262,14 @@ impl Seen {
             }
             Effect::Delete { resource, name, .. } => match resource {
                 Resource::Deployment => side.deployments.retain(|o| o.name_any() != *name),
+                Resource::StatefulSet | Resource::CronJob => panic!("a run deletes none"),
                 Resource::Service => side.services.retain(|o| o.name_any() != *name),
                 Resource::ConfigMap => side.config_maps.retain(|o| o.name_any() != *name),
                 Resource::Pod => side.pods.retain(|o| o.name_any() != *name),
-                Resource::Job => drop(self.jobs.remove(name)),
+                Resource::Job => {
+                    side.cron_runs.retain(|o| o.name_any() != *name);
+                    self.jobs.remove(name);
+                }
                 Resource::EnvironmentBackup => self.backup = None,
             },
         }

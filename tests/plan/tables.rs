@@ -12,6 +12,7 @@ use lockkeeper::{
         prepare::deadline,
         release::{Content, Reading, changelog, plan_hash, read},
         steps,
+        workload::Workload,
         world::Side,
     },
 };
@@ -189,7 +190,7 @@ fn a_changelog_names_images_and_keys_and_shows_no_value() {
 
 // ---- Steps ----
 
-fn release_of(names: &[&str]) -> Release {
+pub fn release_of(names: &[&str]) -> Release {
     let modules: Vec<Value> = names.iter().map(|n| json!({"name": n, "workloads": []})).collect();
     of(json!({"hash": "h", "modules": modules}))
 }
@@ -294,7 +295,8 @@ fn rolling(change: impl FnOnce(&mut Value), pods: Vec<Value>) -> Progress {
         value["status"]["containerStatuses"] = json!([state]);
         side.pods.push(of(value));
     }
-    rollout(&side, &web)
+    let now: Timestamp = "2026-11-22T20:00:00Z".parse().unwrap();
+    rollout(&side, Workload::Deployment(&web), now, now)
 }
 
 fn container(reason: &str, restarts: i32) -> Value {

@@ -27,6 +27,8 @@ pub fn step(cluster: &mut Cluster) -> bool {
     for namespace in [SOURCE, NAMESPACE] {
         jobs(cluster, namespace);
         moving |= deployments(cluster, namespace);
+        stateful_sets(cluster, namespace);
+        cron_jobs(cluster, namespace);
         moving |= pods(cluster, namespace);
         endpoints(cluster, namespace);
     }
@@ -120,6 +122,9 @@ fn ended(cluster: &mut Cluster, pod: &Value) -> (i32, String) {
         let (code, outcome) = cluster.data.perform(&task, fails);
         return (code, serde_json::to_string(&outcome).unwrap_or_default());
     }
+    if step.is_empty() {
+        return (0, String::new()); // a CronJob's
+    }
     if step.starts_with("migration") {
         let fails = cluster.script.migration_fails;
         if !fails {
@@ -140,7 +145,70 @@ fn migration_begins(cluster: &mut Cluster) {
     if !row.is_some_and(|r| r.state == State::Open && r.holder.is_some() && r.undo.is_some()) {
         cluster.violations.push("S2: the migration ran without an undo point under the lock".into());
     }
+    let stands = |o: &std::sync::Arc<Value>| o["spec"]["suspend"] == true || o["spec"]["replicas"] == 0;
+    let integrations = cluster.all("cronjobs", NAMESPACE).chain(cluster.get("deployments", NAMESPACE, "webhooks"));
+    let going: Vec<String> = integrations.filter(|o| !stands(o)).map(|o| text(o, "/metadata/name").to_owned()).collect();
+    if !going.is_empty() {
+        cluster.violations.push(format!("S3: the migration ran while integrations went on: {going:?}"));
+    }
     cluster.data.live().rows.push("migrated-first-half".into());
+}
+
+// ---- CronJobs ----
+
+/// A CronJob runs once with each template that it gets, as soon as it is not suspended: by the clock, two states that differ
+/// in time alone would not be equal.
+fn cron_jobs(cluster: &mut Cluster, namespace: &str) {
+    for name in cluster.names("cronjobs", namespace) {
+        let Some(cron_job) = cluster.get("cronjobs", namespace, &name).cloned() else { continue };
+        let spec = cron_job["spec"]["jobTemplate"]["spec"].clone();
+        let run = format!("{name}-{}", &blake3::hash(spec.to_string().as_bytes()).to_hex()[..8]);
+        if cron_job["spec"]["suspend"] == true || cluster.get("jobs", namespace, &run).is_some() {
+            continue;
+        }
+        let owner = json!({"apiVersion": "batch/v1", "kind": "CronJob", "name": name, "uid": cron_job["metadata"]["uid"], "controller": true});
+        let job =
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": run, "ownerReferences": [owner]}, "spec": spec});
+        let _ = cluster.create("jobs", namespace, job);
+    }
+}
+
+// ---- StatefulSets ----
+
+/// One pod after the other, upwards; and downwards the same way.
+fn stateful_sets(cluster: &mut Cluster, namespace: &str) {
+    for name in cluster.names("statefulsets", namespace) {
+        let key = key("statefulsets", namespace, &name);
+        let set = (*cluster.objects[&key]).clone();
+        let wanted = set["spec"]["replicas"].as_u64().unwrap_or(1);
+        let hash = blake3::hash(set["spec"]["template"].to_string().as_bytes()).to_hex()[..8].to_owned();
+        let pods = owned_by(cluster, namespace, text(&set, "/metadata/uid"));
+        let of = |ordinal: u64| pods.iter().find(|p| text(p, "/metadata/name") == format!("{name}-{ordinal}"));
+        let current = |p: &Value| p["metadata"]["labels"]["controller-revision-hash"] == *hash;
+        let steady = !pods.iter().any(is_leaving);
+        let waiting = (0..wanted).find(|o| !of(*o).is_some_and(ready));
+        if let Some(ordinal) = waiting.filter(|o| of(*o).is_none()) {
+            let mut metadata = set["spec"]["template"]["metadata"].clone();
+            metadata["name"] = json!(format!("{name}-{ordinal}"));
+            metadata["labels"]["controller-revision-hash"] = json!(hash);
+            metadata["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": name, "uid": set["metadata"]["uid"], "controller": true}]);
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": set["spec"]["template"]["spec"]});
+            let _ = cluster.create("pods", namespace, pod);
+        }
+        let last = (0..8).rev().find(|o| of(*o).is_some_and(|p| *o >= wanted || (waiting.is_none() && !current(p))));
+        if let Some(ordinal) = last.filter(|_| steady) {
+            let _ = cluster.delete(&super::cluster::key("pods", namespace, &format!("{name}-{ordinal}")), &Value::Null);
+        }
+        let here: Vec<&Value> = pods.iter().filter(|p| !is_leaving(p)).collect();
+        let (updated, available) = (here.iter().filter(|p| current(p)).count(), here.iter().filter(|p| ready(p)).count());
+        let observed = set["metadata"]["generation"].clone();
+        cluster.edit(&key, |o| {
+            o["status"] = json!({
+                "observedGeneration": observed, "replicas": pods.len(), "updatedReplicas": updated, "readyReplicas": available,
+                "availableReplicas": available,
+            });
+        });
+    }
 }
 
 // ---- Deployments ----
@@ -314,6 +382,16 @@ fn trouble(cluster: &mut Cluster, namespace: &str, pod: &Value) -> Image {
 
 fn application_pod(cluster: &mut Cluster, namespace: &str, pod: &Value, age: u32) -> Value {
     let container = &pod["spec"]["containers"][0];
+    let first = pod["spec"]["initContainers"].as_array().cloned().unwrap_or_default();
+    let ran: Vec<Value> = first
+        .iter()
+        .map(|c| {
+            json!({
+                "name": c["name"], "image": c["image"], "imageID": image_id(text(c, "/image")), "ready": true, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 0, "reason": "Completed"}},
+            })
+        })
+        .collect();
     let trouble = if age >= 2 { trouble(cluster, namespace, pod) } else { Image::Good };
     let good = age >= 2 && trouble == Image::Good;
     let running = json!({"running": {"startedAt": pod["metadata"]["creationTimestamp"]}});
@@ -326,7 +404,7 @@ fn application_pod(cluster: &mut Cluster, namespace: &str, pod: &Value, age: u32
     };
     json!({
         "phase": if age == 0 { "Pending" } else { "Running" }, "podIP": "10.1.0.1",
-        "conditions": [{"type": "Ready", "status": if good { "True" } else { "False" }}],
+        "conditions": [{"type": "Ready", "status": if good { "True" } else { "False" }}], "initContainerStatuses": ran,
         "containerStatuses": [{
             "name": container["name"], "image": container["image"], "imageID": image_id(text(container, "/image")), "ready": good,
             "restartCount": restarts, "state": state,

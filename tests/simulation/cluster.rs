@@ -17,11 +17,21 @@ use super::{data::Server, merge::merge, people::Script};
 pub type Key = (String, String, String);
 
 /// Resources whose changes the operator is told of; it must not need to hear of any other.
-pub const WATCHED: [&str; 7] =
-    ["promotions", "environments", "environmentbackups", "jobs", "pods", "deployments", "endpointslices"];
+pub const WATCHED: [&str; 9] = [
+    "promotions",
+    "environments",
+    "environmentbackups",
+    "jobs",
+    "pods",
+    "deployments",
+    "statefulsets",
+    "cronjobs",
+    "endpointslices",
+];
 
 /// Resources whose status is written apart from the rest.
-const WITH_STATUS: [&str; 6] = ["promotions", "environments", "environmentbackups", "jobs", "pods", "deployments"];
+const WITH_STATUS: [&str; 8] =
+    ["promotions", "environments", "environmentbackups", "jobs", "pods", "deployments", "statefulsets", "cronjobs"];
 
 /// Why a request was refused, as the API server says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +74,8 @@ pub struct Cluster {
     pub acting: String,
     /// Mutating requests of the operator so far.
     pub requests: u64,
+    /// How many times a foreign program changed something.
+    pub foreign_writes: u64,
     /// What must never happen, and did.
     pub violations: Vec<String>,
 }
@@ -85,6 +97,7 @@ impl Cluster {
             script,
             acting: String::new(),
             requests: 0,
+            foreign_writes: 0,
             violations: Vec::new(),
         }
     }
@@ -135,7 +148,7 @@ impl Cluster {
         metadata["uid"] = json!(uid);
         metadata["generation"] = json!(1);
         metadata["creationTimestamp"] = json!(seconds(self.now));
-        if resource == "services" {
+        if resource == "services" && object["spec"]["clusterIP"].is_null() {
             let last = u8::from_str_radix(&hash[..2], 16).unwrap_or(1);
             object["spec"]["clusterIP"] = json!(format!("10.0.0.{last}"));
         }
@@ -243,7 +256,9 @@ impl Cluster {
         for object in self.objects.values() {
             hasher.update(written(object).canonical.as_bytes());
         }
-        hasher.update(format!("{:?}{:?}{:?}", self.ages, self.data.without_users(), self.script.acted).as_bytes());
+        hasher.update(
+            format!("{:?}{:?}{:?}", self.ages, self.data.without_users(), (self.script.acted, self.script.foreign)).as_bytes(),
+        );
         hasher.finalize().to_hex().to_string()
     }
 }

@@ -294,7 +294,11 @@ impl Ending {
             lock: environment["status"]["lock"]["holder"].to_string(),
             slot: environment["status"]["active"].to_string(),
             services: named("services", &|o| both(o, ["selector", "ports"])),
-            workloads: named("deployments", &|o| both(o, ["replicas", "template"])),
+            workloads: named("deployments", &|o| both(o, ["replicas", "template"]))
+                .into_iter()
+                .chain(named("statefulsets", &|o| both(o, ["replicas", "template"])))
+                .chain(named("cronjobs", &|o| both(o, ["suspend", "jobTemplate"])))
+                .collect(),
             configuration: named("configmaps", &|o| o["data"].clone()),
             rows: cluster.data.databases.keys().map(|n| (n.clone(), cluster.data.rows(n))).collect(),
             doors: format!("{:?}", cluster.data.databases.iter().map(|(n, d)| (n, d.door)).collect::<Vec<_>>()),
@@ -308,7 +312,9 @@ impl Ending {
             source: cluster
                 .objects
                 .iter()
-                .filter(|(k, _)| k.1 == SOURCE && ["deployments", "services", "configmaps"].contains(&k.0.as_str()))
+                .filter(|(k, _)| {
+                    k.1 == SOURCE && ["deployments", "statefulsets", "cronjobs", "services", "configmaps"].contains(&k.0.as_str())
+                })
                 .map(|(_, o)| format!("{}{}", o["spec"], o["data"]))
                 .collect(),
         }

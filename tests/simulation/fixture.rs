@@ -1,7 +1,8 @@
 //! The two environments of all scenarios: staging, where a release was tested, and production, whose data is at stake.
 //!
 //! Three modules: `flags` with a migration and a ConfigMap of which one key stays; `edge`, whose ConfigMap production does
-//! not have yet; and `metrics`, which only production has and which goes down and up with the others.
+//! not have yet, with an init container, a StatefulSet and a CronJob; and `metrics`, which only production has and which goes
+//! down and up with the others. Production has integrations beside them, which pause.
 
 use std::collections::BTreeMap;
 
@@ -34,6 +35,30 @@ fn deployment(name: &str, image: &str, replicas: i32) -> Value {
     })
 }
 
+/// The same with a container that runs first.
+fn with_init(mut deployment: Value, image: &str) -> Value {
+    deployment["spec"]["template"]["spec"]["initContainers"] = json!([{"name": "warm", "image": image}]);
+    deployment
+}
+
+fn stateful_set(name: &str, image: &str, replicas: i32) -> Value {
+    let mut set = deployment(name, image, replicas);
+    set["kind"] = json!("StatefulSet");
+    set["spec"]["serviceName"] = json!(format!("{name}-pods"));
+    set
+}
+
+fn cron_job(name: &str, image: &str, suspend: bool) -> Value {
+    let pod = json!({"metadata": {"labels": {"job": name}}, "spec": {"containers": [{"name": name, "image": image}]}});
+    json!({
+        "apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": name},
+        "spec": {"schedule": "* * * * *", "suspend": suspend, "jobTemplate": {"spec": {"template": pod}}},
+    })
+}
+
+/// The integrations of production, and whether each is found suspended.
+pub const INTEGRATIONS: [(&str, bool); 2] = [("nightly-sync", false), ("yearly-sync", true)];
+
 /// A Service of either environment, as it is found.
 pub fn service(name: &str) -> Value {
     json!({
@@ -56,7 +81,9 @@ fn modules(with_metrics: bool) -> Value {
             "configuration": [{"configMap": {"name": "unleash-config"}, "keep": ["BASE_URL"]}],
             "migration": {"command": ["node", "migrate.mjs"]},
         },
-        {"name": "edge", "workloads": [{"kind": "Deployment", "name": "edge"}], "configuration": [{"configMap": {"name": "edge-config"}}]},
+        {"name": "edge", "workloads": [
+            {"kind": "Deployment", "name": "edge"}, {"kind": "StatefulSet", "name": "store"}, {"kind": "CronJob", "name": "digest"},
+        ], "configuration": [{"configMap": {"name": "edge-config"}}]},
     ]);
     if let (true, Some(list)) = (with_metrics, modules.as_array_mut()) {
         list.push(json!({"name": "metrics", "workloads": [{"kind": "Deployment", "name": "metrics"}]}));
@@ -88,9 +115,18 @@ pub fn cluster(script: Script) -> Cluster {
     }
     for (namespace, version, replicas) in [(SOURCE, "7.4.1", 1), (NAMESPACE, "6.3.0", 2)] {
         for name in ["unleash", "edge"] {
-            make("deployments", namespace, deployment(name, &format!("registry.example/{name}:{version}"), replicas));
+            let plain = deployment(name, &format!("registry.example/{name}:{version}"), replicas);
+            let init = format!("registry.example/warm:{version}");
+            make("deployments", namespace, if name == "edge" { with_init(plain, &init) } else { plain });
             make("services", namespace, service(name));
         }
+        make("statefulsets", namespace, stateful_set("store", &format!("registry.example/store:{version}"), replicas));
+        make("services", namespace, service("store"));
+        let mut governing = service("store");
+        governing["metadata"]["name"] = json!("store-pods");
+        governing["spec"]["clusterIP"] = json!("None");
+        make("services", namespace, governing);
+        make("cronjobs", namespace, cron_job("digest", &format!("registry.example/digest:{version}"), false));
         let url = format!("https://{namespace}.example");
         let level = if namespace == SOURCE { "debug" } else { "info" };
         let mut data = json!({"BASE_URL": url, "LOG_LEVEL": level});
@@ -100,6 +136,10 @@ pub fn cluster(script: Script) -> Cluster {
     make("configmaps", SOURCE, config_map("edge-config", json!({"routes": "all"})));
     make("deployments", NAMESPACE, deployment("metrics", "registry.example/metrics:1", 1));
     make("services", NAMESPACE, service("metrics"));
+    for (name, suspend) in INTEGRATIONS {
+        make("cronjobs", NAMESPACE, cron_job(name, "registry.example/sync:1", suspend));
+    }
+    make("deployments", NAMESPACE, deployment("webhooks", "registry.example/webhooks:1", 1));
     make("persistentvolumeclaims", NAMESPACE, json!({"metadata": {"name": "backups"}, "spec": {}}));
     make("environments", SOURCE, environment("staging", json!({"tier": "Staging", "modules": modules(false)})));
     let check = json!({"spec": {"containers": [{"name": "check", "image": "registry.example/check:1"}]}});
@@ -107,6 +147,10 @@ pub fn cluster(script: Script) -> Cluster {
         "tier": "Production", "promotesFrom": [{"namespace": SOURCE, "name": "staging"}], "modules": modules(true),
         "data": [{"name": "flags-db", "postgres": {"connectionSecret": {"name": "unleash-db"}}}],
         "backups": {"repository": {"volume": {"claim": {"name": "backups"}}}, "passwordSecret": {"name": "backup-key"}},
+        "maintenance": {"pause": [
+            {"kind": "CronJob", "name": "nightly-sync"}, {"kind": "CronJob", "name": "yearly-sync"},
+            {"kind": "Deployment", "name": "webhooks"},
+        ]},
         "verification": [
             {"name": "health", "http": {"url": "http://unleash/health"}},
             {"name": "login", "job": {"template": check}},
@@ -114,7 +158,7 @@ pub fn cluster(script: Script) -> Cluster {
     });
     make("environments", NAMESPACE, environment("production", production));
     // Both have been running for a while.
-    for _ in 0..6 {
+    for _ in 0..12 {
         actors::step(&mut cluster);
     }
     let run = json!({

@@ -32,9 +32,9 @@ pub fn check(before: &Cluster, call: &Call<'_>, after: &Cluster) -> Vec<String> 
     let ours = subject["metadata"]["labels"][labels::RUN].is_string();
     let run = Run::of(before);
     match resource {
-        "deployments" if !ours => {
+        "deployments" | "statefulsets" | "cronjobs" if !ours => {
             must(run.locked, "S3: a workload changes only under this run's lock");
-            if old["spec"]["template"] != new["spec"]["template"] {
+            if ["template", "jobTemplate"].iter().any(|t| old["spec"][t] != new["spec"][t]) {
                 must(run.may_change(before), "S2: images change only after the undo point and a proven backup");
             }
         }
@@ -194,7 +194,7 @@ impl Run {
 
 /// Services and workloads that still carry what this run found on them.
 pub fn held_back(cluster: &Cluster, uid: &str) -> Vec<String> {
-    let objects = ["services", "deployments"].into_iter().flat_map(|r| cluster.all(r, NAMESPACE));
+    let objects = ["services", "deployments", "statefulsets", "cronjobs"].into_iter().flat_map(|r| cluster.all(r, NAMESPACE));
     objects
         .filter(|o| {
             let found: Option<Found<Value>> =
@@ -218,19 +218,39 @@ pub fn left_over(cluster: &Cluster, uid: &str) -> Vec<String> {
 /// What is neither as planned (`new`) nor as before.
 fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
     let mut out = Vec::new();
-    for name in ["unleash", "edge"] {
-        let found =
-            cluster.get("deployments", NAMESPACE, name).map(|d| text(d, "/spec/template/spec/containers/0/image").to_owned());
-        let before = format!("registry.example/{name}:6.3.0");
-        let planned = format!("registry.example/{name}@{}", super::fixture::digest(&format!("registry.example/{name}:7.4.1")));
+    for (resource, name, image, at) in [
+        ("deployments", "unleash", "unleash", "/spec/template/spec/containers/0/image"),
+        ("deployments", "edge", "edge", "/spec/template/spec/containers/0/image"),
+        ("deployments", "edge", "warm", "/spec/template/spec/initContainers/0/image"),
+        ("statefulsets", "store", "store", "/spec/template/spec/containers/0/image"),
+        ("cronjobs", "digest", "digest", "/spec/jobTemplate/spec/template/spec/containers/0/image"),
+    ] {
+        let found = cluster.get(resource, NAMESPACE, name).map(|d| text(d, at).to_owned());
+        let before = format!("registry.example/{image}:6.3.0");
+        let planned = format!("registry.example/{image}@{}", super::fixture::digest(&format!("registry.example/{image}:7.4.1")));
         if found.as_deref() != Some(if new { planned.as_str() } else { before.as_str() }) {
-            out.push(format!("Deployment {name}: {found:?}"));
+            out.push(format!("{resource} {name}: {found:?}"));
         }
     }
-    for (name, replicas) in [("unleash", 2), ("edge", 2), ("metrics", 1)] {
-        let found = cluster.get("deployments", NAMESPACE, name).map(|d| d["spec"]["replicas"].clone());
+    for (name, suspended) in super::fixture::INTEGRATIONS.into_iter().chain([("digest", false)]) {
+        let found = cluster.get("cronjobs", NAMESPACE, name).map(|c| c["spec"]["suspend"].clone());
+        if found != Some(json!(suspended)) {
+            out.push(format!("CronJob {name}: suspend {found:?}"));
+        }
+    }
+    for (resource, name, replicas) in [
+        ("deployments", "unleash", 2),
+        ("deployments", "edge", 2),
+        ("deployments", "metrics", 1),
+        ("deployments", "webhooks", 1),
+        ("statefulsets", "store", 2),
+    ] {
+        let found = cluster.get(resource, NAMESPACE, name).map(|d| d["spec"]["replicas"].clone());
         if found != Some(json!(replicas)) {
             out.push(format!("replicas of {name}: {found:?}"));
+        }
+        if name == "webhooks" {
+            continue; // no user comes to it
         }
         let wanted = super::fixture::service(name);
         let same = |s: &std::sync::Arc<Value>| ["selector", "ports"].iter().all(|f| s["spec"][f] == wanted["spec"][f]);

@@ -16,7 +16,7 @@ pub fn merge(target: &mut Value, patch: &Value, strategic: bool) {
             if let Some(fields) = target.as_object_mut() {
                 fields.remove(name);
             }
-        } else if strategic && name == "containers" && target[name].is_array() {
+        } else if strategic && (name == "containers" || name == "initContainers") && target[name].is_array() {
             for one in wanted.as_array().into_iter().flatten() {
                 let here = target[name].as_array_mut().and_then(|a| a.iter_mut().find(|c| c["name"] == one["name"]));
                 if let Some(container) = here {

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     cluster::{Cluster, key, seconds, text},
-    fixture::{NAMESPACE, RUN},
+    fixture::{NAMESPACE, RUN, service},
 };
 
 /// What the new image does.
@@ -40,6 +40,8 @@ pub struct Script {
     pub deed: Deed,
     pub at_step: &'static str,
     pub acted: bool,
+    /// How many more times another program applies its own Service, pod count, image and configuration while we are locked.
+    pub foreign: u32,
 }
 
 /// People take a look and act.
@@ -48,12 +50,41 @@ pub fn step(cluster: &mut Cluster) {
     if application_is_reached(cluster) {
         cluster.data.write();
     }
+    foreign_hands(cluster);
     let Some(promotion) = cluster.objects.get(&run).cloned() else { return };
     let hash = text(&promotion, "/status/planHash").to_owned();
     if !hash.is_empty() && promotion["spec"]["approvals"][0]["planHash"] != *hash && cluster.script.at_step != "unapproved" {
         cluster.edit(&run, |o| o["spec"]["approvals"] = json!([{"username": "bob", "planHash": hash}]));
     }
     act(cluster);
+}
+
+/// Another program applies what it has written down, as `kubectl apply` would: its own fields, merged into what is there.
+fn foreign_hands(cluster: &mut Cluster) {
+    let environment = cluster.get("environments", NAMESPACE, "production");
+    let locked = environment.is_some_and(|e| e["status"]["lock"]["holder"].is_object());
+    let given_back = cluster.data.row.as_ref().is_none_or(|r| r.holder.is_none());
+    if cluster.script.foreign == 0 || !locked || given_back {
+        return;
+    }
+    cluster.script.foreign -= 1;
+    let (version, applied) =
+        (cluster.version, json!([{"manager": "shop-sync", "operation": "Apply", "time": seconds(cluster.now)}]));
+    cluster.edit(&key("services", NAMESPACE, "unleash"), |o| {
+        o["spec"]["selector"]["app"] = json!("unleash");
+        o["spec"]["ports"] = service("unleash")["spec"]["ports"].clone();
+        o["metadata"]["managedFields"] = applied.clone();
+    });
+    cluster.edit(&key("deployments", NAMESPACE, "unleash"), |o| {
+        o["spec"]["replicas"] = json!(2);
+        o["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example/unleash:6.3.0");
+        o["metadata"]["managedFields"] = applied.clone();
+    });
+    cluster.edit(&key("configmaps", NAMESPACE, "unleash-config"), |o| {
+        o["data"]["LOG_LEVEL"] = json!("info");
+        o["metadata"]["managedFields"] = applied;
+    });
+    cluster.foreign_writes += u64::from(cluster.version != version);
 }
 
 /// The scenario's one deed, as soon as its time has come.

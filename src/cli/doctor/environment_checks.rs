@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::{
-    apps::v1::Deployment,
-    core::v1::{Pod, Service},
-};
+use k8s_openapi::api::core::v1::{Pod, Service};
 
 use super::{
     Finding, mend,
     seen::{EnvironmentSeen, OPERATOR_NAMESPACE, Visible},
 };
-use crate::api::{Environment, conditions};
+use crate::{
+    api::{Environment, conditions},
+    plan::workload::Workload,
+};
 
 /// Tools that put a workload back as they know it: what they manage, they would fight over.
 const OTHER_MANAGERS: [(&str, &str); 4] =
@@ -102,8 +102,8 @@ fn binding_check(seen: &EnvironmentSeen) -> Finding {
 fn workload_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (reference, workload) in &seen.workloads {
-        let deployment = match workload {
-            Visible::Found(deployment) => deployment,
+        let found = match workload {
+            Visible::Found(found) => found.look(),
             Visible::Missing => {
                 findings
                     .push(Finding::bad("workload", format!("{reference} is not there; deploy it once, or correct spec.modules")));
@@ -114,16 +114,20 @@ fn workload_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
                 continue;
             }
         };
-        findings.extend(container_check(seen, reference, deployment));
-        findings.push(digest_check(seen, &reference.to_string(), deployment));
-        if let Some(tool) = other_manager(deployment) {
+        findings.extend(container_check(seen, reference, found));
+        findings.extend(digest_check(seen, &reference.to_string(), found));
+        if let Some(why) = found.refuse() {
+            findings.push(Finding::bad("workload", why));
+        }
+        if let Some(tool) = other_manager(found) {
             findings.push(Finding::note(
                 "workload",
                 format!("{reference} is managed by {tool}, which may put it back; suspend it there, or let it own other fields"),
             ));
         }
         let scaled = seen.autoscalers.found().into_iter().flatten().any(|a| {
-            a.spec.as_ref().is_some_and(|s| s.scale_target_ref.kind == "Deployment" && s.scale_target_ref.name == *reference.name)
+            let target = a.spec.as_ref().map(|s| &s.scale_target_ref);
+            target.is_some_and(|t| t.kind == reference.kind.to_string() && t.name == *reference.name)
         });
         if scaled {
             findings.push(Finding::note(
@@ -136,15 +140,10 @@ fn workload_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
 }
 
 /// The container that carries the migration must be there, and be clear.
-fn container_check(seen: &EnvironmentSeen, reference: &crate::api::WorkloadRef, deployment: &Deployment) -> Option<Finding> {
+fn container_check(seen: &EnvironmentSeen, reference: &crate::api::WorkloadRef, workload: Workload<'_>) -> Option<Finding> {
     let module = seen.environment.spec.modules.iter().find(|m| m.migration_workload() == Some(reference))?;
     let migration = module.migration.as_ref()?;
-    let names: Vec<&str> = deployment
-        .spec
-        .as_ref()
-        .and_then(|s| s.template.spec.as_ref())
-        .map(|s| s.containers.iter().map(|c| c.name.as_str()).collect())
-        .unwrap_or_default();
+    let names: Vec<&str> = workload.containers().iter().map(|c| c.name.as_str()).collect();
     match &migration.container {
         Some(wanted) if !names.contains(&&**wanted) => Some(Finding::bad(
             "migration",
@@ -167,20 +166,21 @@ fn container_check(seen: &EnvironmentSeen, reference: &crate::api::WorkloadRef, 
 }
 
 /// What runs must be known by digest: only that can be promoted and brought back.
-fn digest_check(seen: &EnvironmentSeen, name: &str, deployment: &Deployment) -> Finding {
+/// Of a CronJob the operator says it, which looks at its last run.
+fn digest_check(seen: &EnvironmentSeen, name: &str, workload: Workload<'_>) -> Option<Finding> {
+    let selector = workload.selector().cloned()?;
     let Some(pods) = seen.pods.found() else {
-        return Finding::hidden("image digest", format!("you may not read pods of {name}"));
+        return Some(Finding::hidden("image digest", format!("you may not read pods of {name}")));
     };
-    let selector = deployment.spec.as_ref().and_then(|s| s.selector.match_labels.clone()).unwrap_or_default();
     let images: Vec<(String, String)> = pods
         .iter()
         .filter(|p| p.metadata.deletion_timestamp.is_none() && selects(&selector, p.metadata.labels.as_ref()))
         .flat_map(running_images)
         .collect();
     if images.is_empty() {
-        return Finding::bad("image digest", format!("{name} runs no pod: what it runs has no digest until it ran once"));
+        return Some(Finding::bad("image digest", format!("{name} runs no pod: what it runs has no digest until it ran once")));
     }
-    match images.iter().find(|(_, id)| !id.contains("@sha256:")) {
+    Some(match images.iter().find(|(_, id)| !id.contains("@sha256:")) {
         Some((container, _)) => Finding::bad(
             "image digest",
             format!(
@@ -188,7 +188,7 @@ fn digest_check(seen: &EnvironmentSeen, name: &str, deployment: &Deployment) -> 
             ),
         ),
         None => Finding::good("workload", format!("{name} is there and runs images with digests")),
-    }
+    })
 }
 
 fn running_images(pod: &Pod) -> Vec<(String, String)> {
@@ -196,8 +196,8 @@ fn running_images(pod: &Pod) -> Vec<(String, String)> {
     statuses.into_iter().flatten().filter(|c| !c.image_id.is_empty()).map(|c| (c.name.clone(), c.image_id.clone())).collect()
 }
 
-fn other_manager(deployment: &Deployment) -> Option<&'static str> {
-    let managers = deployment.metadata.managed_fields.as_ref()?;
+fn other_manager(workload: Workload<'_>) -> Option<&'static str> {
+    let managers = workload.metadata().managed_fields.as_ref()?;
     let names = managers.iter().filter_map(|m| m.manager.as_deref());
     names.into_iter().find_map(|name| OTHER_MANAGERS.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, tool)| *tool))
 }
@@ -246,10 +246,14 @@ fn leads_to_modules(seen: &EnvironmentSeen, service: &Service) -> bool {
             .iter()
             .filter(|(reference, _)| !seen.environment.spec.maintenance.exclude.contains(reference))
             .filter_map(|(_, workload)| workload.found())
-            .any(|d| {
-                let labels = d.spec.as_ref().and_then(|s| s.template.metadata.as_ref()).and_then(|m| m.labels.as_ref());
-                selects(&selector, labels)
-            })
+            .any(|w| !governs(w.look(), service) && selects(&selector, Some(&w.look().pod_labels())))
+}
+
+/// Whether this is the headless Service by which a StatefulSet's pods call each other: no user enters by it.
+fn governs(workload: Workload<'_>, service: &Service) -> bool {
+    let Workload::StatefulSet(set) = workload else { return false };
+    let headless = service.spec.as_ref().is_some_and(|s| s.cluster_ip.as_deref() == Some("None"));
+    headless && set.spec.as_ref().and_then(|s| s.service_name.as_ref()) == service.metadata.name.as_ref()
 }
 
 fn selects(selector: &BTreeMap<String, String>, labels: Option<&BTreeMap<String, String>>) -> bool {

@@ -1,10 +1,13 @@
 //! An environment that has all it needs, and what is found when something is taken away.
 
-use k8s_openapi::api::{core::v1::PersistentVolumeClaim, rbac::v1::RoleBinding};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim, rbac::v1::RoleBinding};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{api::EnvironmentRef, cli::doctor::State};
+use crate::{
+    api::EnvironmentRef,
+    cli::doctor::{State, seen::SeenWorkload},
+};
 
 fn object<T: serde::de::DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -58,7 +61,7 @@ fn healthy() -> EnvironmentSeen {
     let claim: PersistentVolumeClaim = object(json!({"metadata": {"name": "backups"}, "status": {"phase": "Bound"}}));
     EnvironmentSeen {
         role_bindings: Visible::Found(vec![binding]),
-        workloads: vec![(environment.spec.modules[0].workloads[0].clone(), Visible::Found(deployment))],
+        workloads: vec![(environment.spec.modules[0].workloads[0].clone(), Visible::Found(SeenWorkload::Deployment(deployment)))],
         autoscalers: Visible::Found(vec![]),
         pods: Visible::Found(vec![pod("registry/unleash@sha256:00")]),
         services: Visible::Found(vec![
@@ -154,13 +157,13 @@ fn entry_services_that_are_named_must_be_there() {
 fn a_migration_needs_a_clear_container() {
     let containers = |names: &[&str]| {
         let list: Vec<Value> = names.iter().map(|n| json!({"name": n, "image": "x"})).collect();
-        Visible::Found(object(json!({
+        Visible::Found(SeenWorkload::Deployment(object(json!({
             "metadata": {"name": "unleash"},
             "spec": {
                 "selector": {"matchLabels": {"app": "unleash"}},
                 "template": {"metadata": {"labels": {"app": "unleash"}}, "spec": {"containers": list}},
             },
-        })))
+        }))))
     };
     one(|s| s.workloads[0].1 = containers(&["a", "b"]), "Bad migration", "one of: a, b");
     let named = |s: &mut EnvironmentSeen, name: &str| {
@@ -175,7 +178,7 @@ fn an_immutable_config_map_and_another_tools_hand_are_said() {
     one(|s| s.config_maps = [("unleash-config".into(), Visible::Found(map))].into(), "Bad configuration", "immutable");
     one(
         |s| {
-            let Visible::Found(deployment) = &mut s.workloads[0].1 else { panic!() };
+            let Visible::Found(SeenWorkload::Deployment(deployment)) = &mut s.workloads[0].1 else { panic!() };
             deployment.metadata.managed_fields = Some(vec![object(json!({"manager": "argocd-application-controller"}))]);
         },
         "Note workload",

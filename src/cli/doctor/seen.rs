@@ -7,8 +7,9 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-        apps::v1::Deployment,
+        apps::v1::{Deployment, StatefulSet},
         autoscaling::v2::HorizontalPodAutoscaler,
+        batch::v1::CronJob,
         coordination::v1::Lease,
         core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service},
         rbac::v1::RoleBinding,
@@ -22,7 +23,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::super::{error::CliError, promote::allowed, session::Session};
-use crate::api::{API_VERSION, Environment, EnvironmentRef, WorkloadRef, verbs};
+use crate::{
+    api::{API_VERSION, Environment, EnvironmentRef, WorkloadKind, WorkloadRef, verbs},
+    plan::workload::Workload,
+};
 
 /// The operator's Lease, and the namespace where the chart puts it.
 pub const LEASE: &str = "lockkeeper";
@@ -49,12 +53,43 @@ impl<T> Visible<T> {
         }
     }
 
+    fn map<U>(self, what: impl FnOnce(T) -> U) -> Visible<U> {
+        match self {
+            Self::Found(value) => Visible::Found(what(value)),
+            Self::Missing => Visible::Missing,
+            Self::Hidden => Visible::Hidden,
+        }
+    }
+
     fn from(answer: kube::Result<T>) -> kube::Result<Self> {
         match answer {
             Ok(value) => Ok(Self::Found(value)),
             Err(kube::Error::Api(status)) if status.code == 403 => Ok(Self::Hidden),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(Self::Missing),
             Err(error) => Err(error),
+        }
+    }
+}
+
+/// A workload of any kind, as it was read.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a handful are read, once")]
+pub enum SeenWorkload {
+    /// A Deployment.
+    Deployment(Deployment),
+    /// A StatefulSet.
+    StatefulSet(StatefulSet),
+    /// A CronJob.
+    CronJob(CronJob),
+}
+
+impl SeenWorkload {
+    /// The same, to be looked at.
+    pub fn look(&self) -> Workload<'_> {
+        match self {
+            Self::Deployment(w) => Workload::Deployment(w),
+            Self::StatefulSet(w) => Workload::StatefulSet(w),
+            Self::CronJob(w) => Workload::CronJob(w),
         }
     }
 }
@@ -81,8 +116,8 @@ pub struct EnvironmentSeen {
     pub environment: Environment,
     /// RoleBindings of the namespace.
     pub role_bindings: Visible<Vec<RoleBinding>>,
-    /// The modules' Deployments.
-    pub workloads: Vec<(WorkloadRef, Visible<Deployment>)>,
+    /// The modules' workloads.
+    pub workloads: Vec<(WorkloadRef, Visible<SeenWorkload>)>,
     /// Autoscalers of the namespace.
     pub autoscalers: Visible<Vec<HorizontalPodAutoscaler>>,
     /// Pods of the namespace.
@@ -138,7 +173,12 @@ pub async fn environment(session: &Session, environment: Environment) -> Result<
     let spec = environment.spec.clone();
     let mut workloads = Vec::new();
     for workload in spec.modules.iter().flat_map(|m| &m.workloads) {
-        workloads.push((workload.clone(), get::<Deployment>(session, &workload.name).await?));
+        let seen = match workload.kind {
+            WorkloadKind::Deployment => get(session, &workload.name).await?.map(SeenWorkload::Deployment),
+            WorkloadKind::StatefulSet => get(session, &workload.name).await?.map(SeenWorkload::StatefulSet),
+            WorkloadKind::CronJob => get(session, &workload.name).await?.map(SeenWorkload::CronJob),
+        };
+        workloads.push((workload.clone(), seen));
     }
     let mut config_maps = BTreeMap::new();
     for configuration in spec.modules.iter().flat_map(|m| &m.configuration) {
