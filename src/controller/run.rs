@@ -239,7 +239,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         .run(
             |environment, context| async move {
                 let (namespace, name) = (environment.namespace().unwrap_or_default(), environment.name_any());
-                context.namespaces.watch(&namespace);
+                context.namespaces.watch(&namespace, environment::at_work(&environment));
                 let turn = turns(&context, &namespace, &name, |c, ns, n| Box::pin(environment::turn(c, ns, n))).await?;
                 if turn == Turn::Gone {
                     context.namespaces.forget(&namespace);

@@ -17,11 +17,18 @@ use kube::{
 };
 use tokio::task::JoinHandle;
 
-/// Watches by namespace.
+/// Watches by namespace. Each is a connection of its own: a cluster has many environments, and few at work at a time.
 pub struct Namespaces {
     client: Client,
     changed: UnboundedSender<String>,
-    running: Mutex<BTreeMap<String, Vec<JoinHandle<()>>>>,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+/// The watches in one namespace.
+#[derive(Default)]
+struct Running {
+    always: Vec<JoinHandle<()>>,
+    at_work: Vec<JoinHandle<()>>,
 }
 
 impl Namespaces {
@@ -30,27 +37,32 @@ impl Namespaces {
         Self { client, changed, running: Mutex::default() }
     }
 
-    /// Starts watches in a namespace, where none run.
-    pub fn watch(&self, namespace: &str) {
-        let Ok(mut running) = self.running.lock() else { return };
-        running.entry(namespace.to_owned()).or_insert_with(|| {
-            vec![
+    /// Starts watches in a namespace, where none run: of pods always, since whatever else changes there soon changes pods,
+    /// and of the rest where a run has its turn or something is not as it must be.
+    pub fn watch(&self, namespace: &str, at_work: bool) {
+        let Ok(mut all) = self.running.lock() else { return };
+        let running = all.entry(namespace.to_owned()).or_default();
+        if running.always.is_empty() {
+            running.always.push(self.spawn::<Pod>(namespace));
+        }
+        if at_work && running.at_work.is_empty() {
+            running.at_work = vec![
                 self.spawn::<Job>(namespace),
-                self.spawn::<Pod>(namespace),
                 self.spawn::<Deployment>(namespace),
                 self.spawn::<StatefulSet>(namespace),
                 self.spawn::<CronJob>(namespace),
                 self.spawn::<EndpointSlice>(namespace),
-            ]
-        });
+            ];
+        } else if !at_work {
+            running.at_work.drain(..).for_each(|task| task.abort());
+        }
     }
 
     /// Ends the watches in a namespace.
     pub fn forget(&self, namespace: &str) {
-        let Ok(mut running) = self.running.lock() else { return };
-        for task in running.remove(namespace).unwrap_or_default() {
-            task.abort();
-        }
+        let Ok(mut all) = self.running.lock() else { return };
+        let Some(Running { always, at_work }) = all.remove(namespace) else { return };
+        always.into_iter().chain(at_work).for_each(|task| task.abort());
     }
 
     fn spawn<K>(&self, namespace: &str) -> JoinHandle<()>
