@@ -17,6 +17,7 @@ use crate::{
     plan::{
         Decision,
         environment::{World, plan},
+        history,
         world::Side,
     },
 };
@@ -30,6 +31,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let others: Vec<String> = all.iter().map(ResourceExt::name_any).filter(|n| n != name).collect();
     let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
     let runs = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
+    let records: Vec<_> = runs.items.iter().filter_map(history::promotion).collect();
     let runs: Vec<String> = runs.items.iter().filter_map(ResourceExt::uid).collect();
     let uid = environment.uid().unwrap_or_default();
     let (mut side, mut jobs, mut refused) = (Side::default(), BTreeMap::new(), None);
@@ -49,6 +51,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         side: &side,
         jobs: &jobs,
         runs: &runs,
+        records: &records,
         missing_policies: &missing_policies,
         refused: refused.as_deref(),
         terminating,

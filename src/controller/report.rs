@@ -3,6 +3,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -21,6 +22,7 @@ use prometheus_client::{
 use crate::{
     api::{EnvironmentBackup, EnvironmentBackupStatus, Phase, Promotion, PromotionStatus},
     error::Error,
+    plan::world::Settings,
 };
 
 /// Labels of a count by kind and phase.
@@ -99,7 +101,22 @@ impl Report {
             (None, Some(next)) => next.clone(),
             (None, None) => new.step.clone().unwrap_or_default(),
         };
-        self.publish(bad, &new.phase.to_string(), note, &run.object_ref(&())).await;
+        self.publish(bad, &new.phase.to_string(), note, (&run.object_ref(&()), None)).await;
+    }
+
+    /// A run goes with its namespace while the environment is locked. Events there go too: this one is in the operator's own.
+    pub async fn farewell(&self, settings: &Settings, run: &Promotion, text: &str) {
+        let (namespace, name) = (run.metadata.namespace.as_deref(), run.metadata.name.as_deref());
+        tracing::error!(?namespace, ?name, text, "a namespace was deleted while it was locked");
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("ServiceAccount".into()),
+            name: Some(settings.service_account.clone()),
+            namespace: Some(settings.namespace.clone()),
+            ..ObjectReference::default()
+        };
+        let related = Some(run.object_ref(&()));
+        self.publish(true, "NamespaceDeletedWhileLocked", text.to_owned(), (&about, related)).await;
     }
 
     /// An EnvironmentBackup's status was written.
@@ -108,16 +125,22 @@ impl Report {
         let phase = format!("{:?}", new.phase);
         self.transitions.get_or_create(&PhaseLabels { kind: "EnvironmentBackup".into(), phase: phase.clone() }).inc();
         let note = new.failure.as_ref().map(|f| f.message.clone()).unwrap_or_default();
-        self.publish(new.failure.is_some(), &phase, note, &backup.object_ref(&())).await;
+        self.publish(new.failure.is_some(), &phase, note, (&backup.object_ref(&()), None)).await;
     }
 
-    async fn publish(&self, bad: bool, reason: &str, note: String, about: &k8s_openapi::api::core::v1::ObjectReference) {
+    async fn publish(
+        &self,
+        bad: bool,
+        reason: &str,
+        note: String,
+        (about, secondary): (&ObjectReference, Option<ObjectReference>),
+    ) {
         let event = Event {
             type_: if bad { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
             note: Some(note.chars().take(1000).collect()),
             action: reason.to_owned(),
-            secondary: None,
+            secondary,
         };
         // An Event is a courtesy: that it cannot be written must not hold the run.
         if let Err(error) = self.recorder.publish(&event, about).await {

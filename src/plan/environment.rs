@@ -7,8 +7,9 @@ use kube::ResourceExt;
 
 use super::{
     Decision, Effect, Progress,
+    history::{self, Record},
     jobs::{JobProgress, look},
-    lock, maintenance, modules,
+    ledger, lock, maintenance, modules,
     release::{self, Reading},
     world::{JobView, Settings, Side},
 };
@@ -39,6 +40,8 @@ pub struct World<'a> {
     pub jobs: &'a BTreeMap<String, JobView>,
     /// UIDs of the runs that exist in its namespace.
     pub runs: &'a [String],
+    /// Those of them that have ended, and may go.
+    pub records: &'a [Record],
     /// Admission policies or bindings that are missing.
     pub missing_policies: &'a [String],
     /// What the operator was refused in the namespace, with what mends it.
@@ -125,8 +128,20 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
         generation,
         now,
     );
-    let next = status.kept.iter().map(|k| k.until).min();
-    if environment.status.as_ref() == Some(&status) { Decision::Wait(next) } else { Decision::Advance(Box::new(status)) }
+    let history = &environment.spec.history;
+    let surplus = history::surplus(world.records, history, now);
+    if let Some(record) = surplus {
+        // What a tool applies again must be known before it goes.
+        let [first, last] = &record.hashes;
+        ledger::write(&mut status, (record.kind, &record.name), [first, last], &record.phase, record.ended);
+    }
+    if environment.status.as_ref() != Some(&status) {
+        return Decision::Advance(Box::new(status));
+    }
+    match surplus {
+        Some(record) => Decision::Perform(history::delete(record)),
+        None => Decision::Wait(status.kept.iter().map(|k| k.until).chain(history::next(world.records, history)).min()),
+    }
 }
 
 /// What keeps the Environment from being ready: reason and sentence.
