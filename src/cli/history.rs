@@ -131,7 +131,12 @@ mod tests {
             run("going", json!({"phase": "Promoting"})),
             run("there", json!({"phase": "RolledBack", "finishedAt": "2026-11-21T20:00:00Z", "failure": failure})),
         ];
-        insta::assert_snapshot!(rendered(&lines(&environment, &runs), &TimeZone::UTC), @"");
+        insta::assert_snapshot!(rendered(&lines(&environment, &runs), &TimeZone::UTC), @r"
+        ENDED                        KIND       NAME   PHASE       REASON           ASKED BY  STILL THERE
+        Fri 2026-11-20 20:00:00 UTC  Promotion  gone   Completed                              no
+        Sat 2026-11-21 20:00:00 UTC  Promotion  there  RolledBack  MigrationFailed  alice     yes
+        -                            Promotion  going  Promoting                    alice     yes
+        ");
         assert_eq!(rendered(&[], &TimeZone::UTC), "nothing has run here");
     }
 }
