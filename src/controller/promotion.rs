@@ -67,7 +67,8 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     match planner::plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
-            tracing::info!(run = %format!("{namespace}/{name}"), phase = %before, effect = %effect.describe(), "perform");
+            let step = run.status.as_ref().and_then(|s| s.step.as_deref()).unwrap_or_default();
+            tracing::info!(kind = "Promotion", namespace, run = name, phase = %before, step, effect = %effect.describe(), "perform");
             if effect == Effect::RemoveFinalizer
                 && let Some(text) = intervention::farewell(&world)
             {

@@ -166,7 +166,7 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
         add(
             "LockHolderGone",
             format!(
-                "{} {} held the lock and is gone: put workloads and Services back from their annotation {}, then clear status.lock.holder and status.active",
+                "{} {} held the lock and is gone: put workloads and Services back from their annotation {}, then clear status.lock.holder and status.active (README.md, \"Going on by hand\")",
                 holder.kind,
                 holder.name,
                 crate::api::annotations::FOUND
@@ -191,6 +191,17 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
         add("ServiceRefused", refusal);
     }
     let locked = status.lock.as_ref().is_some_and(|l| l.holder.is_some());
+    let stopped = world.side.deployments.iter().filter(|_| !locked);
+    for (deployment, found) in stopped.filter_map(|d| Some((d, maintenance::found_workload(d)?))) {
+        let (name, replicas) = (deployment.name_any(), found.values.replicas);
+        add(
+            "LeftStopped",
+            format!(
+                "Deployment {name} was stopped by a run that was given up or lost; it had {replicas} pods: scale it, and remove its annotation {}",
+                crate::api::annotations::FOUND
+            ),
+        );
+    }
     if let (Some(unread), false) = (unread, locked) {
         add("ReleaseUnknown", unread);
     }
