@@ -38,8 +38,10 @@ pub struct World<'a> {
     pub side: &'a Side,
     /// Jobs made for it.
     pub jobs: &'a BTreeMap<String, JobView>,
-    /// UIDs of the runs that exist in its namespace.
+    /// UIDs of the runs that exist in its namespace, of every kind for which something is made: asked after all else here.
     pub runs: &'a [String],
+    /// What is there that was made for some run.
+    pub made: &'a [Made],
     /// Those of them that have ended, and may go.
     pub records: &'a [Record],
     /// Admission policies or bindings that are missing.
@@ -48,6 +50,29 @@ pub struct World<'a> {
     pub refused: Option<&'a str>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
+}
+
+/// An object that was made for a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its resource.
+    pub resource: super::Resource,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// UID of the run.
+    pub run: String,
+}
+
+/// What a run has left that went without its finalizer: nothing else takes it away. As long as such a run holds the lock, its
+/// page and its copies are what a person puts the environment right with.
+fn stray<'a>(world: &World<'a>, status: &EnvironmentStatus) -> Option<&'a Made> {
+    let gone = |uid: &String| !world.runs.contains(uid);
+    if status.lock.as_ref().and_then(|l| l.holder.as_ref()).is_some_and(|h| gone(&h.uid)) {
+        return None;
+    }
+    world.made.iter().find(|m| gone(&m.run) && m.run != owner(world).uid)
 }
 
 fn owner<'a>(world: &World<'a>) -> Owner<'a> {
@@ -100,6 +125,10 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
                     });
                 }
             }
+        }
+        if let Some(stray) = stray(world, &status) {
+            let (name, uid) = (stray.name.clone(), stray.uid.clone());
+            return Decision::Perform(Effect::Delete { resource: stray.resource, name, uid, grace: None });
         }
     }
     let modules: Vec<&Module> = environment.spec.modules.iter().collect();

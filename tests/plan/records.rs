@@ -282,6 +282,7 @@ fn the_environment_deletes_finished_runs_beyond_its_history_once_the_ledger_know
             side: &seen.target_side,
             jobs: &jobs,
             runs: &none,
+            made: &[],
             records: &records,
             missing_policies: &none,
             refused: None,
@@ -301,4 +302,49 @@ fn the_environment_deletes_finished_runs_beyond_its_history_once_the_ledger_know
         }
     }
     assert_eq!(deleted, ["first", "second"], "the oldest first");
+}
+
+#[test]
+fn what_a_run_without_a_finalizer_left_goes_unless_it_still_holds_the_lock() {
+    let seen = Seen::new();
+    let made = |name: &str, run: &str| environment::Made {
+        resource: Resource::ConfigMap,
+        name: name.into(),
+        uid: format!("uid-{name}"),
+        run: run.into(),
+    };
+    let all = [made("mine", "alive"), made("own", "uid-production"), made("left", "gone")];
+    let (jobs, none, runs) = (BTreeMap::new(), Vec::new(), vec!["alive".to_owned()]);
+    let planned = |status: serde_json::Value| {
+        let mut environment: Environment = production();
+        environment.metadata.finalizers = Some(vec![lockkeeper::api::ENVIRONMENT_FINALIZER.into()]);
+        environment.status = Some(of(status));
+        environment::plan(
+            &World {
+                settings: &seen.settings,
+                environment: &environment,
+                others: &none,
+                side: &seen.target_side,
+                jobs: &jobs,
+                runs: &runs,
+                made: &all,
+                records: &[],
+                missing_policies: &none,
+                refused: None,
+                terminating: false,
+            },
+            seen.now,
+        )
+    };
+    let gone = |decision: Decision<lockkeeper::api::EnvironmentStatus>| match decision {
+        Decision::Perform(Effect::Delete { name, uid, .. }) => {
+            assert_eq!(uid, format!("uid-{name}"));
+            Some(name)
+        }
+        _ => None,
+    };
+    assert_eq!(gone(planned(json!({}))).as_deref(), Some("left"));
+    let holder = |uid: &str| json!({"lock": {"epoch": 3, "holder": {"kind": "Promotion", "name": "r", "uid": uid}}});
+    assert_eq!(gone(planned(holder("alive"))).as_deref(), Some("left"));
+    assert_eq!(gone(planned(holder("gone"))), None, "its page and its copies are what a person needs");
 }
