@@ -203,6 +203,10 @@ pub fn advance(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -
     let (reason, message) = match (&status.failure, status.phase) {
         (_, Phase::Completed) => ("Completed".to_owned(), "the release is in place, and users are back".to_owned()),
         (_, Phase::Abandoned) => (reasons::ABANDONED.to_owned(), abandoned(&status)),
+        (Some(failure), Phase::NeedsHuman) => {
+            let stuck = status.next.clone().unwrap_or_default();
+            ("RollbackFailed".to_owned(), format!("{stuck}. It began with {}: {}", failure.step, failure.message))
+        }
         (Some(failure), phase) => (failure.reason.clone(), format!("{phase}, because of {}: {}", failure.step, failure.message)),
         (None, phase) => (phase.to_string(), status.next.clone().unwrap_or_default()),
     };
@@ -278,7 +282,10 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
     match progress {
         Progress::Do(effect) => Decision::Perform(effect),
         Progress::Waiting { what, until } => {
-            status.next = Some(what.chars().take(1000).collect());
+            // Whoever is called reads why, also while it is tried again.
+            if status.phase != Phase::NeedsHuman || intervention::gives_up(&status) {
+                status.next = Some(what.chars().take(1000).collect());
+            }
             match advance(world, status, now) {
                 Decision::Wait(_) => Decision::Wait(until),
                 other => other,

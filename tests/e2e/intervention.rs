@@ -24,10 +24,16 @@ fn stuck(world: &World, name: &str) {
     let run = world.reaches(name, &[Phase::NeedsHuman]);
     let next = run.status.and_then(|s| s.next).unwrap_or_default();
     assert!(next.contains("the rollback itself failed in rollback-") && next.contains("kubectl lockkeeper resume"), "{next}");
-    let page = kubectl(&["-n", &world.production, "get", "deployments", "-l", "lockkeeper.dev/page", "-o", "name"]);
     let lock = world.record.environment("production").status.and_then(|s| s.lock).and_then(|l| l.holder);
     assert_eq!(lock.map(|h| h.name).as_deref(), Some(name), "the lock is held");
-    drop(page);
+}
+
+/// Waits for a phase that follows on NeedsHuman.
+fn comes_to(world: &World, name: &str, phase: Phase) -> Promotion {
+    world.record.until(("Promotion", name), &format!("it is {phase}"), PATIENCE, |seen| {
+        let promotion: Promotion = seen.read();
+        (promotion.status.as_ref()?.phase == phase).then_some(promotion)
+    })
 }
 
 fn cancel(world: &World, name: &str) {
@@ -48,7 +54,7 @@ fn story_a_rollback_that_failed_is_resumed_once_its_cause_is_mended_and_puts_eve
     world.database.query("postgres", "GRANT tiny TO tiny_admin").expect("the right is given back");
     intervene(&world, ALICE, "stuck", "Resume").expect_err("who asked may not by that alone");
     intervene(&world, BOB, "stuck", "Resume").expect("who may cancel may resume");
-    let run = world.reaches("stuck", &[Phase::RolledBack]);
+    let run = comes_to(&world, "stuck", Phase::RolledBack);
     assert_eq!(run.status.as_ref().and_then(|s| s.intervention.clone()).map(|i| i.username).as_deref(), Some(BOB));
     outcome::as_before(&world, &run, &before, &users.heard(), ("migration/tiny", &["bob cancelled: no"]));
 }
@@ -63,7 +69,7 @@ fn story_a_rollback_that_is_given_up_lists_what_is_left_and_by_that_list_a_perso
     kubectl(&["-n", &world.production, "create", "rolebinding", "olga", "--clusterrole=lockkeeper-owner", "--user=olga"])
         .expect("olga is the owner");
     eventually("olga may unlock", PATIENCE, || intervene(&world, "olga", "stuck", "Unlock").map(drop).map_err(|e| e.to_string()));
-    let run = world.reaches("stuck", &[Phase::Abandoned]);
+    let run = comes_to(&world, "stuck", Phase::Abandoned);
     let status = run.status.clone().expect("a status");
     let left = status.intervention.expect("it is recorded").left;
     println!("left:\n{}", left.join("\n"));
