@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::{
     Decision, Effect, Progress,
     history::{self, Record},
+    intervention,
     jobs::{JobProgress, look},
     ledger, lock, maintenance, modules,
     release::{self, Reading},
@@ -220,16 +221,11 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
         add("ServiceRefused", refusal);
     }
     let locked = status.lock.as_ref().is_some_and(|l| l.holder.is_some());
-    let stopped = world.side.deployments.iter().filter(|_| !locked);
-    for (deployment, found) in stopped.filter_map(|d| Some((d, maintenance::found_workload(d)?))) {
-        let (name, replicas) = (deployment.name_any(), found.values.replicas);
-        add(
-            "LeftStopped",
-            format!(
-                "Deployment {name} was stopped by a run that was given up or lost; it had {replicas} pods: scale it, and remove its annotation {}",
-                crate::api::annotations::FOUND
-            ),
-        );
+    for workload in world.side.workloads().filter(|_| !locked) {
+        if let Some(found) = maintenance::found_workload(workload) {
+            let what = intervention::stopped(workload, found.values, owner(world).namespace);
+            add("LeftStopped", format!("a run that was given up or lost has left this: {what}"));
+        }
     }
     if let (Some(unread), false) = (unread, locked) {
         add("ReleaseUnknown", unread);

@@ -8,18 +8,18 @@
 //! as they are, and their undo points are nobody's to drop any more; copies of the earlier configuration stay until the run is
 //! deleted. All of that is listed, for a person to put right.
 
-use kube::ResourceExt;
-
 use super::{
     Decision, Progress, forward, maintenance, millis, prepare,
     promotion::{advance, owner},
     release::Content,
     rollback, steps,
     steps::name,
-    world::{World, pod_template},
+    workload::Workload,
+    world::World,
 };
-use crate::api::{
-    EnvironmentSpec, InterventionAction, InterventionStatus, PromotionStatus, Step, StepState, Timestamp, annotations,
+use crate::{
+    api::{EnvironmentSpec, InterventionAction, InterventionStatus, PromotionStatus, Step, StepState, Timestamp, annotations},
+    manifest::found::FoundWorkload,
 };
 
 /// Whether the run is being given up.
@@ -87,20 +87,14 @@ pub fn left(world: &World<'_>, status: &PromotionStatus) -> Vec<String> {
         ));
     }
     let side = world.target_side;
-    for deployment in &side.deployments {
-        let Some(found) = maintenance::found_workload(deployment).filter(|f| f.run == owner.uid) else { continue };
-        let name = deployment.name_any();
-        out.push(format!(
-            "Deployment {name} is stopped; it had {n} pods: kubectl -n {namespace} scale deployment {name} --replicas={n}; kubectl -n {namespace} annotate deployment {name} {}-",
-            annotations::FOUND,
-            n = found.values.replicas,
-        ));
+    for workload in side.workloads() {
+        let Some(found) = maintenance::found_workload(workload).filter(|f| f.run == owner.uid) else { continue };
+        out.push(stopped(workload, found.values, namespace));
     }
     let prior = status.prior.clone().unwrap_or_default();
     for workload in prior.modules.iter().flat_map(|m| &m.workloads) {
-        let Some(template) = side.deployment(&workload.name).and_then(pod_template) else { continue };
-        let now = template.spec.iter().flat_map(|s| &s.containers);
-        for (container, image) in now.filter_map(|c| Some((c.name.as_str(), c.image.as_deref()?))) {
+        let Some(here) = side.workload(workload.kind, &workload.name) else { continue };
+        for (container, image) in here.all_containers().filter_map(|c| Some((c.name.as_str(), c.image.as_deref()?))) {
             let before = workload.containers.iter().find(|c| c.name == container).map(|c| c.image.as_str());
             if let Some(before) = before.filter(|b| *b != image) {
                 let kind = workload.kind;
@@ -118,6 +112,22 @@ pub fn left(world: &World<'_>, status: &PromotionStatus) -> Vec<String> {
         }
     }
     out.into_iter().take(128).map(|line| line.chars().take(1000).collect()).collect()
+}
+
+/// That a workload is stopped, what it was, and what puts it back.
+pub fn stopped(workload: Workload<'_>, found: FoundWorkload, namespace: &str) -> String {
+    let (kind, name) = (workload.kind(), workload.name());
+    let small = kind.to_string().to_ascii_lowercase();
+    let (what, back) = match found {
+        FoundWorkload::Replicas(n) => {
+            (format!("is stopped; it had {n} pods"), format!("kubectl -n {namespace} scale {small} {name} --replicas={n}"))
+        }
+        FoundWorkload::Suspend(before) => (
+            format!("is suspended; it was {}", if before { "so before" } else { "not" }),
+            format!("kubectl -n {namespace} patch {small} {name} -p '{{\"spec\":{{\"suspend\":{before}}}}}'"),
+        ),
+    };
+    format!("{kind} {name} {what}: {back}; kubectl -n {namespace} annotate {small} {name} {}-", annotations::FOUND)
 }
 
 /// What a person must know of a run whose namespace goes while it is locked: nothing can be put back there, and what remains
