@@ -39,7 +39,8 @@ pub const ENVIRONMENT: &[Right] = &[
 
 /// In all namespaces, by a ClusterRoleBinding.
 pub const OPERATOR: &[Right] = &[
-    right("lockkeeper.dev", &["environments", "promotions"], &["get", "list", "watch", "patch"]),
+    right("lockkeeper.dev", &["environments"], &["get", "list", "watch", "patch"]),
+    right("lockkeeper.dev", &["promotions"], &["get", "list", "watch", "patch", "delete"]),
     right("lockkeeper.dev", &["environmentbackups"], &["get", "list", "watch", "create", "patch", "delete"]),
     right("lockkeeper.dev", &["environments/status", "promotions/status", "environmentbackups/status"], &["get", "update"]),
     right("events.k8s.io", &["events"], &["create", "patch"]),

@@ -13,7 +13,7 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, LogParams, PostParams},
+    api::{ListParams, LogParams, ObjectMeta, PostParams},
 };
 use serde::de::DeserializeOwned;
 
@@ -23,6 +23,8 @@ use crate::{
     error::{Error, Result},
     manifest::{job::GATE_VOLUME, task::Outcome},
     plan::{
+        Resource,
+        environment::Made,
         maintenance,
         world::{Gate, JobState, JobView, Settings, Side},
     },
@@ -118,6 +120,24 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
         side.crashes = crashes;
     }
     Ok(side)
+}
+
+/// What is there that was made for a run, whichever.
+pub async fn made(client: &Client, namespace: &str, side: &Side) -> Result<Vec<Made>> {
+    let labelled = ListParams::default().labels(labels::RUN);
+    let (jobs, maps) =
+        futures::try_join!(list::<Job>(client, namespace, &labelled), list::<ConfigMap>(client, namespace, &labelled))?;
+    let all = jobs.iter().map(|o| (Resource::Job, &o.metadata));
+    let all = all.chain(maps.iter().map(|o| (Resource::ConfigMap, &o.metadata)));
+    let all = all.chain(side.deployments.iter().map(|o| (Resource::Deployment, &o.metadata)));
+    let all = all.chain(side.services.iter().map(|o| (Resource::Service, &o.metadata)));
+    let ours = |m: &ObjectMeta| {
+        let labels_ = m.labels.as_ref()?;
+        let by_us = labels_.get(labels::MANAGED_BY).is_some_and(|v| v == labels::MANAGER) && m.deletion_timestamp.is_none();
+        labels_.get(labels::RUN).filter(|_| by_us).cloned()
+    };
+    let made = all.filter_map(|(resource, m)| Some(Made { resource, name: m.name.clone()?, uid: m.uid.clone()?, run: ours(m)? }));
+    Ok(made.collect())
 }
 
 /// By Service: the names of the pods that it leads to.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 fn void(
     approval: &Approval,
     policy: &Approvals,
-    requester: &str,
+    askers: &[&str],
     plan_hash: &str,
     may: &BTreeMap<String, bool>,
 ) -> Option<String> {
@@ -17,8 +17,8 @@ fn void(
             &*approval.plan_hash
         ));
     }
-    if *approval.username == *requester && !policy.requester_may_approve {
-        return Some("asked for this promotion; another person must approve it".into());
+    if askers.contains(&&*approval.username) && !policy.requester_may_approve {
+        return Some("asked for this promotion, or changed it; another person must approve it".into());
     }
     if !may.get(&*approval.username).copied().unwrap_or(false) {
         return Some("no longer has the verb approve on this Environment".into());
@@ -26,12 +26,24 @@ fn void(
     None
 }
 
+/// Who counts as requester: who asked, and everyone who has changed it since.
+pub fn askers<'a>(spec: &'a PromotionSpec, modifiers: &'a [String]) -> Vec<&'a str> {
+    let named = std::iter::once(&spec.requested_by.username).chain(spec.modified_by.as_ref().map(|m| &m.username));
+    named.map(|u| &**u).chain(modifiers.iter().map(String::as_str)).collect()
+}
+
 /// Counts the approvals of today's plan.
-pub fn count(spec: &PromotionSpec, policy: &Approvals, plan_hash: &str, may: &BTreeMap<String, bool>) -> ApprovalsStatus {
+pub fn count(
+    spec: &PromotionSpec,
+    askers: &[&str],
+    policy: &Approvals,
+    plan_hash: &str,
+    may: &BTreeMap<String, bool>,
+) -> ApprovalsStatus {
     let mut given = Vec::new();
     let mut voided = Vec::new();
     for approval in &spec.approvals {
-        match void(approval, policy, &spec.requested_by.username, plan_hash, may) {
+        match void(approval, policy, askers, plan_hash, may) {
             None => given.push(approval.username.to_string()),
             Some(reason) => voided.push(VoidApproval { username: approval.username.to_string(), reason }),
         }
@@ -61,8 +73,9 @@ mod tests {
     }
 
     fn counted(approvals: &[(&str, &str)], policy: &Approvals) -> ApprovalsStatus {
-        let may = BTreeMap::from([("alice".into(), true), ("bob".into(), true), ("eve".into(), false)]);
-        count(&spec(approvals), policy, HASH, &may)
+        let may = BTreeMap::from([("alice".into(), true), ("bob".into(), true), ("carol".into(), true), ("eve".into(), false)]);
+        let spec = spec(approvals);
+        count(&spec, &askers(&spec, &["carol".into()]), policy, HASH, &may)
     }
 
     #[test]
@@ -81,6 +94,12 @@ mod tests {
     fn the_requesters_own_approval_counts_only_where_the_environment_says_so() {
         assert!(!enough(&counted(&[("alice", HASH)], &Approvals::default())));
         assert!(enough(&counted(&[("alice", HASH)], &Approvals { requester_may_approve: true, ..Approvals::default() })));
+    }
+
+    #[test]
+    fn who_changed_it_counts_as_requester() {
+        assert!(!enough(&counted(&[("carol", HASH)], &Approvals::default())));
+        assert!(enough(&counted(&[("carol", HASH)], &Approvals { requester_may_approve: true, ..Approvals::default() })));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
-    api::core::v1::{ContainerStatus, Pod, Service},
+    api::core::v1::{ConfigMap, ContainerStatus, Pod, Service},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::ResourceExt;
@@ -281,6 +281,11 @@ pub fn as_wished(service: &Service, found: &FoundService) -> FoundService {
 
 /// What of a run's objects is still there: the page, twins, Jobs, copies. In the order in which it goes.
 pub fn leftovers(world: &World<'_>, owner: Owner<'_>) -> Option<Effect> {
+    leftovers_but(world, owner, &|_| false)
+}
+
+/// The same, but for copies of configuration that are kept.
+pub fn leftovers_but(world: &World<'_>, owner: Owner<'_>, keep: &dyn Fn(&ConfigMap) -> bool) -> Option<Effect> {
     let ours = |labels_: &BTreeMap<String, String>| labels_.get(labels::RUN).is_some_and(|v| v == owner.uid);
     let side = world.target_side;
     let delete = |resource, name: String, uid: Option<String>| Effect::Delete {
@@ -298,7 +303,8 @@ pub fn leftovers(world: &World<'_>, owner: Owner<'_>) -> Option<Effect> {
     if let Some(job) = world.jobs.values().find(|j| !j.deleting) {
         return Some(delete(Resource::Job, job.name.clone(), Some(job.uid.clone())));
     }
-    if let Some(copy) = side.config_maps.iter().find(|c| ours(c.labels()) && c.metadata.deletion_timestamp.is_none()) {
+    let goes = |c: &&ConfigMap| ours(c.labels()) && c.metadata.deletion_timestamp.is_none() && !keep(c);
+    if let Some(copy) = side.config_maps.iter().find(goes) {
         return Some(delete(Resource::ConfigMap, copy.name_any(), copy.uid()));
     }
     None

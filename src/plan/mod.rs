@@ -9,13 +9,17 @@ pub mod backup;
 pub mod environment;
 pub mod foreign;
 pub mod forward;
+pub mod history;
+pub mod intervention;
 pub mod jobs;
+pub mod ledger;
 pub mod lock;
 pub mod maintenance;
 pub mod modules;
 pub mod preflight;
 pub mod prepare;
 pub mod promotion;
+pub mod queue;
 pub mod release;
 pub mod rollback;
 pub mod steps;
@@ -56,6 +60,8 @@ pub enum Resource {
     Pod,
     /// EnvironmentBackup.
     EnvironmentBackup,
+    /// Promotion.
+    Promotion,
 }
 
 /// How the API server applies a patch.

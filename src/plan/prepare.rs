@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -10,6 +11,7 @@ use super::{
     Decision, Effect, Progress, Resource, after, approval, lock, millis, modules,
     preflight::{self, Preflight},
     promotion::{advance, owner, reference, stalled},
+    queue::{self, Waiting},
     release::{self, Content, Reading},
     steps,
     world::World,
@@ -154,8 +156,16 @@ pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> D
         status.preflight_at = None;
         status.phase = Phase::Scheduled;
     }
-    let approvals = approval::count(&world.run.spec, &target.spec.approvals, &plan.hash, world.approvers);
+    if let Some(by) = world.run.spec.modified_by.as_ref().map(|m| m.username.to_string())
+        && !status.modifiers.contains(&by)
+    {
+        status.modifiers.push(by);
+    }
+    let askers = approval::askers(&world.run.spec, &status.modifiers);
+    let approvals = approval::count(&world.run.spec, &askers, &target.spec.approvals, &plan.hash, world.approvers);
     let enough = approval::enough(&approvals);
+    // Who is approved keeps the place in the queue; who must be approved anew stands at its end again.
+    status.validated_at = enough.then(|| status.validated_at.unwrap_or(millis(now)));
     status.approvals = Some(approvals.clone());
     status.phase = if enough { Phase::Validated } else { Phase::Scheduled };
     status.next = Some(match status.phase {
@@ -222,13 +232,19 @@ fn take_turn(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
         status.next = None;
         return advance(world, status, now);
     }
-    match lock::take_slot(target, &reference(world)) {
-        Ok(effect) => Decision::Perform(effect),
-        Err(other) => {
-            status.next = Some(format!("behind {} {}", other.kind, other.name));
-            or_wait(advance(world, status, now), deadline(world.run))
-        }
-    }
+    let me = Waiting {
+        run: reference(world),
+        environment: world.run.spec.environment.name.to_string(),
+        since: status.validated_at.unwrap_or(now),
+    };
+    let ahead = queue::ahead(world.queue, &me);
+    let at_work = match lock::take_slot(target, &me.run) {
+        Ok(effect) if ahead.is_empty() => return Decision::Perform(effect),
+        Ok(_) => None,
+        Err(other) => Some(other),
+    };
+    status.next = Some(queue::behind(at_work.as_ref(), &ahead));
+    or_wait(advance(world, status, now), deadline(world.run))
 }
 
 fn or_wait(decision: Decision<PromotionStatus>, until: Option<Timestamp>) -> Decision<PromotionStatus> {
@@ -317,6 +333,11 @@ pub fn copy(owner: Owner<'_>, side: &str, config_map: &str, content: Option<&Con
         "data": content.data, "binaryData": content.binary_data,
     });
     Effect::Create { resource: Resource::ConfigMap, manifest: Box::new(manifest) }
+}
+
+/// Whether a ConfigMap is a copy of what the target had before a run.
+pub fn is_prior(copy: &ConfigMap) -> bool {
+    copy.annotations().get(SIDE).is_some_and(|side| side == PRIOR)
 }
 
 /// The content of a copy. `None`: there is no copy, or the ConfigMap did not exist.

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use super::workload::Workload;
+use super::{queue::Waiting, workload::Workload};
 use crate::{
     api::{Environment, EnvironmentBackup, EnvironmentStatus, Promotion, PromotionStatus, Timestamp, WorkloadKind, WorkloadRef},
     manifest::task::Outcome,
@@ -201,6 +201,8 @@ pub struct World<'a> {
     pub approvers: &'a BTreeMap<String, bool>,
     /// Admission policies or bindings that are missing or do not deny.
     pub missing_policies: &'a [String],
+    /// Other runs that are ready and wait for an environment of this namespace.
+    pub queue: &'a [Waiting],
     /// What the operator was refused in a namespace, with what mends it.
     pub refused: Option<&'a str>,
     /// Whether the target's namespace is being deleted.

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use lockkeeper::manifest::task::{TASK_ENV, Task};
+use lockkeeper::manifest::task::{TASK_ENV, Task, Verb, exit};
 use serde_json::{Value, json};
 
 use super::{
@@ -119,7 +119,10 @@ fn ended(cluster: &mut Cluster, pod: &Value) -> (i32, String) {
             task.epoch = text(pod, "/metadata/annotations/lockkeeper.dev~1gate").parse().ok();
         }
         let fails = cluster.script.backup_fails;
-        let (code, outcome) = cluster.data.perform(&task, fails);
+        let (code, outcome) = match task.verb {
+            Verb::Rollback if cluster.script.rollback_fails => super::data::refused(exit::PERMANENT, "Rights", "no right to"),
+            _ => cluster.data.perform(&task, fails),
+        };
         return (code, serde_json::to_string(&outcome).unwrap_or_default());
     }
     if step.is_empty() {
