@@ -18,6 +18,7 @@ pub mod prepare;
 pub mod promotion;
 pub mod release;
 pub mod rollback;
+pub mod scalers;
 pub mod steps;
 pub mod workload;
 pub mod world;
@@ -46,6 +47,8 @@ pub enum Resource {
     StatefulSet,
     /// `batch/v1` CronJob.
     CronJob,
+    /// `keda.sh/v1alpha1` ScaledObject.
+    ScaledObject,
     /// `v1` Service.
     Service,
     /// `v1` ConfigMap.
