@@ -146,8 +146,11 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
         }
     }
     let mut workloads = names;
-    for paused in spec.maintenance.pause.iter().filter(|w| side.find(w).is_none()) {
-        workloads.push(format!("{paused} of maintenance.pause does not exist: make it, or take it out"));
+    for paused in &spec.maintenance.pause {
+        match side.find(paused) {
+            None => workloads.push(format!("{paused} of maintenance.pause does not exist: make it, or take it out")),
+            Some(found) => workloads.extend(found.refuse()),
+        }
     }
     for workload in spec.modules.iter().flat_map(|m| &m.workloads) {
         match side.find(workload) {
