@@ -31,6 +31,7 @@ pub fn resource(resource: Resource) -> ApiResource {
         Resource::Deployment => ("apps", "v1", "Deployment", "deployments"),
         Resource::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
         Resource::CronJob => ("batch", "v1", "CronJob", "cronjobs"),
+        Resource::ScaledObject => ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
         Resource::Service => ("", "v1", "Service", "services"),
         Resource::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
         Resource::Job => ("batch", "v1", "Job", "jobs"),

@@ -1,7 +1,7 @@
 //! Reads. Decisions that guard are made on what the API server says now, not on a cache, so all of this is asked anew in
 //! each turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
@@ -13,13 +13,14 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, LogParams, ObjectMeta, PostParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, LogParams, ObjectMeta, PostParams},
 };
 use serde::de::DeserializeOwned;
 
-use super::api::call;
+use super::api::{call, dynamic};
 use crate::{
     api::{EnvironmentSpec, WorkloadKind, annotations, labels, policies, rights, verbs},
+    delivery::direct::{self, OwnerKind},
     error::{Error, Result},
     manifest::{job::GATE_VOLUME, task::Outcome},
     plan::{
@@ -100,6 +101,8 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
             list::<ConfigMap>(client, namespace, &ours)
         )?;
         side.services = services;
+        side.scalers = scalers(client, namespace).await?;
+        side.owners = owners(client, spec, &side).await?;
         side.endpoints = endpoints(&slices);
         side.config_maps.extend(copies);
         if let Some(page) = &spec.maintenance.page {
@@ -138,6 +141,42 @@ pub async fn made(client: &Client, namespace: &str, side: &Side) -> Result<Vec<M
     };
     let made = all.filter_map(|(resource, m)| Some(Made { resource, name: m.name.clone()?, uid: m.uid.clone()?, run: ours(m)? }));
     Ok(made.collect())
+}
+
+/// The ScaledObjects of a namespace; none where KEDA is not installed.
+async fn scalers(client: &Client, namespace: &str) -> Result<Vec<DynamicObject>> {
+    let api = dynamic(client, namespace, Resource::ScaledObject);
+    match call(format!("list scaledobjects in {namespace}"), api.list(&ListParams::default())).await {
+        Ok(list) => Ok(list.items),
+        Err(error) if error.code() == Some(404) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the programs that own the modules' workloads rest. Those that are not there, or may not be read, are left out.
+async fn owners(client: &Client, spec: &EnvironmentSpec, side: &Side) -> Result<BTreeMap<direct::Owner, bool>> {
+    let workloads = spec.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.find(w));
+    let named: BTreeSet<direct::Owner> = workloads.filter_map(direct::owner).map(|(owner, _)| owner).collect();
+    let mut out = BTreeMap::new();
+    for owner in named {
+        let (group, version, plural) = match owner.kind {
+            OwnerKind::Application => ("argoproj.io", "v1alpha1", "applications"),
+            OwnerKind::Kustomization => ("kustomize.toolkit.fluxcd.io", "v1", "kustomizations"),
+            OwnerKind::HelmRelease => ("helm.toolkit.fluxcd.io", "v2", "helmreleases"),
+        };
+        let gvk = GroupVersionKind::gvk(group, version, &format!("{:?}", owner.kind));
+        let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.namespace, &resource);
+        match call(format!("get {owner}"), api.get(&owner.name)).await {
+            Ok(object) => {
+                let object = serde_json::to_value(&object).unwrap_or_default();
+                out.insert(owner.clone(), direct::rests(owner.kind, &object));
+            }
+            Err(error) if matches!(error.code(), Some(403 | 404)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(out)
 }
 
 /// By Service: the names of the pods that it leads to.

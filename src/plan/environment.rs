@@ -213,7 +213,7 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
     }
     for workload in environment.spec.modules.iter().flat_map(|m| &m.workloads) {
         let Some(found) = world.side.find(workload) else { continue };
-        for refusal in found.refuse().into_iter().chain(delivery::direct::refuse(found)) {
+        for refusal in found.refuse().into_iter().chain(delivery::direct::refuse(found, &world.side.owners)) {
             add("WorkloadRefused", refusal);
         }
     }

@@ -9,7 +9,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
-    Effect, Progress, Resource, after,
+    Effect, Progress, Resource, after, scalers,
     workload::Workload,
     world::{Side, World, has_ended},
 };
@@ -182,6 +182,9 @@ pub fn stop(
     let drained = after(begun, spec.maintenance.drain.or(Duration::from_secs(30)));
     let mut all = workloads_down(spec);
     all.extend(spec.maintenance.pause.iter().cloned());
+    if let Some(effect) = scalers::rest(world.target_side, &all, owner, epoch) {
+        return Progress::Do(effect);
+    }
     stop_all(world.target_side, &all, owner, epoch, drained, now)
 }
 
@@ -261,6 +264,9 @@ pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
         if targets.iter().any(|t| pages.contains(t)) {
             return Progress::waiting(format!("Service {name} to lead to the workloads"));
         }
+    }
+    if let Some(effect) = scalers::go_on(side, owner) {
+        return Progress::Do(effect);
     }
     Progress::Done(None)
 }

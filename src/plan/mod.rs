@@ -22,6 +22,7 @@ pub mod promotion;
 pub mod queue;
 pub mod release;
 pub mod rollback;
+pub mod scalers;
 pub mod steps;
 pub mod workload;
 pub mod world;
@@ -50,6 +51,8 @@ pub enum Resource {
     StatefulSet,
     /// `batch/v1` CronJob.
     CronJob,
+    /// `keda.sh/v1alpha1` ScaledObject.
+    ScaledObject,
     /// `v1` Service.
     Service,
     /// `v1` ConfigMap.

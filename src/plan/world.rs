@@ -7,11 +7,12 @@ use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{ConfigMap, Pod, Service},
 };
-use kube::ResourceExt;
+use kube::{ResourceExt, core::DynamicObject};
 
 use super::{queue::Waiting, workload::Workload};
 use crate::{
     api::{Environment, EnvironmentBackup, EnvironmentStatus, Promotion, PromotionStatus, Timestamp, WorkloadKind, WorkloadRef},
+    delivery::direct::Owner,
     manifest::task::Outcome,
 };
 
@@ -37,6 +38,10 @@ pub struct Side {
     pub cron_jobs: Vec<CronJob>,
     /// The Jobs that CronJobs made, where the Environment names one.
     pub cron_runs: Vec<Job>,
+    /// All ScaledObjects of KEDA, where it is installed. Empty where Services are.
+    pub scalers: Vec<DynamicObject>,
+    /// Of the programs that own the modules' workloads and could be read: whether they rest.
+    pub owners: BTreeMap<Owner, bool>,
     /// All pods.
     pub pods: Vec<Pod>,
     /// All ConfigMaps that modules name, and our copies.

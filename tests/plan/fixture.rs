@@ -238,7 +238,7 @@ impl Seen {
                 object["metadata"]["generation"] = json!(1);
                 match resource {
                     Resource::Deployment => side.deployments.push(of(object)),
-                    Resource::StatefulSet | Resource::CronJob => panic!("a run makes none"),
+                    Resource::StatefulSet | Resource::CronJob | Resource::ScaledObject => panic!("a run makes none"),
                     Resource::ConfigMap => side.config_maps.push(of(object)),
                     Resource::Service => {
                         object["spec"]["clusterIP"] = json!("10.0.1.2");
@@ -266,7 +266,7 @@ impl Seen {
             }
             Effect::Delete { resource, name, .. } => match resource {
                 Resource::Deployment => side.deployments.retain(|o| o.name_any() != *name),
-                Resource::StatefulSet | Resource::CronJob => panic!("a run deletes none"),
+                Resource::StatefulSet | Resource::CronJob | Resource::ScaledObject => panic!("a run deletes none"),
                 Resource::Service => side.services.retain(|o| o.name_any() != *name),
                 Resource::ConfigMap => side.config_maps.retain(|o| o.name_any() != *name),
                 Resource::Pod => side.pods.retain(|o| o.name_any() != *name),

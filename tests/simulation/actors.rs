@@ -151,6 +151,10 @@ fn migration_begins(cluster: &mut Cluster) {
     let stands = |o: &std::sync::Arc<Value>| o["spec"]["suspend"] == true || o["spec"]["replicas"] == 0;
     let integrations = cluster.all("cronjobs", NAMESPACE).chain(cluster.get("deployments", NAMESPACE, "webhooks"));
     let going: Vec<String> = integrations.filter(|o| !stands(o)).map(|o| text(o, "/metadata/name").to_owned()).collect();
+    let scaler = cluster.get("scaledobjects", NAMESPACE, "unleash").cloned().unwrap_or_default();
+    if scaler["metadata"]["annotations"]["autoscaling.keda.sh/paused"] != "true" {
+        cluster.violations.push("S3: the migration ran while an autoscaler could start the application".into());
+    }
     if !going.is_empty() {
         cluster.violations.push(format!("S3: the migration ran while integrations went on: {going:?}"));
     }

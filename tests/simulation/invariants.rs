@@ -201,7 +201,9 @@ impl Run {
 
 /// Services and workloads that still carry what this run found on them.
 pub fn held_back(cluster: &Cluster, uid: &str) -> Vec<String> {
-    let objects = ["services", "deployments", "statefulsets", "cronjobs"].into_iter().flat_map(|r| cluster.all(r, NAMESPACE));
+    let objects = ["services", "deployments", "statefulsets", "cronjobs", "scaledobjects"]
+        .into_iter()
+        .flat_map(|r| cluster.all(r, NAMESPACE));
     objects
         .filter(|o| {
             let found: Option<Found<Value>> =
@@ -238,6 +240,10 @@ fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
         if found.as_deref() != Some(if new { planned.as_str() } else { before.as_str() }) {
             out.push(format!("{resource} {name}: {found:?}"));
         }
+    }
+    let scaler = cluster.get("scaledobjects", NAMESPACE, "unleash").map(|s| s["metadata"]["annotations"].clone());
+    if scaler.is_none_or(|a| a.as_object().is_some_and(|a| !a.is_empty())) {
+        out.push("ScaledObject unleash".into());
     }
     for (name, suspended) in super::fixture::INTEGRATIONS.into_iter().chain([("digest", false)]) {
         let found = cluster.get("cronjobs", NAMESPACE, name).map(|c| c["spec"]["suspend"].clone());
