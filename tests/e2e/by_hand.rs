@@ -111,9 +111,13 @@ fn story_with_the_operator_gone_a_person_puts_a_locked_environment_back_to_the_l
     kubectl(&["-n", ns, "patch", "promotion", "left", op, "--type", "merge", "-p", r#"{"metadata":{"finalizers":null}}"#])
         .expect("it is let go");
     kubectl(&["-n", ns, "delete", "promotion", "left"]).expect("it goes");
-    let free = json!([{"op": "remove", "path": "/status/lock/holder"}, {"op": "remove", "path": "/status/active"}]).to_string();
-    kubectl(&["-n", ns, "patch", "environment", "production", op, "--subresource", "status", "--type", "json", "-p", &free])
-        .expect("the lock is free");
+    let mut environment = json_of(&["-n", ns, "get", "environment", "production"]);
+    let status = environment["status"].as_object_mut().expect("a status");
+    status.remove("active");
+    status.get_mut("lock").and_then(Value::as_object_mut).expect("a lock").remove("holder");
+    let file = world.directory().join("environment.json");
+    std::fs::write(&file, environment.to_string()).expect("a file");
+    kubectl(&["replace", op, "--subresource", "status", "-f", &file.to_string_lossy()]).expect("the lock is free");
 
     let (service, configuration, shape, digests) =
         (world.service(), world.configuration(), world.database.shape(), world.digests(ns));
