@@ -19,7 +19,7 @@ pub enum Held {
     Asked(#[from] crate::error::Error),
     /// Environments are worked on.
     #[error(
-        "runs are under way: {0}. Without the operator nobody would finish them, and users would stay locked out. Let them end, cancel or unlock them; \
+        "runs are under way: {0}. Without the operator nobody would finish them, and users would stay locked out. Let them end, cancel or unlock them, and uninstall again; to stay, helm rollback to the last revision (helm history says which). \
          to uninstall all the same: helm uninstall --no-hooks, and put each environment back by hand (README.md, \"Going on by hand\")"
     )]
     Busy(String),

@@ -39,6 +39,7 @@ mod users;
 mod world;
 
 mod broken_migration;
+mod by_hand;
 mod cancelled;
 mod crash_loop;
 mod deleted;
