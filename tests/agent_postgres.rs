@@ -300,6 +300,21 @@ async fn a_release_gives_the_database_back_as_found_and_keeps_the_undo_point() {
 }
 
 #[tokio::test]
+async fn a_session_that_came_while_only_the_run_may_work_there_is_ended_and_named() {
+    let world = World::new("stranger").await;
+    for (epoch, covered, ended) in [(1, json!([]), false), (2, json!(["127.0.0.1"]), false), (3, json!(["10.0.0.9"]), true)] {
+        for verb in ["fence", "undo"] {
+            world.ok(verb, epoch).await;
+        }
+        let stranger = world.as_app().await;
+        let release = world.done(&world.task_with("release", json!({"epoch": epoch, "coveredAddresses": covered}))).await;
+        let named = release.notes.iter().any(|n| n.contains("ended role") && n.contains("at 127.0.0.1, which came while"));
+        assert_eq!(named, ended, "{covered}: {release:?}");
+        assert_eq!(stranger.query_one("SELECT 1", &[]).await.is_err(), ended, "{covered}");
+    }
+}
+
+#[tokio::test]
 async fn an_older_epoch_and_another_run_are_refused_and_change_nothing() {
     let world = World::new("epochs").await;
     world.ok("fence", 7).await;

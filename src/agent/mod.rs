@@ -188,9 +188,11 @@ async fn turn(mut task: Task, stop: &Stop) -> Result<Task, AgentError> {
         let said = fs::read_to_string(GATE_PATH).unwrap_or_default();
         match said.trim() {
             "" => stop.pause(GATE_PAUSE).await?,
-            epoch => {
+            said => {
+                let mut words = said.split_whitespace();
                 let bad = |_| AgentError::Task(format!("{GATE_PATH} holds no epoch"));
-                task.epoch = Some(epoch.parse().map_err(bad)?);
+                task.epoch = Some(words.next().unwrap_or_default().parse().map_err(bad)?);
+                task.covered_addresses.extend(words.map(str::to_owned));
                 task.gated = false;
             }
         }

@@ -7,7 +7,7 @@ use super::{
     lock::Guarded,
 };
 use crate::{
-    data::postgres::{catalog, control::State, quote::ident},
+    data::postgres::{catalog, control::State, quote::ident, sessions},
     manifest::task::{Aside, Outcome},
 };
 
@@ -34,6 +34,28 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     Ok(())
 }
 
+/// Ends and names the sessions of others that came while the database was open for the run alone: they had the right to
+/// connect, and what they wrote is in nobody's plan.
+async fn end_strangers(
+    context: &Context<'_>,
+    guarded: &Guarded<'_>,
+    database: &str,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
+    let session = &guarded.control.session;
+    let oid = guarded.database(database).await?.oid;
+    let covered = &context.task.covered_addresses;
+    let stranger = |s: &sessions::Seen| s.address.as_ref().is_some_and(|a| !covered.contains(a)) && !s.superuser;
+    let strangers: Vec<_> = sessions::list(session, oid).await.of(guarded.data())?.into_iter().filter(stranger).collect();
+    let pids: Vec<i32> = strangers.iter().map(|s| s.pid).collect();
+    sessions::terminate(session, oid, &pids).await.of(guarded.data())?;
+    outcome.notes.extend(strangers.iter().take(20).map(|s| {
+        let address = s.address.as_deref().unwrap_or_default();
+        format!("{}: ended {} at {address}, which came while only the run may work there", guarded.data(), s.who())
+    }));
+    Ok(())
+}
+
 /// Gives one back; returns its undo point.
 async fn give_back(context: &Context<'_>, guarded: &Guarded<'_>, outcome: &mut Outcome) -> Result<Option<String>, AgentError> {
     let row = guarded.begin().await?.filter(|row| row.epoch == context.task.epoch.unwrap_or_default());
@@ -49,6 +71,9 @@ async fn give_back(context: &Context<'_>, guarded: &Guarded<'_>, outcome: &mut O
     }
     if row.state == State::RollingBack {
         return Err(guarded.state_error(row.state, "the rollback must be completed first"));
+    }
+    if row.state == State::Open && !context.task.covered_addresses.is_empty() {
+        end_strangers(context, guarded, &row.database, outcome).await?;
     }
     if let Some(found) = &row.found {
         let now = guarded.found(&row.database).await?;

@@ -75,9 +75,10 @@ fn patch<T: ResourceExt>(resource: Resource, object: &T, kind: PatchKind, patch:
     Effect::Patch { resource, name: object.name_any(), kind, patch: Box::new(patch) }
 }
 
-/// Lets a pod begin that waits for its turn.
-pub fn open_gate(gate: &Gate, epoch: i64) -> Effect {
-    let metadata = json!({"resourceVersion": gate.resource_version, "annotations": {GATE: epoch.to_string()}});
+/// Lets a pod begin that waits for its turn. `addresses`: whose sessions in the databases are the run's own.
+pub fn open_gate(gate: &Gate, epoch: i64, addresses: &[String]) -> Effect {
+    let said = std::iter::once(epoch.to_string()).chain(addresses.iter().cloned()).collect::<Vec<_>>().join(" ");
+    let metadata = json!({"resourceVersion": gate.resource_version, "annotations": {GATE: said}});
     Effect::Patch {
         resource: Resource::Pod,
         name: gate.pod.clone(),

@@ -20,7 +20,8 @@ pub const SECRETS_DIR: &str = "/lockkeeper/data";
 pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 /// The directory that holds the file `password` of the repository.
 pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
-/// Where a gated task reads its epoch: a file that is empty until the operator writes [`crate::api::annotations::GATE`].
+/// Where a gated task reads its epoch, and after it the addresses of [`Task::covered_addresses`]: a file that is empty until
+/// the operator writes [`crate::api::annotations::GATE`].
 pub const GATE_PATH: &str = "/lockkeeper/gate/epoch";
 /// Where the page of an environment's own is mounted, as `index.html`.
 pub const PAGE_DIR: &str = "/lockkeeper/page";
@@ -122,7 +123,9 @@ pub struct Task {
     /// Preflight: factor of the data's size that must be free in the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minimum_free_factor: Option<f64>,
-    /// Preflight: addresses of the pods that go down while locked. Sessions from elsewhere are not covered by maintenance.
+    /// Addresses of pods whose sessions are looked for. Preflight: of those that go down while locked; sessions from elsewhere
+    /// are not covered by maintenance. Release: of those that the run started; sessions from elsewhere came while only the run
+    /// may work there, and are ended. Without one, none are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub covered_addresses: Vec<String>,
     /// Whether a repository is mounted.

@@ -1,7 +1,10 @@
 //! The steps of a promotion from its backup to its end, each as a function of what is seen: what it needs next, or that it
 //! is done. A step is resumed, never repeated blindly: each first looks whether its work is there already.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
@@ -22,7 +25,7 @@ use super::{
 use crate::{
     api::{
         API_VERSION, BackupPhase, EnvironmentSpec, HttpCheck, LocalRef, PromotionStatus, Release, ReleaseContainer,
-        ReleaseModule, Step, Timestamp, Verification, WorkloadRef, promotion::UndoStatus,
+        ReleaseModule, Step, Timestamp, Verification, WorkloadRef, labels, promotion::UndoStatus,
     },
     manifest::{
         Owner,
@@ -63,8 +66,8 @@ fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, 
             return None;
         }
         match steps::kind(&next.name) {
-            name::FENCE => Some(make_data_job(world, target, owner, next, (Verb::Fence, None))),
-            name::RELEASE => Some(make_data_job(world, target, owner, next, (Verb::Release, None))),
+            name::FENCE => Some(make_data_job(world, target, owner, next, (Verb::Fence, None), Vec::new())),
+            name::RELEASE => Some(make_data_job(world, target, owner, next, (Verb::Release, None), Vec::new())),
             _ => {
                 let check = target.verification.iter().find(|v| *v.name == *steps::subject(&next.name))?;
                 Some(http_check(world, owner, next, (check, check.http.as_ref()?), true))
@@ -74,9 +77,9 @@ fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, 
 }
 
 /// The gate of a step's Job, where its pod waits for its turn: to be opened.
-fn opens(world: &World<'_>, job: &str, epoch: i64) -> Option<Progress> {
+fn opens(world: &World<'_>, job: &str, epoch: i64, addresses: &[String]) -> Option<Progress> {
     let gate = world.jobs.get(job)?.gate.as_ref().filter(|g| !g.open)?;
-    Some(Progress::Do(patch::open_gate(gate, epoch)))
+    Some(Progress::Do(patch::open_gate(gate, epoch, addresses)))
 }
 
 fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
@@ -297,10 +300,11 @@ pub fn data_job(
     now: Timestamp,
 ) -> Progress {
     let name = owner.object_name(&step.name, step.attempt);
-    if let Some(opening) = opens(world, &name, epoch) {
+    let addresses = if steps::kind(&step.name) == name::RELEASE { own_addresses(world, target, owner) } else { Vec::new() };
+    if let Some(opening) = opens(world, &name, epoch, &addresses) {
         return opening;
     }
-    let make = || make_data_job(world, target, owner, step, (verb, Some(epoch)));
+    let make = || make_data_job(world, target, owner, step, (verb, Some(epoch)), addresses);
     match look(world.jobs, &name, true, now, make) {
         JobProgress::Going(progress) => progress,
         JobProgress::Succeeded(outcome) => {
@@ -311,6 +315,15 @@ pub fn data_job(
     }
 }
 
+/// Addresses of the pods whose sessions belong in the databases: of the modules' workloads, and of the run's own Jobs.
+fn own_addresses(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>) -> Vec<String> {
+    let side = world.target_side;
+    let workloads = target.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.find(w));
+    let of_run = side.pods.iter().filter(|p| p.labels().get(labels::RUN).is_some_and(|v| v == owner.uid));
+    let all = workloads.flat_map(|w| side.pods_of(w)).chain(of_run);
+    all.filter_map(|p| p.status.as_ref()?.pod_ip.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
 /// Without an epoch the Job waits at its gate, where it is told.
 fn make_data_job(
     world: &World<'_>,
@@ -318,9 +331,11 @@ fn make_data_job(
     owner: Owner<'_>,
     step: &Step,
     (verb, epoch): (Verb, Option<i64>),
+    addresses: Vec<String>,
 ) -> Effect {
     let data: Vec<_> = target.data.iter().collect();
     let mut task = preflight::task(world, owner, verb);
+    task.covered_addresses = addresses;
     task.epoch = epoch;
     task.gated = epoch.is_none();
     task.then = (verb == Verb::Fence).then_some(Verb::Undo);
@@ -515,7 +530,7 @@ fn verify(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &
             }
         },
         (None, Some(http)) => {
-            if let Some(opening) = opens(world, &name, epoch) {
+            if let Some(opening) = opens(world, &name, epoch, &[]) {
                 return opening;
             }
             (http_check(world, owner, step, (check, http), false), true)

@@ -116,7 +116,7 @@ fn ended(cluster: &mut Cluster, pod: &Value) -> (i32, String) {
     if let Some(task) = variables.iter().find(|e| e["name"] == TASK_ENV) {
         let mut task: Task = serde_json::from_str(text(task, "/value")).expect("the operator writes tasks");
         if task.gated {
-            task.epoch = text(pod, "/metadata/annotations/lockkeeper.dev~1gate").parse().ok();
+            task.epoch = text(pod, "/metadata/annotations/lockkeeper.dev~1gate").split(' ').next().and_then(|e| e.parse().ok());
         }
         let fails = cluster.script.backup_fails;
         let (code, outcome) = match task.verb {

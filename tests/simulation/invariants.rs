@@ -46,7 +46,7 @@ pub fn check(before: &Cluster, call: &Call<'_>, after: &Cluster) -> Vec<String> 
         "pods" if *call.method == Method::PATCH => {
             let opened = actors::waits_at_its_gate(old) && !actors::waits_at_its_gate(new);
             must(opened, "the operator changes nothing of a pod but its gate");
-            let epoch = text(new, "/metadata/annotations/lockkeeper.dev~1gate").parse().ok();
+            let epoch = text(new, "/metadata/annotations/lockkeeper.dev~1gate").split(' ').next().and_then(|e| e.parse().ok());
             must(epoch == Some(run.epoch), "S1: a gate is opened under the epoch of the lock");
             begins(text(new, "/metadata/labels/lockkeeper.dev~1step"), before, &run, &mut must);
         }

@@ -83,6 +83,13 @@ pub async fn prepared(session: &Session, database: &str) -> Result<i64, PgError>
     Ok(row.get(0))
 }
 
+/// Asks sessions of a database to end.
+pub async fn terminate(session: &Session, database: u32, pids: &[i32]) -> Result<(), PgError> {
+    // The process id alone could be another database's session by now.
+    let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datid = $1 AND pid = ANY($2)";
+    session.query("ending the sessions", sql, &[&database, &pids]).await.map(drop)
+}
+
 /// Ends the sessions of a database until none is left, and no prepared transaction. Returns whom it ended, with counts.
 pub async fn end(
     session: &Session,
@@ -119,14 +126,7 @@ pub async fn end(
             });
         }
         let pids: Vec<i32> = seen.iter().filter(|s| !s.superuser).map(|s| s.pid).collect();
-        // The process id alone could be another database's session by now.
-        session
-            .query(
-                "ending the sessions",
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datid = $1 AND pid = ANY($2)",
-                &[&database, &pids],
-            )
-            .await?;
+        terminate(session, database, &pids).await?;
         ended.extend(seen.iter().filter(|s| !s.superuser).map(|s| (s.pid, s.who())));
         stop.pause(PAUSE).await?;
     }
