@@ -12,7 +12,7 @@ use super::{
     status,
 };
 use crate::{
-    api::{ENVIRONMENT_FINALIZER, Environment, Promotion, conditions},
+    api::{ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, conditions},
     error::Result,
     plan::{
         Decision,
@@ -30,13 +30,19 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let others: Vec<String> = all.iter().map(ResourceExt::name_any).filter(|n| n != name).collect();
     let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
     let runs = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
-    let runs: Vec<String> = runs.items.iter().filter_map(ResourceExt::uid).collect();
+    let restores: Api<EnvironmentRestore> = Api::namespaced(client.clone(), namespace);
+    let restores = call(format!("list EnvironmentRestores in {namespace}"), restores.list(&ListParams::default())).await?.items;
+    let backups: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
+    let backups = call(format!("list EnvironmentBackups in {namespace}"), backups.list(&ListParams::default())).await?.items;
+    let runs: Vec<String> =
+        runs.items.iter().filter_map(ResourceExt::uid).chain(restores.iter().filter_map(ResourceExt::uid)).collect();
     let uid = environment.uid().unwrap_or_default();
-    let (mut side, mut jobs, mut refused) = (Side::default(), BTreeMap::new(), None);
+    let (mut side, mut jobs, mut copies, mut refused) = (Side::default(), BTreeMap::new(), Vec::new(), None);
     match observe::refused(&context.settings, namespace, observe::side(client, namespace, &environment.spec, &uid, true).await)? {
         Seen::All(seen) => {
             side = seen;
             jobs = observe::jobs(client, namespace, &uid, &side.pods).await?;
+            copies = observe::prior_copies(client, namespace).await?;
         }
         Seen::Refused(text) => refused = Some(text),
     }
@@ -49,6 +55,9 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         side: &side,
         jobs: &jobs,
         runs: &runs,
+        backups: &backups,
+        restores: &restores,
+        copies: &copies,
         missing_policies: &missing_policies,
         refused: refused.as_deref(),
         terminating,

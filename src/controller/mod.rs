@@ -9,6 +9,7 @@ pub mod leader;
 pub mod observe;
 pub mod promotion;
 pub mod report;
+pub mod restore;
 pub mod run;
 pub mod server;
 pub mod status;

@@ -23,7 +23,7 @@ use crate::{
     error::{Error, Result},
     manifest::{job::GATE_VOLUME, task::Outcome},
     plan::{
-        maintenance,
+        maintenance, prepare,
         world::{Gate, JobState, JobView, Settings, Side},
     },
 };
@@ -118,6 +118,11 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
         side.crashes = crashes;
     }
     Ok(side)
+}
+
+/// Copies of configuration from before runs.
+pub async fn prior_copies(client: &Client, namespace: &str) -> Result<Vec<ConfigMap>> {
+    list(client, namespace, &ListParams::default().labels(&format!("{}={}", labels::STEP, prepare::PRIOR))).await
 }
 
 /// By Service: the names of the pods that it leads to.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use super::{
     Context, Turn,
@@ -17,7 +17,7 @@ use crate::{
     error::Result,
     plan::{
         Decision, forward, promotion as planner, steps,
-        world::{JobView, Side, World},
+        world::{JobView, Run, Side, World},
     },
 };
 
@@ -47,13 +47,14 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let seen = observe(context, &run, namespace).await?;
     let world = World {
         settings: &context.settings,
-        run: &run,
+        run: Run::Promotion(&run),
         target: seen.target.as_ref(),
         source: seen.source.as_ref(),
         target_side: &seen.target_side,
         source_side: &seen.source_side,
         jobs: &seen.jobs,
         backup: seen.backup.as_ref(),
+        undone: None,
         requester_may_promote: seen.requester_may_promote,
         approvers: &seen.approvers,
         missing_policies: &seen.missing_policies,
@@ -74,7 +75,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
             let mut run = run.clone();
             let old = run.status.replace(*new).unwrap_or_default();
             status::swap(&context.client, &run).await?;
-            context.report.promotion(&run, &old).await;
+            context.report.run(Run::Promotion(&run), &old, &run.object_ref(&())).await;
             Ok(Turn::Again)
         }
     }

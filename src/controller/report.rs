@@ -3,6 +3,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -19,8 +20,9 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{EnvironmentBackup, EnvironmentBackupStatus, Phase, Promotion, PromotionStatus},
+    api::{EnvironmentBackup, EnvironmentBackupStatus, Phase, RunStatus},
     error::Error,
+    plan::world::Run,
 };
 
 /// Labels of a count by kind and phase.
@@ -74,24 +76,21 @@ impl Report {
         self.errors.get_or_create(&ErrorLabels { kind: kind.into(), category: error.category().into() }).inc();
     }
 
-    /// A Promotion's status was written.
-    pub async fn promotion(&self, run: &Promotion, old: &PromotionStatus) {
-        let Some(new) = &run.status else { return };
+    /// A run's status was written.
+    pub async fn run(&self, run: Run<'_>, old: &RunStatus, about: &ObjectReference) {
+        let Some(new) = run.status() else { return };
         if new.step != old.step && new.step.is_some() {
-            tracing::info!(run = ?run.metadata.name, namespace = ?run.metadata.namespace, phase = %new.phase, step = ?new.step, "step");
+            tracing::info!(kind = run.kind(), run = run.name(), namespace = run.namespace(), phase = %new.phase, step = ?new.step, "step");
         }
         if let (Some(at), None) = (new.unlocked_at, old.unlocked_at)
             && let Some(since) = new.locked_at
         {
             self.locked.observe(at.duration_since(since).as_secs_f64());
         }
-        if new.phase == old.phase
-            && run.status.as_ref().is_some_and(|s| s.observed_generation.is_some())
-            && old.observed_generation.is_some()
-        {
+        if new.phase == old.phase && new.observed_generation.is_some() && old.observed_generation.is_some() {
             return;
         }
-        self.transitions.get_or_create(&PhaseLabels { kind: "Promotion".into(), phase: new.phase.to_string() }).inc();
+        self.transitions.get_or_create(&PhaseLabels { kind: run.kind().into(), phase: new.phase.to_string() }).inc();
         let bad =
             matches!(new.phase, Phase::Failed | Phase::RollingBack | Phase::RolledBack | Phase::NeedsHuman | Phase::Expired);
         let note = match (&new.failure, &new.next) {
@@ -99,7 +98,7 @@ impl Report {
             (None, Some(next)) => next.clone(),
             (None, None) => new.step.clone().unwrap_or_default(),
         };
-        self.publish(bad, &new.phase.to_string(), note, &run.object_ref(&())).await;
+        self.publish(bad, &new.phase.to_string(), note, about).await;
     }
 
     /// An EnvironmentBackup's status was written.
@@ -111,7 +110,7 @@ impl Report {
         self.publish(new.failure.is_some(), &phase, note, &backup.object_ref(&())).await;
     }
 
-    async fn publish(&self, bad: bool, reason: &str, note: String, about: &k8s_openapi::api::core::v1::ObjectReference) {
+    async fn publish(&self, bad: bool, reason: &str, note: String, about: &ObjectReference) {
         let event = Event {
             type_: if bad { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),

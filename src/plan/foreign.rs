@@ -19,7 +19,7 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{EnvironmentSpec, FIELD_MANAGER, Failure, Phase, PromotionStatus, Revert, Step, StepState, Timestamp, WorkloadKind},
+    api::{EnvironmentSpec, FIELD_MANAGER, Failure, Phase, Revert, RunStatus, Step, StepState, Timestamp, WorkloadKind},
     manifest::patch,
 };
 
@@ -42,10 +42,10 @@ struct Deviation<'a> {
 pub fn guard(
     world: &World<'_>,
     target: &EnvironmentSpec,
-    status: &PromotionStatus,
+    status: &RunStatus,
     step: &Step,
     now: Timestamp,
-) -> Option<Decision<PromotionStatus>> {
+) -> Option<Decision<RunStatus>> {
     if let Some(said) = kept_wishes(world, step) {
         let mut status = status.clone();
         if let Some(step) = status.steps.iter_mut().find(|s| s.name == step.name) {
@@ -158,7 +158,7 @@ impl Stage<'_> {
 }
 
 /// The first thing that is not as the lock needs it.
-fn deviation<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &PromotionStatus) -> Option<Deviation<'a>> {
+fn deviation<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus) -> Option<Deviation<'a>> {
     let stage = Stage { steps: &status.steps, back: status.phase == Phase::RollingBack };
     status.epoch?;
     led_away(world, target, status, &stage)
@@ -167,12 +167,7 @@ fn deviation<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &Promotion
 }
 
 /// A Service that was closed and does not lead to the page.
-fn led_away<'a>(
-    world: &World<'a>,
-    target: &EnvironmentSpec,
-    status: &PromotionStatus,
-    stage: &Stage<'_>,
-) -> Option<Deviation<'a>> {
+fn led_away<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
     if !stage.began(name::CLOSE) || stage.began(name::OPEN) || stage.began(name::BACK_OPEN) {
         return None;
     }
@@ -191,12 +186,7 @@ fn led_away<'a>(
 }
 
 /// A workload that was stopped and is not.
-fn started<'a>(
-    world: &World<'a>,
-    target: &EnvironmentSpec,
-    status: &PromotionStatus,
-    stage: &Stage<'_>,
-) -> Option<Deviation<'a>> {
+fn started<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
     let owner = owner(world);
     let (begun, over) = if stage.back { (name::BACK_STOP, name::BACK_WORKLOADS) } else { (name::STOP, name::OPEN) };
     if !stage.began(begun) || stage.began(over) {
@@ -232,12 +222,7 @@ fn kind(workload: Workload<'_>) -> &'static str {
 }
 
 /// A delivered workload or ConfigMap that is not what was delivered.
-fn otherwise<'a>(
-    world: &World<'a>,
-    target: &EnvironmentSpec,
-    status: &PromotionStatus,
-    stage: &Stage<'_>,
-) -> Option<Deviation<'a>> {
+fn otherwise<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
     if stage.back || stage.began(name::RELEASE) || stage.began(name::OPEN) {
         return None;
     }
@@ -251,7 +236,7 @@ fn otherwise<'a>(
             return Some(Deviation { kind: "ConfigMap", metadata: &map.metadata, what: "its content", effect });
         }
         let step = format!("{}/{}", name::WORKLOADS, module.name);
-        for (reference, images) in forward::images_of([module], crate::api::ReleaseContainer::pinned) {
+        for (reference, images) in forward::images_of([module], forward::image(world)) {
             let Some(workload) = side.find(&reference) else { continue };
             // While the step is going on, what was stopped and is not any more has got its images.
             let down = !target.maintenance.exclude.contains(&reference) && reference.kind != WorkloadKind::CronJob;
@@ -268,13 +253,7 @@ fn otherwise<'a>(
 }
 
 /// Before a check, where somebody had to be put right: the pods must be the release's again.
-pub fn rolled_out(
-    world: &World<'_>,
-    target: &EnvironmentSpec,
-    status: &PromotionStatus,
-    begun: Timestamp,
-    now: Timestamp,
-) -> Progress {
+pub fn rolled_out(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, begun: Timestamp, now: Timestamp) -> Progress {
     if status.reverts.is_empty() {
         return Progress::Done(None);
     }
@@ -288,7 +267,7 @@ pub fn rolled_out(
 pub fn stopped_enough(
     progress: Progress,
     target: &EnvironmentSpec,
-    status: &PromotionStatus,
+    status: &RunStatus,
     begun: Timestamp,
     now: Timestamp,
 ) -> Progress {

@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{
-    api::core::v1::{ContainerStatus, Pod, Service},
+    api::core::v1::{ConfigMap, ContainerStatus, Pod, Service},
     apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::ResourceExt;
 
 use super::{
-    Effect, Progress, Resource, after,
+    Effect, Progress, Resource, after, prepare,
     workload::Workload,
     world::{Side, World, has_ended},
 };
 use crate::{
-    api::{EnvironmentSpec, Timestamp, WorkloadRef, labels},
+    api::{EnvironmentSpec, Phase, Timestamp, WorkloadRef, labels},
     manifest::{
         Owner,
         found::{Found, FoundService, FoundWorkload},
@@ -298,7 +298,12 @@ pub fn leftovers(world: &World<'_>, owner: Owner<'_>) -> Option<Effect> {
     if let Some(job) = world.jobs.values().find(|j| !j.deleting) {
         return Some(delete(Resource::Job, job.name.clone(), Some(job.uid.clone())));
     }
-    if let Some(copy) = side.config_maps.iter().find(|c| ours(c.labels()) && c.metadata.deletion_timestamp.is_none()) {
+    // What was there before a run that keeps undo points is needed to undo it; the Environment removes it with them.
+    let status = world.status();
+    let keeps = status.phase == Phase::Verifying && !status.undo.is_empty();
+    let kept = |c: &&ConfigMap| keeps && c.annotations().get(prepare::SIDE).is_some_and(|side| side == prepare::PRIOR);
+    let copies = side.config_maps.iter().filter(|c| ours(c.labels()) && !kept(c));
+    if let Some(copy) = copies.into_iter().find(|c| c.metadata.deletion_timestamp.is_none()) {
         return Some(delete(Resource::ConfigMap, copy.name_any(), copy.uid()));
     }
     None

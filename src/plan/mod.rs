@@ -6,7 +6,9 @@
 
 pub mod approval;
 pub mod backup;
+pub mod cron;
 pub mod environment;
+pub mod environment_backups;
 pub mod foreign;
 pub mod forward;
 pub mod jobs;
@@ -17,6 +19,8 @@ pub mod preflight;
 pub mod prepare;
 pub mod promotion;
 pub mod release;
+pub mod restore;
+pub mod retention;
 pub mod rollback;
 pub mod steps;
 pub mod workload;
