@@ -7,6 +7,7 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-promotion-approval",
     "lockkeeper-promotion-self-approval",
     "lockkeeper-promotion-delete",
+    "lockkeeper-restore",
     "lockkeeper-backup",
     "lockkeeper-status",
     "lockkeeper-metadata",
@@ -19,7 +20,7 @@ pub const NAMES: &[&str] = &[
 pub const VERSION_LABEL: &str = "lockkeeper.dev/policy-version";
 
 /// The generation of the rules that this program relies on. Raised with each change to the rules, in the chart too.
-pub const VERSION: &str = "1";
+pub const VERSION: &str = "2";
 
 /// What each binding must say: the request is refused, not merely noted.
 pub const VALIDATION_ACTION: &str = "Deny";

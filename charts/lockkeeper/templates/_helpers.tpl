@@ -30,7 +30,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "lockkeeper.serviceAcc
 {{/* Labels of a policy and its binding. src/api/policies.rs knows the version: raise both with each change to the rules. */}}
 {{- define "lockkeeper.policyLabels" -}}
 {{ include "lockkeeper.labels" . }}
-lockkeeper.dev/policy-version: "1"
+lockkeeper.dev/policy-version: "2"
 {{- end }}
 
 {{/* The binding of the policy of that name. */}}
@@ -55,7 +55,7 @@ spec:
 {{- end }}
 
 {{/*
-Variables about a Promotion that is changed. `planSame`: the spec is as it was but for approvals and cancel; fields that
+Variables about a run that is changed. `planSame`: the spec is as it was but for approvals and cancel; fields that
 later versions bring count as well. `approvalsSame` does not look at the order, which a merge may change.
 */}}
 {{- define "lockkeeper.promotionVariables" -}}
