@@ -43,15 +43,18 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
             State::Fenced if *method != UndoMethod::Backup => {
                 if !clone_or_say(context, guarded, row, *method, outcome).await? {
                     by_backup.push(guarded);
+                    continue;
                 }
             }
-            State::Fenced => by_backup.push(guarded),
+            State::Fenced => {
+                guarded.run("giving the row back", "ROLLBACK").await?;
+                by_backup.push(guarded);
+                continue;
+            }
             State::Undone | State::Open => guarded.run("giving the row back", "ROLLBACK").await?,
             state => return Err(guarded.state_error(state, "it must be fenced first")),
         }
-    }
-    for guarded in &by_backup {
-        guarded.run("giving the row back", "ROLLBACK").await?;
+        made(guarded, outcome).await?;
     }
     if !by_backup.is_empty() {
         if !context.task.repository {
@@ -59,14 +62,20 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         }
         into_repository(context, &by_backup, outcome).await?;
     }
-    for (guarded, _) in &all {
-        let row = guarded.begin_held().await?;
-        guarded.run("giving the row back", "ROLLBACK").await?;
-        outcome.aside.extend(aside(guarded, row.undo.as_deref()).await?);
+    for guarded in by_backup {
+        made(guarded, outcome).await?;
     }
     for (guarded, _) in &all {
         open(guarded).await?;
     }
+    Ok(())
+}
+
+/// Tells the undo point that is there now.
+async fn made(guarded: &Guarded<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let row = guarded.begin_held().await?;
+    guarded.run("giving the row back", "ROLLBACK").await?;
+    outcome.aside.extend(aside(guarded, row.undo.as_deref()).await?);
     Ok(())
 }
 
@@ -92,16 +101,18 @@ async fn clone_or_say(
 ) -> Result<bool, AgentError> {
     // An earlier attempt came to reading it for a backup, and was killed.
     if method == UndoMethod::Auto && context.task.repository && guarded.database(&row.database).await?.allow_connections {
+        guarded.run("giving the row back", "ROLLBACK").await?;
         return Ok(false);
     }
-    match clone(context, guarded, row, outcome).await {
-        Ok(()) => Ok(true),
-        Err(error) if method == UndoMethod::Auto && is_impossible(&error) => {
-            outcome.notes.push(format!("{}: by backup, because it cannot be cloned: {error}", guarded.data()));
-            drop_half(context, guarded).await?;
+    match clone(context, guarded, row, outcome).await? {
+        None => Ok(true),
+        Some(refusal) if method == UndoMethod::Auto && is_impossible(&refusal) => {
+            outcome.notes.push(format!("{}: by backup, because it cannot be cloned: {refusal}", guarded.data()));
+            guarded.run("giving the row back", "ROLLBACK").await?;
+            super::prove::drop_made(&guarded.access, &undo_name(context, guarded)).await?;
             Ok(false)
         }
-        Err(error) => Err(error),
+        Some(refusal) => Err(refusal),
     }
 }
 
@@ -116,11 +127,13 @@ fn undo_name(context: &Context<'_>, guarded: &Guarded<'_>) -> String {
     made_database(guarded.access.database(), Made::Undo, &context.task.run)
 }
 
-async fn drop_half(context: &Context<'_>, guarded: &Guarded<'_>) -> Result<(), AgentError> {
-    super::prove::drop_made(&guarded.access, &undo_name(context, guarded)).await
-}
-
-async fn clone(context: &Context<'_>, guarded: &Guarded<'_>, row: Row, outcome: &mut Outcome) -> Result<(), AgentError> {
+/// Clones. Gives the server's refusal of just that, where there is one; the row is still locked then.
+async fn clone(
+    context: &Context<'_>,
+    guarded: &Guarded<'_>,
+    row: Row,
+    outcome: &mut Outcome,
+) -> Result<Option<AgentError>, AgentError> {
     let began = Instant::now();
     outcome.notes.extend(guarded.end_sessions(&row.database, began).await?);
     let source = guarded.database(&row.database).await?;
@@ -150,7 +163,7 @@ async fn clone(context: &Context<'_>, guarded: &Guarded<'_>, row: Row, outcome: 
             Err(error) if guarded.may_repeat(&error, began) => {
                 outcome.notes.extend(guarded.end_sessions(&row.database, began).await?);
             }
-            Err(error) => return Err(error),
+            Err(error) => return Ok(Some(error)),
         }
     }
     let row = Row { state: State::Undone, undo: Some(name.clone()), ..row };
@@ -161,7 +174,7 @@ async fn clone(context: &Context<'_>, guarded: &Guarded<'_>, row: Row, outcome: 
         source.size >> 20,
         began.elapsed().as_secs_f64()
     ));
-    Ok(())
+    Ok(None)
 }
 
 /// One snapshot of all these, as they are behind the fence.

@@ -178,6 +178,8 @@ fn keep_aside(world: &World<'_>, status: &mut RunStatus, all: Vec<Aside>, from: 
         let Aside { data, database, snapshot, method } = aside;
         let fresh = UndoStatus { data, method, database, snapshot, until };
         match status.undo.iter_mut().find(|u| u.data == fresh.data) {
+            // How it was made is known better by the step that made it.
+            Some(known) if known.database == fresh.database && known.snapshot == fresh.snapshot => known.until = fresh.until,
             Some(known) => *known = fresh,
             None => status.undo.push(fresh),
         }

@@ -124,6 +124,7 @@ pub fn unacknowledged(world: &World<'_>, status: &RunStatus) -> Option<String> {
     let spec = world.run.restore()?;
     let taken = status.taken_at?;
     let begun = world.target.and_then(|t| origin(world, spec, t, status).ok()).and_then(|o| o.begun_at).unwrap_or(taken);
+    let begun = begun.min(taken);
     let named = spec.acknowledge_data_loss_since.map(second);
     if named.is_some_and(|at| begun <= at && at <= taken) {
         return None;

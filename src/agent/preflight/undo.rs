@@ -40,9 +40,10 @@ async fn obstacle(subject: &Subject<'_>) -> Result<Option<(String, String)>, PgE
     let sql = "SELECT pg_database_collation_actual_version($1::oid)";
     let actual: Option<String> =
         subject.session.one("reading the collation's version", sql, &[&subject.database.oid]).await?.get(0);
-    Ok(actual.filter(|a| *a != version).map(|actual| {
+    let differs = actual.as_ref() != Some(&version);
+    Ok(differs.then(|| {
         (
-            format!("its collation is of version {version}, the server's is {actual}"),
+            format!("its collation is of version {version}, the server's is {}", actual.as_deref().unwrap_or("of none")),
             format!(
                 "rebuild its indexes on text, then ALTER DATABASE {} REFRESH COLLATION VERSION;",
                 ident(&subject.database.name)
