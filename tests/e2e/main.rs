@@ -48,4 +48,5 @@ mod good;
 mod missing_image;
 mod operator_killed;
 mod people;
+mod restored;
 mod unverified;
