@@ -6,6 +6,8 @@
 mod fixture;
 #[path = "simulation/merge.rs"]
 mod merge;
+#[path = "plan/restores.rs"]
+mod restores;
 #[path = "plan/tables.rs"]
 mod tables;
 #[path = "plan/walk.rs"]

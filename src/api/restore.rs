@@ -34,7 +34,7 @@ use super::{
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[x_kube(
-    validation = Rule::new("self.environment == oldSelf.environment && self.from == oldSelf.from && self.requestedBy == oldSelf.requestedBy && self.?data == oldSelf.?data")
+    validation = Rule::new("self.environment == oldSelf.environment && self.from == oldSelf.from && self.requestedBy == oldSelf.requestedBy && has(self.data) == has(oldSelf.data) && (!has(self.data) || self.data == oldSelf.data)")
         .message("spec: environment, from, data and requestedBy are fixed once an EnvironmentRestore is made; make another"),
     validation = Rule::new("!has(oldSelf.cancel) || (has(self.cancel) && self.cancel == oldSelf.cancel)")
         .message("cancel: a cancelled EnvironmentRestore stays cancelled; make another"),

@@ -72,7 +72,7 @@ fn written(world: &World) -> i64 {
 fn own(world: &World) {
     let people = format!("people.owners=[\"{OLGA}\"]");
     let arguments =
-        ["upgrade", "rights", "charts/lockkeeper-environment", "-n", &world.production, "--reuse-values", "--set-json", &people];
+        ["upgrade", "tiny", "charts/lockkeeper-environment", "-n", &world.production, "--reuse-values", "--set-json", &people];
     helm(&arguments).expect("olga owns Production");
 }
 
@@ -80,11 +80,12 @@ fn own(world: &World) {
 fn story_a_backup_goes_back_a_promotion_is_undone_and_a_restore_that_fails_leaves_today() {
     let world = World::new("restored", "2");
     own(&world);
-    let mut users = Users::of(&world, "restored", "*/*", 1);
+    let users = Users::of(&world, "restored", "*/*", 1);
 
     // (h)
     let spec = json!({"environment": {"name": "production"}, "reason": "on demand"});
-    let backup: EnvironmentBackup = serde_json::from_value(made("EnvironmentBackup", "now", &world.production, spec)).expect("one");
+    let backup: EnvironmentBackup =
+        serde_json::from_value(made("EnvironmentBackup", "now", &world.production, spec)).expect("one");
     wait(world.api::<EnvironmentBackup>(Some(OLGA)).create(&PostParams::default(), &backup)).expect("olga may back up");
     let refused = wait(world.api::<EnvironmentBackup>(Some(ALICE)).create(&PostParams::default(), &backup));
     assert!(refused.is_err(), "alice may not");
@@ -106,7 +107,11 @@ fn story_a_backup_goes_back_a_promotion_is_undone_and_a_restore_that_fails_leave
     let pages = testimony.answers.iter().filter(|a| a.status == 503).count();
     assert!(pages > 0, "users saw the page meanwhile");
     let text = |database: &str, sql: &str| world.database.query(database, sql).expect("it is read").trim().to_owned();
-    assert_eq!(text("tiny", "SELECT count(*) FROM writes WHERE n > 0 AND n <= 3"), "3", "what was there before the backup is back");
+    assert_eq!(
+        text("tiny", "SELECT count(*) FROM writes WHERE n > 0 AND n <= 3"),
+        "3",
+        "what was there before the backup is back"
+    );
     let aside = status.undo.first().map(|u| u.database.clone()).expect("today's database is aside");
     let allow = format!("ALTER DATABASE \"{aside}\" ALLOW_CONNECTIONS true");
     world.database.query("postgres", &allow).expect("it is there");
