@@ -205,13 +205,12 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
 /// Drops the databases and snapshots aside whose time is over. `Ok`: on its way; `Err`: these are gone.
 fn drop_kept(world: &World<'_>, status: &EnvironmentStatus, now: Timestamp) -> Option<Result<Progress, Vec<Kept>>> {
     let due: Vec<_> = status.kept.iter().filter(|k| k.until <= now).collect();
-    let first = due.first()?;
+    let at = due.first()?.until.as_second();
     // A run that holds the lock may still need them.
     if status.lock.as_ref().is_some_and(|l| l.holder.is_some()) {
         return None;
     }
-    let (databases, snapshots): (Vec<Kept>, Vec<Kept>) = due.iter().map(|k| Kept::clone(k)).partition(|k| k.snapshot.is_none());
-    let at = first.until.as_second();
+    let (databases, snapshots): (Vec<Kept>, Vec<Kept>) = due.into_iter().cloned().partition(|k| k.snapshot.is_none());
     let (gone, job) = if databases.is_empty() {
         let remove = snapshots.iter().filter_map(|k| k.snapshot.clone()).collect();
         let edit = |task: &mut Task| {

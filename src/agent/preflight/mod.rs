@@ -182,15 +182,12 @@ async fn identity(session: &Session) -> Result<String, PgError> {
 /// Of a restore: whether there is room beside, and what is to become live again is there.
 async fn restore_check(context: &Context<'_>, subject: &Subject<'_>, checks: &mut Checks<'_>) -> Result<(), PgError> {
     let size = mebibytes(subject.database.size);
-    let aside = context.task.databases.iter().filter(|d| d.data == subject.access.data);
-    for aside in aside {
-        if catalog::exists(&subject.session, &aside.database).await? {
-            checks.pass("undo point", format!("database {} is there; today's is kept in its stead", aside.database));
+    if let Some(aside) = context.task.databases.iter().find(|d| d.data == subject.access.data) {
+        let database = &aside.database;
+        if catalog::exists(&subject.session, database).await? {
+            checks.pass("undo point", format!("database {database} is there; today's is kept in its stead"));
         } else {
-            checks.fail(
-                "undo point",
-                format!("database {} is not on the server any more; restore a backup instead", aside.database),
-            );
+            checks.fail("undo point", format!("database {database} is not on the server any more; restore a backup instead"));
         }
         return Ok(());
     }
