@@ -401,7 +401,7 @@ async fn a_rollback_works_when_the_migration_dropped_the_database_itself() {
 }
 
 #[tokio::test]
-async fn two_data_are_all_fenced_and_all_cloned_before_either_opens() {
+async fn two_data_are_all_fenced_and_all_cloned_before_either_opens_and_undone_as_one() {
     let world = World::new("two").await;
     let boss = world.server.boss("postgres").await;
     let second = format!("second {}", world.database);
@@ -426,7 +426,26 @@ async fn two_data_are_all_fenced_and_all_cloned_before_either_opens() {
     }
     boss.batch_execute(&format!("DROP DATABASE {}", ident(&blocked))).await.unwrap();
     assert_eq!(world.done(&task("undo")).await.aside.len(), 2);
+    for database in [&world.database, &second] {
+        let app = world.server.connect(&world.app, database).await.unwrap();
+        app.batch_execute("CREATE TABLE after_the_lock (id int)").await.unwrap();
+    }
+    // They are undone as one: while an undo point is missing, neither is touched.
+    let hidden = format!("{second} hidden");
+    boss.batch_execute(&format!("ALTER DATABASE {} RENAME TO {}", ident(&blocked), ident(&hidden))).await.unwrap();
+    let (code, _) = world.perform(&task("rollback")).await;
+    assert_ne!(code, exit::DONE);
+    let written = "SELECT count(*) FROM pg_class WHERE relname = 'after_the_lock'";
+    for database in [&world.database, &second] {
+        let app = world.server.connect(&world.app, database).await.unwrap();
+        assert_eq!(app.query_one(written, &[]).await.unwrap().get::<_, i64>(0), 1, "{database} was touched");
+    }
+    boss.batch_execute(&format!("ALTER DATABASE {} RENAME TO {}", ident(&hidden), ident(&blocked))).await.unwrap();
     assert_eq!(world.done(&task("rollback")).await.aside.len(), 2);
+    for database in [&world.database, &second] {
+        let app = world.server.connect(&world.app, database).await.unwrap();
+        assert_eq!(app.query_one(written, &[]).await.unwrap().get::<_, i64>(0), 0, "{database} is not what it was");
+    }
     world.done(&task("release")).await;
     for database in [&world.database, &second] {
         assert!(world.server.connect(&world.app, database).await.is_ok(), "{database} is closed");

@@ -84,6 +84,7 @@ async fn the_smallest_environment_gets_the_safe_defaults() {
     let environment = api(&world.admin(), &world.production, "Environment").get("production").await.unwrap();
     let spec = &environment.data["spec"];
     assert_eq!(spec["approvals"], json!({"required": 1, "requesterMayApprove": false}));
+    assert_eq!(spec["history"], json!({"keep": 20, "keepWithin": "2160h"}));
     assert_eq!(spec["preflight"], json!({"maxTransactionAge": "5m", "minimumFreeFactor": 1.2}));
     assert_eq!(spec["maintenance"], json!({"mode": "Unavailable", "drain": "30s"}));
     assert_eq!(spec["data"][0]["undo"], json!({"method": "Auto", "keepFor": "24h"}));
@@ -122,7 +123,8 @@ async fn an_environment_with_every_field_applies_as_written() {
             {"name": "health", "timeout": "2m", "http": {"url": "http://unleash/health", "expectStatus": 200}}
         ],
         "backups": {"repository": {"volume": {"claim": {"name": "backups"}}}, "passwordSecret": {"name": "backup-key"}},
-        "approvals": {"required": 2, "requesterMayApprove": false}
+        "approvals": {"required": 2, "requesterMayApprove": false},
+        "history": {"keep": 5, "keepWithin": "720h"}
     });
     let wanted = object(json!({
         "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Environment", "metadata": {"name": "production"}, "spec": spec
@@ -472,6 +474,14 @@ async fn a_promotion_is_made_without_approvals_and_without_cancel() {
     );
     let cancelled = with(world.promotion("p", "alice"), "spec.cancel", json!({"username": "alice", "reason": "x"}));
     refused(world.promotions("alice").create(&post(), &cancelled).await, 403, "cancel: leave it out when you make a Promotion");
+    for (field, value) in [
+        ("intervention", json!({"action": "Unlock", "username": "alice", "reason": "x"})),
+        ("modifiedBy", json!({"username": "alice", "reason": "x"})),
+    ] {
+        let early = with(world.promotion("p", "alice"), &format!("spec.{field}"), value);
+        let sentence = format!("{field}: leave it out when you make a Promotion");
+        refused(world.promotions("alice").create(&post(), &early).await, 403, &sentence);
+    }
     // A status that comes along is dropped, not believed.
     let mut believed = world.promotion("p", "alice");
     believed.data["status"] = json!({"phase": "Completed", "planHash": PLAN});
@@ -511,7 +521,7 @@ async fn the_requester_changes_schedule_modules_and_description_until_it_starts(
 }
 
 #[tokio::test]
-async fn nobody_changes_anothers_promotion_since_who_changes_it_counts_as_who_asks() {
+async fn another_changes_a_promotion_under_his_own_name_and_counts_as_who_asks_from_then_on() {
     let world = World::new("others").await;
     world.planned("p").await;
     let change = json!({"spec": {"schedule": {"notBefore": "2030-01-01T00:00:00Z"}}});
@@ -519,11 +529,80 @@ async fn nobody_changes_anothers_promotion_since_who_changes_it_counts_as_who_as
         refused(
             world.promotions(user).patch("p", &plain(), &merge(change.clone())).await,
             403,
-            "spec: only alice, who asked for this Promotion",
+            "spec: sign the change: set modifiedBy to {username:",
         );
     }
     let admin = api(&world.admin(), &world.production, "Promotion");
-    refused(admin.patch("p", &plain(), &merge(change)).await, 403, "make another in your own name");
+    refused(
+        admin.patch("p", &plain(), &merge(change.clone())).await,
+        403,
+        "who changes what alice asked for counts as requester",
+    );
+
+    let signed = |who: &str, more: Value| {
+        let mut patch = json!({"spec": {"modifiedBy": {"username": who, "reason": "customer asked"}}});
+        patch["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        merge(patch)
+    };
+    let later = json!({"schedule": {"notBefore": "2030-01-01T00:00:00Z"}});
+    refused(
+        world.promotions("bob").patch("p", &plain(), &signed("bob", later.clone())).await,
+        403,
+        "bob may not change Promotions",
+    );
+    world.bind(&world.production, "requester", &["bob", "dave"]).await;
+    let bob = world.promotions("bob");
+    refused(bob.patch("p", &plain(), &signed("alice", later.clone())).await, 403, "modifiedBy.username: write bob");
+    let modules = json!({"modules": ["flags"]});
+    refused(bob.patch("p", &plain(), &signed("bob", modules)).await, 403, "modules: bob may not take releases from Environment");
+    let mut with_approval = later.clone();
+    with_approval["approvals"] = json!([approval("bob", PLAN)]);
+    refused(bob.patch("p", &plain(), &signed("bob", with_approval)).await, 403, "");
+    bob.patch("p", &plain(), &signed("bob", later.clone())).await.unwrap();
+    // Who has changed it stays named, and does not approve it.
+    refused(bob.patch("p", &plain(), &merge(json!({"spec": {"modifiedBy": null}}))).await, 403, "who changed it stays named");
+    let own = || merge(approvals(&[approval("bob", PLAN)]));
+    refused(bob.patch("p", &plain(), &own()).await, 403, "nor does who changed it");
+    // The next one waits until the operator has noted the one before.
+    let dave = world.promotions("dave");
+    let words = json!({"description": "dave was here"});
+    refused(dave.patch("p", &plain(), &signed("dave", words.clone())).await, 403, "has not noted the change before yours");
+    world.with_status("p", json!({"phase": "Scheduled", "planHash": PLAN, "modifiers": ["bob"]})).await;
+    dave.patch("p", &plain(), &signed("dave", words)).await.unwrap();
+    refused(bob.patch("p", &plain(), &own()).await, 403, "nor does who changed it");
+}
+
+// ------------------------------------------------------------------------------------------------ a rollback that failed
+
+#[tokio::test]
+async fn a_rollback_that_failed_is_resumed_or_given_up_in_ones_own_name_by_whom_the_owner_lets() {
+    let world = World::new("intervention").await;
+    world.planned("p").await;
+    let asks = |action: &str, who: &str| {
+        merge(json!({"spec": {"intervention": {"action": action, "username": who, "reason": "enough"}}}))
+    };
+    for phase in ["Scheduled", "Locked", "RollingBack", "RolledBack"] {
+        world.in_phase("p", phase).await;
+        let early = world.promotions("olga").patch("p", &plain(), &asks("Unlock", "olga")).await;
+        refused(early, 403, &format!("intervention: this Promotion is {phase}; only one whose rollback failed"));
+    }
+    world.in_phase("p", "NeedsHuman").await;
+    for user in ["alice", "pipeline", WRITER] {
+        refused(world.promotions(user).patch("p", &plain(), &asks("Unlock", user)).await, 403, "may not unlock Environment");
+        refused(world.promotions(user).patch("p", &plain(), &asks("Resume", user)).await, 403, "may not resume runs");
+    }
+    let (bob, olga) = (world.promotions("bob"), world.promotions("olga"));
+    refused(bob.patch("p", &plain(), &asks("Unlock", "bob")).await, 403, "bob may not unlock Environment");
+    refused(bob.patch("p", &plain(), &asks("Resume", "olga")).await, 403, "intervention.username: write bob");
+    refused(bob.patch("p", &plain(), &asks("Give up", "bob")).await, 422, "Unsupported value");
+    bob.patch("p", &plain(), &asks("Resume", "bob")).await.unwrap();
+    refused(olga.patch("p", &plain(), &asks("Unlock", "bob")).await, 403, "intervention.username: write olga");
+    let mut more = json!({"spec": {"intervention": {"action": "Unlock", "username": "olga", "reason": "x"}}});
+    more["spec"]["cancel"] = json!({"username": "olga", "reason": "x"});
+    refused(olga.patch("p", &plain(), &merge(more)).await, 403, "a request of its own that changes nothing else");
+    olga.patch("p", &plain(), &asks("Unlock", "olga")).await.unwrap();
+    world.in_phase("p", "Abandoned").await;
+    refused(olga.patch("p", &plain(), &merge(cancelled_by("olga"))).await, 403, "this Promotion has ended");
 }
 
 #[tokio::test]
@@ -559,7 +638,7 @@ async fn a_pipeline_applies_the_same_yaml_again_whoever_made_it() {
     refused(
         world.promotions("pipeline").patch("p", &apply_as("pipeline").force(), &Patch::Apply(&other)).await,
         403,
-        "only alice",
+        "sign the change",
     );
 }
 
@@ -704,7 +783,11 @@ async fn who_asks_does_not_approve_unless_the_environment_says_so() {
     world.planned("p").await;
     let alice = world.promotions("alice");
     let own = || merge(approvals(&[approval("alice", PLAN)]));
-    refused(alice.patch("p", &plain(), &own()).await, 403, "who asks does not approve; ask another person");
+    refused(
+        alice.patch("p", &plain(), &own()).await,
+        403,
+        "who asks does not approve, nor does who changed it; ask another person",
+    );
     let entry = json!({"apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion", "metadata": {"name": "p"}, "spec": {"approvals": [approval("alice", PLAN)]}});
     refused(alice.patch("p", &apply_as("lockkeeper-alice"), &Patch::Apply(&entry)).await, 403, "who asks does not approve");
     let allow = json!({"spec": {"approvals": {"requesterMayApprove": true}}});
@@ -989,8 +1072,8 @@ async fn the_operators_own_hand_is_bound_too() {
     world.planned("p").await;
     let operator = api(&world.operator(), &world.production, "Promotion");
     refused(operator.create(&post(), &world.promotion("x", "alice")).await, 403, "cannot create resource");
-    refused(operator.delete("p", &DeleteParams::default()).await, 403, "cannot delete resource");
-    refused(operator.patch("p", &plain(), &merge(json!({"spec": {"description": "x"}}))).await, 403, "only alice");
+    refused(operator.delete("p", &DeleteParams::default()).await, 403, "deleting a Promotion that has not ended cancels it");
+    refused(operator.patch("p", &plain(), &merge(json!({"spec": {"description": "x"}}))).await, 403, "sign the change");
     refused(operator.patch("p", &plain(), &merge(approvals(&[approval("bob", PLAN)]))).await, 403, "nobody approves for another");
     refused(
         operator.patch_status("p", &plain(), &merge(json!({"status": {"phase": "Validated"}}))).await,

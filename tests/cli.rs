@@ -38,6 +38,11 @@ fn help_names_the_subcommands_kubectls_flags_and_the_exit_codes() {
         "cancel",
         "watch",
         "doctor",
+        "modify",
+        "resume",
+        "unlock",
+        "history",
+        "show",
         "completion",
         "--namespace",
         "--context",
@@ -50,7 +55,20 @@ fn help_names_the_subcommands_kubectls_flags_and_the_exit_codes() {
     ] {
         assert!(help.contains(word), "{word} is not in:\n{help}");
     }
-    for subcommand in ["promote", "approve", "validate", "cancel", "watch", "doctor", "completion"] {
+    for subcommand in [
+        "promote",
+        "approve",
+        "validate",
+        "cancel",
+        "watch",
+        "modify",
+        "resume",
+        "unlock",
+        "history",
+        "show",
+        "doctor",
+        "completion",
+    ] {
         assert_eq!(code(&plugin(&[subcommand, "--help"])), 0, "{subcommand}");
     }
 }

@@ -212,11 +212,12 @@ fn the_operator_has_exactly_the_rights_that_are_written_down() {
     for (kind, name, rights) in [
         ("ClusterRole", "lockkeeper", rights::OPERATOR),
         ("ClusterRole", rights::ENVIRONMENT_ROLE, rights::ENVIRONMENT),
+        ("ClusterRole", rights::DELIVERY_ROLE, rights::DELIVERY),
         ("Role", "lockkeeper-lease", rights::LEASE),
     ] {
         assert_eq!(lines_of_role(named(&rendered, kind, name)), lines(rights), "{kind} {name}");
     }
-    assert_eq!(names(&rendered, "ClusterRole").len() + names(&rendered, "Role").len(), 3, "a role that nobody looked at");
+    assert_eq!(names(&rendered, "ClusterRole").len() + names(&rendered, "Role").len(), 4, "a role that nobody looked at");
     // Bound cluster-wide: its own role and nothing else.
     assert_eq!(names(&rendered, "ClusterRoleBinding"), BTreeSet::from(["lockkeeper".to_owned()]));
     assert_eq!(named(&rendered, "ClusterRoleBinding", "lockkeeper")["roleRef"]["name"], "lockkeeper");

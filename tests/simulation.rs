@@ -385,6 +385,40 @@ fn foreign_hands_that_never_rest_end_in_a_rollback_that_names_them() {
 }
 
 #[test]
+fn a_rollback_that_failed_is_resumed_by_a_person_whatever_breaks() {
+    let script = Script {
+        migration_fails: true,
+        rollback_fails: true,
+        deed: Deed::Resume,
+        at_step: "needs a person",
+        ..Script::default()
+    };
+    let trace = scenario(("RolledBack", "MigrationFailed"), "undo", script);
+    assert_eq!(trace.ending.rows[data::LIVE], ["schema-1", "feature-a"]);
+    trace.withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_rollback_that_is_given_up_frees_the_environment_and_leaves_the_rest_as_it_is_whatever_breaks() {
+    let script = Script {
+        migration_fails: true,
+        rollback_fails: true,
+        deed: Deed::Unlock,
+        at_step: "needs a person",
+        ..Script::default()
+    };
+    let mut state = at_step("undo").clone();
+    state.cluster.script = script;
+    let trace = Trace::of(Simulation::from(state));
+    let ending = &trace.ending;
+    assert_eq!(ending.run.as_ref().map(|r| (r.0.as_str(), r.1.as_str())), Some(("Abandoned", "MigrationFailed")), "{ending:#?}");
+    assert_eq!((ending.lock.as_str(), ending.slot.as_str()), ("null", "null"));
+    assert!(ending.rows.contains_key("flags__undo") && ending.kept.is_empty(), "the undo point is there, and nobody drops it");
+    assert_eq!(ending.workloads["unleash"][0], 0, "what was stopped stays stopped");
+    trace.withstands_faults_at_every_write();
+}
+
+#[test]
 fn a_storm_of_conflicts_is_outlasted() {
     let mut state = at_step("page").clone();
     state.cluster.script = Script { migration_fails: true, ..Script::default() };

@@ -397,6 +397,10 @@ pub mod reasons {
     pub const BLOCKED: &str = "Blocked";
     /// Nothing is missing.
     pub const READY: &str = "Ready";
+    /// A run with this name and spec has ended here before; it does not run again.
+    pub const ALREADY_RAN: &str = "AlreadyRan";
+    /// A person has given a failed rollback up.
+    pub const ABANDONED: &str = "Abandoned";
     /// The object does not describe something that can be done.
     pub const INVALID: &str = "Invalid";
 }

@@ -76,6 +76,9 @@ pub struct EnvironmentSpec {
     /// Who must say yes.
     #[serde(default)]
     pub approvals: Approvals,
+    /// How many finished runs stay in the cluster, and for how long. Backups are not among them.
+    #[serde(default)]
+    pub history: History,
 }
 
 impl EnvironmentSpec {
@@ -506,6 +509,35 @@ impl Default for Approvals {
     }
 }
 
+/// Which finished runs stay in the cluster. Beyond either bound they are deleted, the oldest first. Abandoned runs stay: a
+/// person deletes them once all that they list is put right.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct History {
+    /// How many at most. Default 20.
+    #[serde(default = "History::default_keep")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub keep: u32,
+    /// For how long at most. Default 2160h, which is 90 days.
+    #[serde(default = "History::default_keep_within")]
+    pub keep_within: Period,
+}
+
+impl History {
+    fn default_keep() -> u32 {
+        20
+    }
+    fn default_keep_within() -> Period {
+        "2160h".into()
+    }
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { keep: Self::default_keep(), keep_within: Self::default_keep_within() }
+    }
+}
+
 /// What the operator knows of an environment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -544,10 +576,35 @@ pub struct EnvironmentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub kept: Vec<Kept>,
+    /// The ledger: runs that have ended here, the newest last. A run made again with the same name and spec does not run again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    pub finished: Vec<Finished>,
     /// Fields of newer versions.
     #[serde(flatten)]
     #[schemars(skip)]
     pub remainder: Remainder,
+}
+
+/// A run that has ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Finished {
+    /// Kind of the run.
+    #[schemars(length(max = 63))]
+    pub kind: String,
+    /// Name of the run.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// Hash of its spec, without what people add later (approvals, cancel, intervention).
+    #[schemars(length(max = 80))]
+    pub spec_hash: String,
+    /// When it ended.
+    #[schemars(schema_with = "timestamp_schema")]
+    pub at: Timestamp,
+    /// The phase in which it ended.
+    #[schemars(length(max = 32))]
+    pub phase: String,
 }
 
 /// Who holds an environment locked.

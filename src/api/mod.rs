@@ -81,6 +81,8 @@ pub mod verbs {
     pub const MODIFY: &str = "modify";
     /// On the target: end a run.
     pub const CANCEL: &str = "cancel";
+    /// On the target: give up a rollback that failed, and let users in to whatever is there.
+    pub const UNLOCK: &str = "unlock";
     /// On the target: ask for a backup.
     pub const BACKUP: &str = "backup";
     /// On the target: put a backup back, or undo a completed run.

@@ -63,6 +63,33 @@ pub struct PromotionSpec {
     /// Ends the run: before Locked it just ends, from then on the environment is put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<Author>,
+    /// What becomes of a run whose rollback failed (phase NeedsHuman): tried again at once, or left for people to put right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervention: Option<Intervention>,
+    /// Who last changed schedule, modules or description. Counts as requester from then on, beside requestedBy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modified_by: Option<Author>,
+}
+
+/// What a person decides about a run whose rollback failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Intervention {
+    /// Resume: try the failed step again at once. Unlock: break glass; users come back to whatever is there.
+    pub action: InterventionAction,
+    /// Name of the person, as `kubectl auth whoami` gives it. Must be the author of the request that writes it.
+    pub username: Username,
+    /// Reason, in words.
+    pub reason: Line,
+}
+
+/// What can be done about a run whose rollback failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum InterventionAction {
+    /// The step that failed is tried again at once.
+    Resume,
+    /// The rollback is given up: page, lock and slot are given back, everything else is left as it is, and listed.
+    Unlock,
 }
 
 /// When a run may start.
@@ -135,11 +162,13 @@ pub enum Phase {
     Expired,
     /// The rollback itself failed. The lock is held, the page stays up, a person must act.
     NeedsHuman,
+    /// A person has given the rollback up. Users are let in; what is left to put right by hand is listed in the status.
+    Abandoned,
 }
 
 impl Phase {
     /// Every phase, in the order of the flow.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Scheduled,
         Self::Validated,
         Self::BackingUp,
@@ -154,11 +183,12 @@ impl Phase {
         Self::Cancelled,
         Self::Expired,
         Self::NeedsHuman,
+        Self::Abandoned,
     ];
 
     /// Whether nothing follows.
     pub fn is_terminal(self) -> bool {
-        matches!(self, Self::Completed | Self::RolledBack | Self::Failed | Self::Cancelled | Self::Expired)
+        matches!(self, Self::Completed | Self::RolledBack | Self::Failed | Self::Cancelled | Self::Expired | Self::Abandoned)
     }
 
     /// Whether the run may hold the lock in this phase.
@@ -184,7 +214,7 @@ impl Phase {
                     | (Promoting | Loading, Verifying | RollingBack)
                     | (Verifying, Completed | RollingBack)
                     | (RollingBack, RolledBack | NeedsHuman)
-                    | (NeedsHuman, RollingBack)
+                    | (NeedsHuman, RollingBack | Abandoned)
             )
     }
 }
@@ -290,6 +320,21 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_timestamp_schema")]
     pub unlocked_at: Option<Timestamp>,
+    /// Hash of the spec as it was first seen, without what people add later. By it the Environment knows the run again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub spec_hash: Option<String>,
+    /// Since when enough people have approved today's plan: the run's place in the queue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub validated_at: Option<Timestamp>,
+    /// Everyone who has changed the run. Each counts as requester.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 256)))]
+    pub modifiers: Vec<String>,
+    /// What a person decided about the failed rollback, as far as the operator has acted on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervention: Option<InterventionStatus>,
     /// When the run ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_timestamp_schema")]
@@ -321,6 +366,29 @@ pub struct Revert {
     /// The version of the object that was put right last.
     #[schemars(length(max = 64))]
     pub resource_version: String,
+}
+
+/// An intervention that the operator has acted on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct InterventionStatus {
+    /// What was done.
+    pub action: InterventionAction,
+    /// Who decided it.
+    #[schemars(length(max = 256))]
+    pub username: String,
+    /// Why.
+    #[schemars(length(max = 1024))]
+    pub reason: String,
+    /// The generation of the spec that asked for it: what is asked again, in a later one, is done again.
+    pub generation: i64,
+    /// When the operator acted on it.
+    #[schemars(schema_with = "timestamp_schema")]
+    pub at: Timestamp,
+    /// After Unlock: what is left for people to put right, one thing a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 128), inner(length(max = 1024)))]
+    pub left: Vec<String>,
 }
 
 /// How a right was seen.

@@ -29,6 +29,7 @@ pub const ENVIRONMENT: &[Right] = &[
     right("apps", &["deployments"], &["get", "list", "watch", "create", "patch", "delete"]),
     right("apps", &["statefulsets"], &["get", "list", "watch", "patch"]),
     right("batch", &["cronjobs"], &["get", "list", "watch", "patch"]),
+    right("keda.sh", &["scaledobjects"], &["get", "list", "patch"]),
     right("apps", &["replicasets"], &["get", "list", "watch"]),
     right("discovery.k8s.io", &["endpointslices"], &["get", "list", "watch"]),
     right("", &["services", "configmaps"], &["get", "list", "watch", "create", "patch", "delete"]),
@@ -37,9 +38,21 @@ pub const ENVIRONMENT: &[Right] = &[
     right("", &["resourcequotas", "limitranges"], &["get", "list"]),
 ];
 
+/// Name of the ClusterRole that a RoleBinding in a namespace of Argo CD or Flux gives to the operator, where its people
+/// want it to see whether they have suspended what owns an environment's workloads.
+pub const DELIVERY_ROLE: &str = "lockkeeper-delivery";
+
+/// In a namespace of Argo CD or Flux, by a RoleBinding there to ClusterRole [`DELIVERY_ROLE`].
+pub const DELIVERY: &[Right] = &[
+    right("argoproj.io", &["applications"], &["get"]),
+    right("kustomize.toolkit.fluxcd.io", &["kustomizations"], &["get"]),
+    right("helm.toolkit.fluxcd.io", &["helmreleases"], &["get"]),
+];
+
 /// In all namespaces, by a ClusterRoleBinding.
 pub const OPERATOR: &[Right] = &[
-    right("lockkeeper.dev", &["environments", "promotions", "environmentrestores"], &["get", "list", "watch", "patch"]),
+    right("lockkeeper.dev", &["environments", "environmentrestores"], &["get", "list", "watch", "patch"]),
+    right("lockkeeper.dev", &["promotions"], &["get", "list", "watch", "patch", "delete"]),
     right("lockkeeper.dev", &["environmentbackups"], &["get", "list", "watch", "create", "patch", "delete"]),
     right(
         "lockkeeper.dev",

@@ -3,7 +3,12 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use lockkeeper::{api::crds, controller, plan::world::Settings, telemetry};
+use lockkeeper::{
+    api::crds,
+    controller,
+    plan::world::Settings,
+    telemetry::{self, LogFormat},
+};
 
 #[derive(Parser)]
 #[command(version, about = "Promotes tested releases between environments, and puts everything back if that fails.")]
@@ -31,7 +36,12 @@ enum Command {
         /// Where health and metrics are served.
         #[arg(long, default_value = "0.0.0.0:8080")]
         listen: SocketAddr,
+        /// Form of the log.
+        #[arg(long, env = "LOCKKEEPER_LOG_FORMAT", value_enum, default_value_t = LogFormat::Auto)]
+        log_format: LogFormat,
     },
+    /// Ends well only if no Environment of the cluster is locked or worked on: asked before the operator is uninstalled.
+    MayLeave,
     /// Does one task inside a Job.
     Agent {
         /// What to do.
@@ -61,8 +71,12 @@ fn main() -> ExitCode {
             Ok(runtime) => std::process::exit(runtime.block_on(lockkeeper::agent::run(&verb))),
             Err(error) => end(Err(error)),
         },
-        Command::Controller { image, namespace, service_account, identity, listen } => {
-            telemetry::start();
+        Command::MayLeave => match tokio::runtime::Runtime::new() {
+            Ok(runtime) => end(runtime.block_on(controller::leave::may_leave())),
+            Err(error) => end(Err(error)),
+        },
+        Command::Controller { image, namespace, service_account, identity, listen, log_format } => {
+            telemetry::start(log_format);
             let settings = Settings { agent_image: image, namespace, service_account };
             let options = controller::Options { settings, identity, listen };
             match tokio::runtime::Runtime::new() {

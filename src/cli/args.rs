@@ -12,7 +12,7 @@ Exit codes:
   0    done; for watch: the run Completed
   1    an error, a check of doctor that failed, or an answer of no
   2    the command line is wrong
-  3    the run ended otherwise: RolledBack, Failed, Cancelled or Expired
+  3    the run ended otherwise: RolledBack, Failed, Cancelled, Expired or Abandoned
   4    the run needs a person: its rollback failed and the lock is held
   5    refused: you may not do this, or the cluster's policy says no
   130  interrupted; a run that was being watched goes on";
@@ -84,6 +84,16 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Undo a completed run: data and release become what they were before it
     Rollback(RollbackArgs),
+    /// Change when a promotion starts, what it brings or what is said of it, until it starts
+    Modify(ModifyArgs),
+    /// Try a rollback that failed again at once
+    Resume(InterveneArgs),
+    /// Give a rollback that failed up: let users in to whatever is there
+    Unlock(InterveneArgs),
+    /// List what has run in an environment, and what became of it
+    History(HistoryArgs),
+    /// Show a promotion from head to foot
+    Show(ShowArgs),
     /// Say what is missing for an environment to be Ready, with what mends it
     Doctor(DoctorArgs),
     /// Print a completion script for a shell
@@ -161,6 +171,68 @@ pub struct CancelArgs {
     /// Do not ask, even if the environment is locked and would be put back
     #[arg(short, long)]
     pub yes: bool,
+}
+
+/// Arguments of `modify`.
+#[derive(Debug, Args)]
+pub struct ModifyArgs {
+    /// Name of the Promotion
+    #[arg(value_parser = object_name)]
+    pub name: String,
+    /// Not before this time, as for promote
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// As soon as it is approved
+    #[arg(long, conflicts_with = "at")]
+    pub now: bool,
+    /// How long after that time it may still start, as 90m or 2h
+    #[arg(long, value_name = "DURATION", value_parser = period)]
+    pub deadline: Option<Period>,
+    /// Modules to bring, separated by commas
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = object_name)]
+    pub modules: Option<Vec<String>>,
+    /// All modules that the source has
+    #[arg(long, conflicts_with = "modules")]
+    pub all_modules: bool,
+    /// What this is, in words
+    #[arg(long, value_name = "TEXT", value_parser = line)]
+    pub description: Option<String>,
+    /// Why it is changed, in words
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `resume` and `unlock`.
+#[derive(Debug, Args)]
+pub struct InterveneArgs {
+    /// Name of the Promotion
+    #[arg(value_parser = object_name)]
+    pub name: String,
+    /// Why, in words
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: String,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Name of the Environment; default: the only one of the namespace
+    #[arg(value_parser = object_name)]
+    pub environment: Option<String>,
+}
+
+/// Arguments of `show`.
+#[derive(Debug, Args)]
+pub struct ShowArgs {
+    /// Name of the Promotion
+    #[arg(value_parser = object_name)]
+    pub name: String,
 }
 
 /// Arguments of `watch`.

@@ -37,7 +37,9 @@ impl Exit {
     pub fn of(phase: Phase) -> Option<Self> {
         match phase {
             Phase::Completed => Some(Self::Done),
-            Phase::RolledBack | Phase::Failed | Phase::Cancelled | Phase::Expired => Some(Self::EndedOtherwise),
+            Phase::RolledBack | Phase::Failed | Phase::Cancelled | Phase::Expired | Phase::Abandoned => {
+                Some(Self::EndedOtherwise)
+            }
             Phase::NeedsHuman => Some(Self::NeedsHuman),
             Phase::Scheduled
             | Phase::Validated
@@ -146,7 +148,8 @@ mod tests {
                 (Phase::Failed, 3),
                 (Phase::Cancelled, 3),
                 (Phase::Expired, 3),
-                (Phase::NeedsHuman, 4)
+                (Phase::NeedsHuman, 4),
+                (Phase::Abandoned, 3)
             ]
         );
     }

@@ -11,8 +11,12 @@ mod backup;
 mod backups;
 mod cancel;
 mod changes;
+mod complete;
 mod doctor;
 mod error;
+mod history;
+mod intervene;
+mod modify;
 mod output;
 mod promote;
 mod restore;
@@ -20,6 +24,7 @@ mod restoring;
 mod rollback;
 mod session;
 mod show;
+mod show_run;
 mod text;
 mod time;
 mod view;
@@ -33,16 +38,21 @@ pub use args::Cli;
 use args::Command;
 pub use error::{CliError, Exit};
 
+use crate::api::InterventionAction;
+
 /// Parses the command line, does what it says, and gives the code to end with. Usage errors end the process with 2.
 pub fn main() -> ExitCode {
+    let mut words = std::env::args();
+    let called = words.next().unwrap_or_default();
+    if called.rsplit('/').next() == Some(complete::NAME) {
+        return completed(&words.collect::<Vec<_>>());
+    }
     let cli = Cli::parse();
     if let Command::Completion { shell } = &cli.command {
         clap_complete::generate(*shell, &mut Cli::command(), "kubectl-lockkeeper", &mut std::io::stdout());
         return Exit::Done.into();
     }
-    // Another provider may have been installed already; then that one serves.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match runtime() {
         Ok(runtime) => runtime,
         Err(error) => return report(&CliError::Error(format!("cannot start: {error}"))),
     };
@@ -53,6 +63,20 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => report(&error),
     }
+}
+
+/// Answers kubectl's completion. Nobody reads an error then.
+fn completed(words: &[String]) -> ExitCode {
+    if let Ok(runtime) = runtime() {
+        runtime.block_on(complete::run(words));
+    }
+    Exit::Done.into()
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    // Another provider may have been installed already; then that one serves.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn report(error: &CliError) -> ExitCode {
@@ -72,6 +96,11 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Restore(args) => restore::run(&global, args).await,
         Command::Rollback(args) => rollback::run(&global, args).await,
         Command::Doctor(args) => doctor::run(&global, args).await,
+        Command::Modify(args) => modify::run(&global, args).await,
+        Command::Resume(args) => intervene::run(&global, args, InterventionAction::Resume).await,
+        Command::Unlock(args) => intervene::run(&global, args, InterventionAction::Unlock).await,
+        Command::History(args) => history::run(&global, args).await,
+        Command::Show(args) => show_run::run(&global, args).await,
         Command::Completion { .. } => Ok(Exit::Done),
     }
 }

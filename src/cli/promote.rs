@@ -59,6 +59,8 @@ pub async fn run(global: &Global, args: PromoteArgs) -> Result<Exit, CliError> {
         description: args.description.as_deref().map(Into::into),
         approvals: Vec::new(),
         cancel: None,
+        intervention: None,
+        modified_by: None,
     };
     let name = args.name.clone().unwrap_or_else(|| default_name(&from.name, now));
     let promotion = Promotion {

@@ -216,6 +216,7 @@ pub fn ending(phase: Phase) -> &'static str {
         Phase::NeedsHuman => {
             "the rollback failed: users see the page and the lock is held until the cause is mended; it is tried again by itself"
         }
+        Phase::Abandoned => "a person gave the rollback up; what is listed must be put right by hand",
         _ => "it goes on",
     }
 }

@@ -20,12 +20,17 @@ pub fn screen(promotion: &Promotion, now: Timestamp) -> String {
     if let Some(approvals) = status.approvals.as_ref().filter(|_| status.phase.is_before_start()) {
         lines.push(format!("  approvals {}", clean(&approvals.summary)));
     }
-    let shown = status.steps.iter().filter(|s| s.state != StepState::Skipped);
-    lines.extend(shown.map(|s| format!("  {}", step(s, now))));
+    lines.extend(steps(&status, now).lines().map(|l| format!("  {l}")));
     if let Some(why) = show::waiting_for(&status).filter(|_| !status.phase.is_terminal()) {
         lines.push(format!("  next: {why}"));
     }
     lines.join("\n")
+}
+
+/// The steps, one a line, but for those that were not needed.
+pub fn steps(status: &PromotionStatus, now: Timestamp) -> String {
+    let shown = status.steps.iter().filter(|s| s.state != StepState::Skipped);
+    shown.map(|s| step(s, now)).collect::<Vec<_>>().join("\n")
 }
 
 /// One step: mark, name, how long, and what was said of it.

@@ -31,10 +31,12 @@ pub fn resource(resource: Resource) -> ApiResource {
         Resource::Deployment => ("apps", "v1", "Deployment", "deployments"),
         Resource::StatefulSet => ("apps", "v1", "StatefulSet", "statefulsets"),
         Resource::CronJob => ("batch", "v1", "CronJob", "cronjobs"),
+        Resource::ScaledObject => ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
         Resource::Service => ("", "v1", "Service", "services"),
         Resource::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
         Resource::Job => ("batch", "v1", "Job", "jobs"),
         Resource::Pod => ("", "v1", "Pod", "pods"),
+        Resource::Promotion => ("lockkeeper.dev", "v1alpha1", "Promotion", "promotions"),
         Resource::EnvironmentBackup => ("lockkeeper.dev", "v1alpha1", "EnvironmentBackup", "environmentbackups"),
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)

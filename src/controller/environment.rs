@@ -1,6 +1,6 @@
 //! The driver of Environments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{Api, ResourceExt, api::ListParams};
 
@@ -12,11 +12,15 @@ use super::{
     status,
 };
 use crate::{
-    api::{ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, conditions},
+    api::{
+        ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Phase, Promotion, RunStatus, conditions,
+        labels,
+    },
     error::Result,
     plan::{
         Decision,
         environment::{World, plan},
+        history,
         world::Side,
     },
 };
@@ -28,24 +32,38 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let all = call(format!("list Environments in {namespace}"), api.list(&ListParams::default())).await?.items;
     let Some(environment) = all.iter().find(|e| e.name_any() == name) else { return Ok(Turn::Gone) };
     let others: Vec<String> = all.iter().map(ResourceExt::name_any).filter(|n| n != name).collect();
-    let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
-    let runs = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
-    let restores: Api<EnvironmentRestore> = Api::namespaced(client.clone(), namespace);
-    let restores = call(format!("list EnvironmentRestores in {namespace}"), restores.list(&ListParams::default())).await?.items;
-    let backups: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
-    let backups = call(format!("list EnvironmentBackups in {namespace}"), backups.list(&ListParams::default())).await?.items;
-    let runs: Vec<String> =
-        runs.items.iter().filter_map(ResourceExt::uid).chain(restores.iter().filter_map(ResourceExt::uid)).collect();
     let uid = environment.uid().unwrap_or_default();
-    let (mut side, mut jobs, mut copies, mut refused) = (Side::default(), BTreeMap::new(), Vec::new(), None);
+    let (mut side, mut jobs, mut made, mut copies, mut refused) =
+        (Side::default(), BTreeMap::new(), Vec::new(), Vec::new(), None);
     match observe::refused(&context.settings, namespace, observe::side(client, namespace, &environment.spec, &uid, true).await)? {
         Seen::All(seen) => {
             side = seen;
             jobs = observe::jobs(client, namespace, &uid, &side.pods).await?;
             copies = observe::prior_copies(client, namespace).await?;
+            made = observe::made(client, namespace, &side).await?;
         }
         Seen::Refused(text) => refused = Some(text),
     }
+    // After all that runs have made: what is made for a run that is not in this list was made for one that is gone.
+    let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
+    let runs = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
+    let records: Vec<_> = runs.items.iter().filter_map(history::promotion).collect();
+    let restores: Api<EnvironmentRestore> = Api::namespaced(client.clone(), namespace);
+    let restores = call(format!("list EnvironmentRestores in {namespace}"), restores.list(&ListParams::default())).await?.items;
+    let backups: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
+    let backups = call(format!("list EnvironmentBackups in {namespace}"), backups.list(&ListParams::default())).await?.items;
+    // Only those of runs that have completed: what others keep is theirs.
+    let completed = |s: Option<&RunStatus>| s.is_some_and(|s| s.phase == Phase::Completed);
+    let ended: BTreeSet<String> = runs
+        .items
+        .iter()
+        .filter(|r| completed(r.status.as_ref()))
+        .filter_map(ResourceExt::uid)
+        .chain(restores.iter().filter(|r| completed(r.status.as_ref())).filter_map(ResourceExt::uid))
+        .collect();
+    copies.retain(|c| c.labels().get(labels::RUN).is_some_and(|of| ended.contains(of)));
+    let uids = runs.items.iter().filter_map(ResourceExt::uid).chain(restores.iter().filter_map(ResourceExt::uid));
+    let runs: Vec<String> = uids.chain(backups.iter().filter_map(ResourceExt::uid)).collect();
     let missing_policies = context.policies.missing(client).await?;
     let terminating = environment.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?;
     let world = World {
@@ -58,6 +76,8 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         backups: &backups,
         restores: &restores,
         copies: &copies,
+        made: &made,
+        records: &records,
         missing_policies: &missing_policies,
         refused: refused.as_deref(),
         terminating,

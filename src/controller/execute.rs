@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::api::{call, dynamic};
 use crate::{
-    api::{Environment, FIELD_MANAGER},
+    api::{Environment, FIELD_MANAGER, labels},
     error::{Error, Result},
     plan::{Effect, PatchKind, Resource},
 };
@@ -62,7 +62,7 @@ where
             if !is_current::<K>(client, subject).await? {
                 return Ok(Done::Stale);
             }
-            create(client, subject, *resource, manifest, what).await
+            create(client, subject.namespace, *resource, manifest, what).await
         }
         Effect::Patch { resource, name, kind, patch } => {
             let api = dynamic(client, subject.namespace, *resource);
@@ -114,12 +114,12 @@ where
 /// Makes an object. One of the same name made for the same run is success: our own request may have been sent twice.
 async fn create(
     client: &Client,
-    subject: &Subject<'_>,
+    namespace: &str,
     resource: Resource,
     manifest: &serde_json::Value,
     what: String,
 ) -> Result<Done> {
-    let api = dynamic(client, subject.namespace, resource);
+    let api = dynamic(client, namespace, resource);
     let object: DynamicObject =
         serde_json::from_value(manifest.clone()).map_err(|source| Error::Malformed { what: what.clone(), source })?;
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
@@ -127,7 +127,8 @@ async fn create(
         Ok(_) => Ok(Done::Yes),
         Err(error) if error.code() == Some(409) => {
             let Some(there) = call(&*what, api.get_opt(&object.name_any())).await? else { return Ok(Done::Stale) };
-            let ours = there.owner_references().iter().any(|o| o.uid == subject.uid) || object.owner_references().is_empty();
+            let made_for = |o: &DynamicObject| o.labels().get(labels::RUN).cloned();
+            let ours = made_for(&object).is_none_or(|run| made_for(&there) == Some(run));
             if ours { Ok(Done::Yes) } else { Err(Error::Foreign { what }) }
         }
         Err(error) => Err(error),

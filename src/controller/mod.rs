@@ -6,6 +6,7 @@ pub mod backup;
 pub mod environment;
 pub mod execute;
 pub mod leader;
+pub mod leave;
 pub mod observe;
 pub mod promotion;
 pub mod report;

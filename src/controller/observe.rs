@@ -1,7 +1,7 @@
 //! Reads. Decisions that guard are made on what the API server says now, not on a cache, so all of this is asked anew in
 //! each turn.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
@@ -13,18 +13,24 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Client, ResourceExt,
-    api::{ListParams, LogParams, PostParams},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, LogParams, ObjectMeta, PostParams},
 };
 use serde::de::DeserializeOwned;
 
-use super::api::call;
+use super::api::{call, dynamic};
 use crate::{
-    api::{EnvironmentSpec, WorkloadKind, annotations, labels, policies, rights, verbs},
+    api::{
+        EnvironmentRestore, EnvironmentSpec, Promotion, Timestamp, WorkloadKind, annotations, labels, policies, rights, verbs,
+    },
+    delivery::direct::{self, OwnerKind},
     error::{Error, Result},
     manifest::{job::GATE_VOLUME, task::Outcome},
     plan::{
+        Resource,
+        environment::Made,
         maintenance, prepare,
-        world::{Gate, JobState, JobView, Settings, Side},
+        queue::{self, Waiting},
+        world::{Gate, JobState, JobView, Run, Settings, Side},
     },
 };
 
@@ -98,6 +104,8 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
             list::<ConfigMap>(client, namespace, &ours)
         )?;
         side.services = services;
+        side.scalers = scalers(client, namespace).await?;
+        side.owners = owners(client, spec, &side).await?;
         side.endpoints = endpoints(&slices);
         side.config_maps.extend(copies);
         if let Some(page) = &spec.maintenance.page {
@@ -123,6 +131,60 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
 /// Copies of configuration from before runs.
 pub async fn prior_copies(client: &Client, namespace: &str) -> Result<Vec<ConfigMap>> {
     list(client, namespace, &ListParams::default().labels(&format!("{}={}", labels::STEP, prepare::PRIOR))).await
+}
+
+/// What is there that was made for a run, whichever.
+pub async fn made(client: &Client, namespace: &str, side: &Side) -> Result<Vec<Made>> {
+    let labelled = ListParams::default().labels(labels::RUN);
+    let (jobs, maps) =
+        futures::try_join!(list::<Job>(client, namespace, &labelled), list::<ConfigMap>(client, namespace, &labelled))?;
+    let all = jobs.iter().map(|o| (Resource::Job, &o.metadata));
+    let all = all.chain(maps.iter().map(|o| (Resource::ConfigMap, &o.metadata)));
+    let all = all.chain(side.deployments.iter().map(|o| (Resource::Deployment, &o.metadata)));
+    let all = all.chain(side.services.iter().map(|o| (Resource::Service, &o.metadata)));
+    let ours = |m: &ObjectMeta| {
+        let labels_ = m.labels.as_ref()?;
+        let by_us = labels_.get(labels::MANAGED_BY).is_some_and(|v| v == labels::MANAGER) && m.deletion_timestamp.is_none();
+        labels_.get(labels::RUN).filter(|_| by_us).cloned()
+    };
+    let made = all.filter_map(|(resource, m)| Some(Made { resource, name: m.name.clone()?, uid: m.uid.clone()?, run: ours(m)? }));
+    Ok(made.collect())
+}
+
+/// The ScaledObjects of a namespace; none where KEDA is not installed.
+async fn scalers(client: &Client, namespace: &str) -> Result<Vec<DynamicObject>> {
+    let api = dynamic(client, namespace, Resource::ScaledObject);
+    match call(format!("list scaledobjects in {namespace}"), api.list(&ListParams::default())).await {
+        Ok(list) => Ok(list.items),
+        Err(error) if error.code() == Some(404) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the programs that own the modules' workloads rest. Those that are not there, or may not be read, are left out.
+async fn owners(client: &Client, spec: &EnvironmentSpec, side: &Side) -> Result<BTreeMap<direct::Owner, bool>> {
+    let workloads = spec.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.find(w));
+    let named: BTreeSet<direct::Owner> = workloads.filter_map(direct::owner).map(|(owner, _)| owner).collect();
+    let mut out = BTreeMap::new();
+    for owner in named {
+        let (group, version, plural) = match owner.kind {
+            OwnerKind::Application => ("argoproj.io", "v1alpha1", "applications"),
+            OwnerKind::Kustomization => ("kustomize.toolkit.fluxcd.io", "v1", "kustomizations"),
+            OwnerKind::HelmRelease => ("helm.toolkit.fluxcd.io", "v2", "helmreleases"),
+        };
+        let gvk = GroupVersionKind::gvk(group, version, &format!("{:?}", owner.kind));
+        let resource = ApiResource::from_gvk_with_plural(&gvk, plural);
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.namespace, &resource);
+        match call(format!("get {owner}"), api.get(&owner.name)).await {
+            Ok(object) => {
+                let object = serde_json::to_value(&object).unwrap_or_default();
+                out.insert(owner.clone(), direct::rests(owner.kind, &object));
+            }
+            Err(error) if matches!(error.code(), Some(403 | 404)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(out)
 }
 
 /// By Service: the names of the pods that it leads to.
@@ -316,4 +378,13 @@ pub async fn terminating(client: &Client, namespace: &str) -> Result<bool> {
     let api: Api<Namespace> = Api::all(client.clone());
     let found = call(format!("get Namespace {namespace}"), api.get_opt(namespace)).await?;
     Ok(found.is_none_or(|n| n.metadata.deletion_timestamp.is_some()))
+}
+
+/// The runs of a namespace that wait for their turn, of either kind.
+pub async fn queue(client: &Client, namespace: &str, now: Timestamp) -> Result<Vec<Waiting>> {
+    let all = ListParams::default();
+    let (promotions, restores) =
+        futures::try_join!(list::<Promotion>(client, namespace, &all), list::<EnvironmentRestore>(client, namespace, &all))?;
+    let waiting = promotions.iter().map(Run::Promotion).chain(restores.iter().map(Run::Restore));
+    Ok(waiting.filter_map(|run| queue::waiting(run, now)).collect())
 }

@@ -16,7 +16,9 @@ use crate::{
     api::{Environment, EnvironmentBackup, FINALIZER, Phase, Promotion, verbs},
     error::Result,
     plan::{
-        Decision, forward, promotion as planner, steps,
+        Decision, Effect, forward, intervention, promotion as planner,
+        queue::Waiting,
+        steps,
         world::{JobView, Run, Side, World},
     },
 };
@@ -32,6 +34,7 @@ struct Observed {
     requester_may_promote: bool,
     approvers: BTreeMap<String, bool>,
     missing_policies: Vec<String>,
+    queue: Vec<Waiting>,
     refused: Option<String>,
     terminating: bool,
 }
@@ -58,13 +61,20 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         requester_may_promote: seen.requester_may_promote,
         approvers: &seen.approvers,
         missing_policies: &seen.missing_policies,
+        queue: &seen.queue,
         refused: seen.refused.as_deref(),
         terminating: seen.terminating,
     };
     match planner::plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
-            tracing::info!(run = %format!("{namespace}/{name}"), phase = %before, effect = %effect.describe(), "perform");
+            let step = run.status.as_ref().and_then(|s| s.step.as_deref()).unwrap_or_default();
+            tracing::info!(kind = "Promotion", namespace, run = name, phase = %before, step, effect = %effect.describe(), "perform");
+            if effect == Effect::RemoveFinalizer
+                && let Some(text) = intervention::farewell(&world)
+            {
+                context.report.farewell(&context.settings, run.object_ref(&()), &text).await;
+            }
             let uid = run.uid().unwrap_or_default();
             let version = run.resource_version().unwrap_or_default();
             let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
@@ -102,6 +112,7 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
         requester_may_promote: false,
         approvers: BTreeMap::new(),
         missing_policies: Vec::new(),
+        queue: Vec::new(),
         refused: None,
         terminating: run.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?,
     };
@@ -128,6 +139,9 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
         }
         seen.missing_policies = context.policies.missing(client).await?;
         gates(context, run, namespace, &mut seen).await?;
+    }
+    if phase == Phase::Validated {
+        seen.queue = observe::queue(client, namespace, (context.clock)()).await?;
     }
     if phase == Phase::BackingUp {
         let owner = crate::manifest::Owner { kind: "Promotion", name: &run.name_any(), uid: &uid, namespace };

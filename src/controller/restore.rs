@@ -15,7 +15,8 @@ use crate::{
     api::{Environment, EnvironmentBackup, EnvironmentRestore, FINALIZER, Promotion, UndoableKind, verbs},
     error::Result,
     plan::{
-        Decision, promotion as planner,
+        Decision, Effect, intervention, promotion as planner,
+        queue::Waiting,
         world::{JobView, Run, Side, World},
     },
 };
@@ -37,6 +38,7 @@ struct Observed {
     requester_may: bool,
     approvers: BTreeMap<String, bool>,
     missing_policies: Vec<String>,
+    queue: Vec<Waiting>,
     refused: Option<String>,
     terminating: bool,
 }
@@ -69,6 +71,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         requester_may_promote: seen.requester_may,
         approvers: &seen.approvers,
         missing_policies: &seen.missing_policies,
+        queue: &seen.queue,
         refused: seen.refused.as_deref(),
         terminating: seen.terminating,
     };
@@ -76,6 +79,11 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         Decision::Wait(until) => Ok(Turn::Wait(until)),
         Decision::Perform(effect) => {
             tracing::info!(restore = %format!("{namespace}/{name}"), phase = %before, effect = %effect.describe(), "perform");
+            if effect == Effect::RemoveFinalizer
+                && let Some(text) = intervention::farewell(&world)
+            {
+                context.report.farewell(&context.settings, run.object_ref(&()), &text).await;
+            }
             let uid = run.uid().unwrap_or_default();
             let version = run.resource_version().unwrap_or_default();
             let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
@@ -138,6 +146,7 @@ async fn observe(context: &Context, run: &EnvironmentRestore, namespace: &str) -
     }
     // What gates the start is asked up to the door; from the lock on a run finishes or rolls back.
     if phase.is_before_start() {
+        seen.queue = observe::queue(client, namespace, (context.clock)()).await?;
         seen.missing_policies = context.policies.missing(client).await?;
         let target = (namespace, &**reference);
         let authenticated = vec!["system:authenticated".to_owned()];

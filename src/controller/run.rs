@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::AtomicBool},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{StreamExt, channel::mpsc};
@@ -38,6 +38,8 @@ const DEBOUNCE: Duration = Duration::from_millis(20);
 const TURNS: usize = 200;
 /// How long a run at rest, an Environment or a backup is left alone when nothing is heard.
 const REST: Duration = Duration::from_secs(60);
+/// How often what is there is counted for metrics. The caches are asked, not the API server.
+const COUNT: Duration = Duration::from_secs(5);
 /// After a failed turn.
 const RETRY: Duration = Duration::from_secs(2);
 /// How long a stop may take; then the process ends as it is: every point is one to go on from.
@@ -127,14 +129,17 @@ type TurnFuture<'a> = Pin<Box<dyn Future<Output = Result<Turn>> + Send + 'a>>;
 type TurnFn = for<'a> fn(&'a Context, &'a str, &'a str) -> TurnFuture<'a>;
 
 /// Takes turns until there is something to wait for.
-async fn turns(context: &Context, namespace: &str, name: &str, turn: TurnFn) -> Result<Turn> {
+async fn turns(context: &Context, kind: &str, (namespace, name): (&str, &str), turn: TurnFn) -> Result<Turn> {
+    let begun = Instant::now();
+    let mut last = Ok(Turn::Again);
     for _ in 0..TURNS {
-        match turn(context, namespace, name).await? {
-            Turn::Again => {}
-            other => return Ok(other),
+        last = turn(context, namespace, name).await;
+        if !matches!(last, Ok(Turn::Again)) {
+            break;
         }
     }
-    Ok(Turn::Again)
+    context.report.reconciled(kind, begun.elapsed());
+    last
 }
 
 fn action(turn: Turn, patience: Duration) -> Action {
@@ -187,6 +192,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     let (to_restores, from_restores) = mpsc::unbounded();
     let runs = promotion_store.clone();
     let going_restores = restore_store.clone();
+    let backups_now = backup_store.clone();
     let fan_out = heard.for_each(move |namespace| {
         let going: Vec<_> = runs
             .state()
@@ -235,7 +241,8 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         .run(
             |run, context| async move {
                 let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
-                let turn = turns(&context, &namespace, &name, |c, ns, n| Box::pin(promotion::turn(c, ns, n))).await?;
+                let turn =
+                    turns(&context, "Promotion", (&namespace, &name), |c, ns, n| Box::pin(promotion::turn(c, ns, n))).await?;
                 let phase = promotion::phase(&run);
                 Ok(action(turn, if phase.is_terminal() { Duration::from_secs(3600) } else { promotion::patience(phase) }))
             },
@@ -250,7 +257,8 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
             |environment, context| async move {
                 let (namespace, name) = (environment.namespace().unwrap_or_default(), environment.name_any());
                 context.namespaces.watch(&namespace, environment::at_work(&environment));
-                let turn = turns(&context, &namespace, &name, |c, ns, n| Box::pin(environment::turn(c, ns, n))).await?;
+                let turn =
+                    turns(&context, "Environment", (&namespace, &name), |c, ns, n| Box::pin(environment::turn(c, ns, n))).await?;
                 if turn == Turn::Gone {
                     context.namespaces.forget(&namespace);
                 }
@@ -266,7 +274,8 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         .run(
             |backup, context| async move {
                 let (namespace, name) = (backup.namespace().unwrap_or_default(), backup.name_any());
-                let turn = turns(&context, &namespace, &name, |c, ns, n| Box::pin(backup::turn(c, ns, n))).await?;
+                let turn = turns(&context, "EnvironmentBackup", (&namespace, &name), |c, ns, n| Box::pin(backup::turn(c, ns, n)))
+                    .await?;
                 Ok(action(turn, REST.min(Duration::from_secs(10))))
             },
             |backup, error: &Error, context| failed("EnvironmentBackup", &context, &backup.name_any(), error),
@@ -283,7 +292,9 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         .run(
             |run, context| async move {
                 let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
-                let turn = turns(&context, &namespace, &name, |c, ns, n| Box::pin(restore::turn(c, ns, n))).await?;
+                let turn =
+                    turns(&context, "EnvironmentRestore", (&namespace, &name), |c, ns, n| Box::pin(restore::turn(c, ns, n)))
+                        .await?;
                 let phase = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
                 Ok(action(turn, if phase.is_terminal() { Duration::from_secs(3600) } else { promotion::patience(phase) }))
             },
@@ -292,5 +303,13 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         )
         .for_each(|_| futures::future::ready(()));
 
-    futures::join!(fan_out, promotions, environments, backups, restores);
+    let told = context.clone();
+    let counted = async move {
+        let mut every = tokio::time::interval(COUNT);
+        loop {
+            every.tick().await;
+            told.report.population(&promotion_store.state(), &backups_now.state(), (told.clock)());
+        }
+    };
+    futures::join!(fan_out, promotions, environments, backups, restores, counted);
 }

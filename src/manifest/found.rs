@@ -31,6 +31,15 @@ pub enum FoundWorkload {
     Suspend(bool),
 }
 
+/// What was found on a ScaledObject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FoundScaler {
+    /// The annotation by which it rests, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<String>,
+}
+
 /// What was found on a Service.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

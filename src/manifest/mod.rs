@@ -54,7 +54,14 @@ impl Owner<'_> {
         ])
     }
 
-    /// The owner reference: what is made for a run goes with it.
+    /// Whether the garbage collector may take what is made for this owner. Not for a run that locks: when that is deleted, with
+    /// `--cascade=foreground` above all, the page and the copies of the earlier configuration would go before anything is put
+    /// back. There the run's finalizer and label clean up, and the backup stays when the run's record goes.
+    fn is_collected(&self) -> bool {
+        !matches!(self.kind, "Promotion" | "EnvironmentRestore")
+    }
+
+    /// The owner reference: what is made for it goes with it.
     pub fn reference(&self) -> Value {
         json!({
             "apiVersion": API_VERSION, "kind": self.kind, "name": self.name, "uid": self.uid,
@@ -62,11 +69,13 @@ impl Owner<'_> {
         })
     }
 
-    /// Metadata of what is made for a step.
+    /// Metadata of what is made for a step. By the label it is known whose it is.
     pub fn metadata(&self, name: &str, step: &str) -> Value {
-        json!({
-            "name": name, "namespace": self.namespace, "labels": self.labels(step), "ownerReferences": [self.reference()],
-        })
+        let mut metadata = json!({"name": name, "namespace": self.namespace, "labels": self.labels(step)});
+        if self.is_collected() {
+            metadata["ownerReferences"] = json!([self.reference()]);
+        }
+        metadata
     }
 }
 

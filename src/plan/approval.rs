@@ -9,7 +9,7 @@ use crate::api::{Approval, Approvals, ApprovalsStatus, PromotionSpec, VoidApprov
 fn void(
     approval: &Approval,
     policy: &Approvals,
-    requester: &str,
+    askers: &[&str],
     plan_hash: &str,
     may: &BTreeMap<String, bool>,
 ) -> Option<String> {
@@ -19,8 +19,8 @@ fn void(
             &*approval.plan_hash
         ));
     }
-    if *approval.username == *requester && !policy.requester_may_approve {
-        return Some("asked for this; another person must approve it".into());
+    if askers.contains(&&*approval.username) && !policy.requester_may_approve {
+        return Some("asked for this, or changed it; another person must approve it".into());
     }
     if !may.get(&*approval.username).copied().unwrap_or(false) {
         return Some("no longer has the verb approve on this Environment".into());
@@ -28,21 +28,39 @@ fn void(
     None
 }
 
+/// Who counts as requester: who asked, and everyone who has changed it since.
+pub fn askers<'a>(spec: &'a PromotionSpec, modifiers: &'a [String]) -> Vec<&'a str> {
+    let named = std::iter::once(&spec.requested_by.username).chain(spec.modified_by.as_ref().map(|m| &m.username));
+    named.map(|u| &**u).chain(modifiers.iter().map(String::as_str)).collect()
+}
+
 /// Counts the approvals of today's plan.
-pub fn count(spec: &PromotionSpec, policy: &Approvals, plan_hash: &str, may: &BTreeMap<String, bool>) -> ApprovalsStatus {
-    tally((&spec.approvals, &spec.requested_by.username), policy, plan_hash, may)
+pub fn count(
+    spec: &PromotionSpec,
+    askers: &[&str],
+    policy: &Approvals,
+    plan_hash: &str,
+    may: &BTreeMap<String, bool>,
+) -> ApprovalsStatus {
+    tally((&spec.approvals, askers), policy, plan_hash, may)
 }
 
 /// The same for a run of either kind.
-pub fn count_of(run: Run<'_>, policy: &Approvals, plan_hash: &str, may: &BTreeMap<String, bool>) -> ApprovalsStatus {
+pub fn count_of(
+    run: Run<'_>,
+    modifiers: &[String],
+    policy: &Approvals,
+    plan_hash: &str,
+    may: &BTreeMap<String, bool>,
+) -> ApprovalsStatus {
     match run {
-        Run::Promotion(run) => count(&run.spec, policy, plan_hash, may),
-        Run::Restore(_) => tally((run.approvals(), run.requester()), policy, plan_hash, may),
+        Run::Promotion(run) => count(&run.spec, &askers(&run.spec, modifiers), policy, plan_hash, may),
+        Run::Restore(_) => tally((run.approvals(), &[run.requester()]), policy, plan_hash, may),
     }
 }
 
 fn tally(
-    (approvals, requester): (&[Approval], &str),
+    (approvals, askers): (&[Approval], &[&str]),
     policy: &Approvals,
     plan_hash: &str,
     may: &BTreeMap<String, bool>,
@@ -50,7 +68,7 @@ fn tally(
     let mut given = Vec::new();
     let mut voided = Vec::new();
     for approval in approvals {
-        match void(approval, policy, requester, plan_hash, may) {
+        match void(approval, policy, askers, plan_hash, may) {
             None => given.push(approval.username.to_string()),
             Some(reason) => voided.push(VoidApproval { username: approval.username.to_string(), reason }),
         }
@@ -80,8 +98,9 @@ mod tests {
     }
 
     fn counted(approvals: &[(&str, &str)], policy: &Approvals) -> ApprovalsStatus {
-        let may = BTreeMap::from([("alice".into(), true), ("bob".into(), true), ("eve".into(), false)]);
-        count(&spec(approvals), policy, HASH, &may)
+        let may = BTreeMap::from([("alice".into(), true), ("bob".into(), true), ("carol".into(), true), ("eve".into(), false)]);
+        let spec = spec(approvals);
+        count(&spec, &askers(&spec, &["carol".into()]), policy, HASH, &may)
     }
 
     #[test]
@@ -100,6 +119,12 @@ mod tests {
     fn the_requesters_own_approval_counts_only_where_the_environment_says_so() {
         assert!(!enough(&counted(&[("alice", HASH)], &Approvals::default())));
         assert!(enough(&counted(&[("alice", HASH)], &Approvals { requester_may_approve: true, ..Approvals::default() })));
+    }
+
+    #[test]
+    fn who_changed_it_counts_as_requester() {
+        assert!(!enough(&counted(&[("carol", HASH)], &Approvals::default())));
+        assert!(enough(&counted(&[("carol", HASH)], &Approvals { requester_may_approve: true, ..Approvals::default() })));
     }
 
     #[test]

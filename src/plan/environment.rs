@@ -8,8 +8,10 @@ use kube::ResourceExt;
 
 use super::{
     Decision, Effect, Progress, environment_backups,
+    history::{self, Record},
+    intervention,
     jobs::{JobProgress, look},
-    lock, maintenance, modules,
+    ledger, lock, maintenance, modules,
     release::{self, Reading},
     world::{JobView, Settings, Side},
 };
@@ -41,7 +43,7 @@ pub struct World<'a> {
     pub side: &'a Side,
     /// Jobs made for it.
     pub jobs: &'a BTreeMap<String, JobView>,
-    /// UIDs of the runs that exist in its namespace.
+    /// UIDs of the runs that exist in its namespace, of every kind for which something is made: asked after all else here.
     pub runs: &'a [String],
     /// The backups of its namespace.
     pub backups: &'a [EnvironmentBackup],
@@ -49,12 +51,39 @@ pub struct World<'a> {
     pub restores: &'a [EnvironmentRestore],
     /// Copies of configuration from before runs, which undoing one would bring back.
     pub copies: &'a [ConfigMap],
+    /// What is there that was made for some run.
+    pub made: &'a [Made],
+    /// Those of them that have ended, and may go.
+    pub records: &'a [Record],
     /// Admission policies or bindings that are missing.
     pub missing_policies: &'a [String],
     /// What the operator was refused in the namespace, with what mends it.
     pub refused: Option<&'a str>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
+}
+
+/// An object that was made for a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// Its resource.
+    pub resource: super::Resource,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// UID of the run.
+    pub run: String,
+}
+
+/// What a run has left that went without its finalizer: nothing else takes it away. As long as such a run holds the lock, its
+/// page and its copies are what a person puts the environment right with.
+fn stray<'a>(world: &World<'a>, status: &EnvironmentStatus) -> Option<&'a Made> {
+    let gone = |uid: &String| !world.runs.contains(uid);
+    if status.lock.as_ref().and_then(|l| l.holder.as_ref()).is_some_and(|h| gone(&h.uid)) {
+        return None;
+    }
+    world.made.iter().find(|m| gone(&m.run) && m.run != owner(world).uid)
 }
 
 fn owner<'a>(world: &World<'a>) -> Owner<'a> {
@@ -115,6 +144,10 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
                 }
             }
         }
+        if let Some(stray) = stray(world, &status) {
+            let (name, uid) = (stray.name.clone(), stray.uid.clone());
+            return Decision::Perform(Effect::Delete { resource: stray.resource, name, uid, grace: None });
+        }
     }
     let modules: Vec<&Module> = environment.spec.modules.iter().collect();
     // While locked workloads are down on purpose: what ran before stays on record until users are back.
@@ -142,8 +175,28 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
         generation,
         now,
     );
-    let next = status.kept.iter().map(|k| k.until).chain(environment_backups::next(world, &status)).min();
-    if environment.status.as_ref() == Some(&status) { Decision::Wait(next) } else { Decision::Advance(Box::new(status)) }
+    let history = &environment.spec.history;
+    let surplus = history::surplus(world.records, history, now);
+    if let Some(record) = surplus {
+        // What a tool applies again must be known before it goes.
+        let [first, last] = &record.hashes;
+        ledger::write(&mut status, (record.kind, &record.name), [first, last], &record.phase, record.ended);
+    }
+    if environment.status.as_ref() != Some(&status) {
+        return Decision::Advance(Box::new(status));
+    }
+    match surplus {
+        Some(record) => Decision::Perform(history::delete(record)),
+        None => Decision::Wait(
+            status
+                .kept
+                .iter()
+                .map(|k| k.until)
+                .chain(history::next(world.records, history))
+                .chain(environment_backups::next(world, &status))
+                .min(),
+        ),
+    }
 }
 
 /// What keeps the Environment from being ready: reason and sentence.
@@ -168,7 +221,7 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
         add(
             "LockHolderGone",
             format!(
-                "{} {} held the lock and is gone: put workloads and Services back from their annotation {}, then clear status.lock.holder and status.active",
+                "{} {} held the lock and is gone: put workloads and Services back from their annotation {}, then clear status.lock.holder and status.active (README.md, \"Going on by hand\")",
                 holder.kind,
                 holder.name,
                 crate::api::annotations::FOUND
@@ -188,7 +241,7 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
     }
     for workload in environment.spec.modules.iter().flat_map(|m| &m.workloads) {
         let Some(found) = world.side.find(workload) else { continue };
-        for refusal in found.refuse().into_iter().chain(delivery::direct::refuse(found)) {
+        for refusal in found.refuse().into_iter().chain(delivery::direct::refuse(found, &world.side.owners)) {
             add("WorkloadRefused", refusal);
         }
     }
@@ -196,6 +249,12 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
         add("ServiceRefused", refusal);
     }
     let locked = status.lock.as_ref().is_some_and(|l| l.holder.is_some());
+    for workload in world.side.workloads().filter(|_| !locked) {
+        if let Some(found) = maintenance::found_workload(workload) {
+            let what = intervention::stopped(workload, found.values, owner(world).namespace);
+            add("LeftStopped", format!("a run that was given up or lost has left this: {what}"));
+        }
+    }
     if let (Some(unread), false) = (unread, locked) {
         add("ReleaseUnknown", unread);
     }

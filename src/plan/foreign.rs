@@ -64,7 +64,7 @@ pub fn guard(
     let mut status = status.clone();
     let manager = manager(metadata);
     let times = known.map_or(0, |r| r.times) + 1;
-    let forth = status.phase != Phase::RollingBack;
+    let forth = !is_back(&status);
     if forth && times > BOUND {
         let message = format!(
             "{} {name}: {manager} changed {what} again and again while the environment was locked, {BOUND} times put right: {}",
@@ -83,6 +83,11 @@ pub fn guard(
     status.reverts.truncate(64);
     status.next = Some(format!("{} {name}: {manager} changed {what}; it is put right", deviation.kind));
     Some(advance(world, status, now))
+}
+
+/// Whether the run puts things back: a rollback that is stuck still does.
+fn is_back(status: &RunStatus) -> bool {
+    matches!(status.phase, Phase::RollingBack | Phase::NeedsHuman)
 }
 
 /// Who changed an object last, but for this operator and the controllers that only report.
@@ -159,7 +164,7 @@ impl Stage<'_> {
 
 /// The first thing that is not as the lock needs it.
 fn deviation<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus) -> Option<Deviation<'a>> {
-    let stage = Stage { steps: &status.steps, back: status.phase == Phase::RollingBack };
+    let stage = Stage { steps: &status.steps, back: is_back(status) };
     status.epoch?;
     led_away(world, target, status, &stage)
         .or_else(|| started(world, target, status, &stage))

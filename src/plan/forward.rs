@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -150,7 +151,7 @@ pub fn after_step(world: &World<'_>, status: &mut RunStatus, step: &Step, now: T
         }
         name::LOAD => keep(world, status, step, None),
         name::RELEASE => keep(world, status, step, Some(now)),
-        name::OPEN | name::BACK_OPEN => status.unlocked_at = Some(millis(now)),
+        name::OPEN | name::BACK_OPEN | name::GIVE_UP_OPEN => status.unlocked_at = Some(millis(now)),
         _ => {}
     }
 }
@@ -578,11 +579,22 @@ pub fn unlock(world: &World<'_>, owner: Owner<'_>) -> Progress {
 
 /// Removes all that was made for the run, the page after its connections have ended.
 pub fn tidy(world: &World<'_>, owner: Owner<'_>, status: &RunStatus, now: Timestamp) -> Progress {
+    tidy_but(world, owner, status, now, &|_| false)
+}
+
+/// The same, but for copies of configuration that are kept.
+pub fn tidy_but(
+    world: &World<'_>,
+    owner: Owner<'_>,
+    status: &RunStatus,
+    now: Timestamp,
+    keep: &dyn Fn(&ConfigMap) -> bool,
+) -> Progress {
     let page_gone = status.unlocked_at.map(|at| after(at, maintenance::LINGER)).filter(|at| now < *at);
     if let Some(at) = page_gone {
         return Progress::Waiting { what: "connections to the page to end".into(), until: Some(at) };
     }
-    if let Some(effect) = maintenance::leftovers(world, owner) {
+    if let Some(effect) = maintenance::leftovers_but(world, owner, keep) {
         return Progress::Do(effect);
     }
     if maintenance::still_leaving(world, owner) {

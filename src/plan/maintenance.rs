@@ -9,7 +9,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
-    Effect, Progress, Resource, after, prepare,
+    Effect, Progress, Resource, after, prepare, scalers,
     workload::Workload,
     world::{Side, World, has_ended},
 };
@@ -182,6 +182,9 @@ pub fn stop(
     let drained = after(begun, spec.maintenance.drain.or(Duration::from_secs(30)));
     let mut all = workloads_down(spec);
     all.extend(spec.maintenance.pause.iter().cloned());
+    if let Some(effect) = scalers::rest(world.target_side, &all, owner, epoch) {
+        return Progress::Do(effect);
+    }
     stop_all(world.target_side, &all, owner, epoch, drained, now)
 }
 
@@ -262,6 +265,9 @@ pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
             return Progress::waiting(format!("Service {name} to lead to the workloads"));
         }
     }
+    if let Some(effect) = scalers::go_on(side, owner) {
+        return Progress::Do(effect);
+    }
     Progress::Done(None)
 }
 
@@ -281,6 +287,11 @@ pub fn as_wished(service: &Service, found: &FoundService) -> FoundService {
 
 /// What of a run's objects is still there: the page, twins, Jobs, copies. In the order in which it goes.
 pub fn leftovers(world: &World<'_>, owner: Owner<'_>) -> Option<Effect> {
+    leftovers_but(world, owner, &|_| false)
+}
+
+/// The same, but for copies of configuration that are kept.
+pub fn leftovers_but(world: &World<'_>, owner: Owner<'_>, keep: &dyn Fn(&ConfigMap) -> bool) -> Option<Effect> {
     let ours = |labels_: &BTreeMap<String, String>| labels_.get(labels::RUN).is_some_and(|v| v == owner.uid);
     let side = world.target_side;
     let delete = |resource, name: String, uid: Option<String>| Effect::Delete {
@@ -301,9 +312,9 @@ pub fn leftovers(world: &World<'_>, owner: Owner<'_>) -> Option<Effect> {
     // What was there before a run that keeps undo points is needed to undo it; the Environment removes it with them.
     let status = world.status();
     let keeps = status.phase == Phase::Verifying && !status.undo.is_empty();
-    let kept = |c: &&ConfigMap| keeps && c.annotations().get(prepare::SIDE).is_some_and(|side| side == prepare::PRIOR);
-    let copies = side.config_maps.iter().filter(|c| ours(c.labels()) && !kept(c));
-    if let Some(copy) = copies.into_iter().find(|c| c.metadata.deletion_timestamp.is_none()) {
+    let prior = |c: &ConfigMap| keeps && c.annotations().get(prepare::SIDE).is_some_and(|side| side == prepare::PRIOR);
+    let goes = |c: &&ConfigMap| ours(c.labels()) && c.metadata.deletion_timestamp.is_none() && !keep(c) && !prior(c);
+    if let Some(copy) = side.config_maps.iter().find(goes) {
         return Some(delete(Resource::ConfigMap, copy.name_any(), copy.uid()));
     }
     None

@@ -11,17 +11,22 @@ pub mod environment;
 pub mod environment_backups;
 pub mod foreign;
 pub mod forward;
+pub mod history;
+pub mod intervention;
 pub mod jobs;
+pub mod ledger;
 pub mod lock;
 pub mod maintenance;
 pub mod modules;
 pub mod preflight;
 pub mod prepare;
 pub mod promotion;
+pub mod queue;
 pub mod release;
 pub mod restore;
 pub mod retention;
 pub mod rollback;
+pub mod scalers;
 pub mod steps;
 pub mod workload;
 pub mod world;
@@ -50,6 +55,8 @@ pub enum Resource {
     StatefulSet,
     /// `batch/v1` CronJob.
     CronJob,
+    /// `keda.sh/v1alpha1` ScaledObject.
+    ScaledObject,
     /// `v1` Service.
     Service,
     /// `v1` ConfigMap.
@@ -60,6 +67,8 @@ pub enum Resource {
     Pod,
     /// EnvironmentBackup.
     EnvironmentBackup,
+    /// Promotion.
+    Promotion,
 }
 
 /// How the API server applies a patch.

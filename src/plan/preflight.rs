@@ -155,13 +155,16 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
         }
     }
     let mut workloads = names;
-    for paused in spec.maintenance.pause.iter().filter(|w| side.find(w).is_none()) {
-        workloads.push(format!("{paused} of maintenance.pause does not exist: make it, or take it out"));
+    for paused in &spec.maintenance.pause {
+        match side.find(paused) {
+            None => workloads.push(format!("{paused} of maintenance.pause does not exist: make it, or take it out")),
+            Some(found) => workloads.extend(found.refuse()),
+        }
     }
     for workload in spec.modules.iter().flat_map(|m| &m.workloads) {
         match side.find(workload) {
             None => workloads.push(format!("{workload} does not exist")),
-            Some(found) => workloads.extend(found.refuse().into_iter().chain(delivery::direct::refuse(found))),
+            Some(found) => workloads.extend(found.refuse().into_iter().chain(delivery::direct::refuse(found, &side.owners))),
         }
     }
     workloads.extend(
@@ -199,11 +202,12 @@ fn verdict(name: &str, problems: Vec<String>, fine: &str) -> Check {
     if problems.is_empty() { passed(name, fine) } else { failed(name, problems.join("; ")) }
 }
 
-/// Addresses of the pods that go down while locked.
+/// Addresses of the pods that go down or stand still while locked.
 fn covered_addresses(world: &World<'_>, spec: &EnvironmentSpec) -> Vec<String> {
     let side = world.target_side;
     maintenance::workloads_down(spec)
         .iter()
+        .chain(&spec.maintenance.pause)
         .filter_map(|w| side.find(w))
         .flat_map(|w| side.pods_of(w))
         .filter_map(|p| p.status.as_ref()?.pod_ip.clone())

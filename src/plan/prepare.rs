@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -10,6 +11,7 @@ use super::{
     Decision, Effect, Progress, Resource, after, approval, lock, millis, modules,
     preflight::{self, Preflight},
     promotion::{advance, enter, owner, reference, stalled, stalled_with},
+    queue::{self, Waiting},
     release::{self, Content, Reading},
     restore, steps,
     world::{Run, World},
@@ -158,6 +160,11 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
         status.preflight_at = None;
         status.phase = Phase::Scheduled;
     }
+    if let Some(by) = run.modified_by.as_ref().map(|m| m.username.to_string())
+        && !status.modifiers.contains(&by)
+    {
+        status.modifiers.push(by);
+    }
     admit(world, status, &plan, now)
 }
 
@@ -165,8 +172,10 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
 pub fn admit(world: &World<'_>, mut status: RunStatus, plan: &Plan, now: Timestamp) -> Decision<RunStatus> {
     let Some(target) = world.target else { return Decision::Wait(None) };
     let namespace = world.run.namespace();
-    let approvals = approval::count_of(world.run, &target.spec.approvals, &plan.hash, world.approvers);
+    let approvals = approval::count_of(world.run, &status.modifiers, &target.spec.approvals, &plan.hash, world.approvers);
     let enough = approval::enough(&approvals);
+    // Who is approved keeps the place in the queue; who must be approved anew stands at its end again.
+    status.validated_at = enough.then(|| status.validated_at.unwrap_or(millis(now)));
     status.approvals = Some(approvals.clone());
     status.phase = if enough { Phase::Validated } else { Phase::Scheduled };
     status.next = Some(match status.phase {
@@ -257,13 +266,19 @@ fn take_turn(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
         enter(world, &mut status, &first, now);
         return advance(world, status, now);
     }
-    match lock::take_slot(target, &reference(world)) {
-        Ok(effect) => Decision::Perform(effect),
-        Err(other) => {
-            status.next = Some(format!("behind {} {}", other.kind, other.name));
-            or_wait(advance(world, status, now), expires(world))
-        }
-    }
+    let me = Waiting {
+        run: reference(world),
+        environment: world.run.environment().to_owned(),
+        since: status.validated_at.unwrap_or(now),
+    };
+    let ahead = queue::ahead(world.queue, &me);
+    let at_work = match lock::take_slot(target, &me.run) {
+        Ok(effect) if ahead.is_empty() => return Decision::Perform(effect),
+        Ok(_) => None,
+        Err(other) => Some(other),
+    };
+    status.next = Some(queue::behind(at_work.as_ref(), &ahead));
+    or_wait(advance(world, status, now), expires(world))
 }
 
 fn or_wait(decision: Decision<RunStatus>, until: Option<Timestamp>) -> Decision<RunStatus> {
@@ -342,6 +357,11 @@ pub fn copy(owner: Owner<'_>, side: &str, config_map: &str, content: Option<&Con
         "data": content.data, "binaryData": content.binary_data,
     });
     Effect::Create { resource: Resource::ConfigMap, manifest: Box::new(manifest) }
+}
+
+/// Whether a ConfigMap is a copy of what the target had before a run.
+pub fn is_prior(copy: &ConfigMap) -> bool {
+    copy.annotations().get(SIDE).is_some_and(|side| side == PRIOR)
 }
 
 /// The content of a copy. `None`: there is no copy, or the ConfigMap did not exist.

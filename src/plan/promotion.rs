@@ -15,7 +15,8 @@
 use kube::ResourceExt;
 
 use super::{
-    Decision, Effect, Progress, after, approval, foreign, forward, lock, maintenance, millis, prepare, restore, rollback, steps,
+    Decision, Effect, Progress, after, approval, foreign, forward, intervention, ledger, lock, maintenance, millis, prepare,
+    restore, rollback, steps,
     world::{Run, World},
 };
 use crate::{
@@ -49,7 +50,15 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<RunStatus> {
         return Decision::Wait(None);
     }
     if status.phase.is_terminal() {
-        return if deleting { Decision::Perform(Effect::RemoveFinalizer) } else { Decision::Wait(None) };
+        // An abandoned run has left copies of the earlier configuration: they go with it.
+        let left = maintenance::leftovers(world, owner(world)).filter(|_| !world.terminating && world.refused.is_none());
+        return match deleting {
+            true => Decision::Perform(left.unwrap_or(Effect::RemoveFinalizer)),
+            false => Decision::Wait(None),
+        };
+    }
+    if !deleting && let Some(end) = ledger::already_ran(world, now) {
+        return end;
     }
     if deleting && world.terminating {
         // A terminating namespace admits no Job: nothing can be put back, and holding the finalizer would hold the namespace.
@@ -73,8 +82,14 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<RunStatus> {
             None => drive(world, status, now),
         },
         Phase::RollingBack => drive(world, status, now),
-        Phase::NeedsHuman => rollback::again(world, status, now),
-        Phase::Completed | Phase::RolledBack | Phase::Failed | Phase::Cancelled | Phase::Expired => Decision::Wait(None),
+        Phase::NeedsHuman => match intervention::asked(world, status.clone(), now) {
+            Some(decision) => decision,
+            None if intervention::gives_up(&status) => drive(world, status, now),
+            None => rollback::again(world, status, now),
+        },
+        Phase::Completed | Phase::RolledBack | Phase::Failed | Phase::Cancelled | Phase::Expired | Phase::Abandoned => {
+            Decision::Wait(None)
+        }
     }
 }
 
@@ -160,10 +175,18 @@ fn before_lock(
 
 /// Writes the terminal phase.
 pub fn finish(world: &World<'_>, mut status: RunStatus, phase: Phase, now: Timestamp) -> Decision<RunStatus> {
+    let at = millis(now);
+    if let Some(effect) = world.target.and_then(|t| ledger::record(t, world, &status, phase, at)) {
+        return Decision::Perform(effect);
+    }
+    if phase == Phase::Abandoned {
+        let left = intervention::left(world, &status);
+        status.intervention.iter_mut().for_each(|i| i.left = left.clone());
+    }
     status.phase = phase;
     status.step = None;
     status.next = None;
-    status.finished_at = Some(millis(now));
+    status.finished_at = Some(at);
     for step in status.steps.iter_mut().filter(|s| matches!(s.state, StepState::Pending | StepState::Running)) {
         step.state = StepState::Skipped;
     }
@@ -183,6 +206,11 @@ pub fn advance(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Deci
     status.observed_generation = Some(generation);
     let (reason, message) = match (&status.failure, status.phase) {
         (_, Phase::Completed) => ("Completed".to_owned(), format!("{}, and users are back", in_place(world.run))),
+        (_, Phase::Abandoned) => (reasons::ABANDONED.to_owned(), abandoned(&status)),
+        (Some(failure), Phase::NeedsHuman) => {
+            let stuck = status.next.clone().unwrap_or_default();
+            ("RollbackFailed".to_owned(), format!("{stuck}. It began with {}: {}", failure.step, failure.message))
+        }
         (Some(failure), phase) => (failure.reason.clone(), format!("{phase}, because of {}: {}", failure.step, failure.message)),
         (None, phase) => (phase.to_string(), status.next.clone().unwrap_or_default()),
     };
@@ -192,6 +220,14 @@ pub fn advance(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Deci
     let stalled = status.phase == Phase::NeedsHuman || (status.phase.is_terminal() && status.phase != Phase::Completed);
     conditions::set(list, conditions::STALLED, stalled, &reason, if stalled { &message } else { "" }, generation, now);
     changed(world, status)
+}
+
+/// What is said of a run that was given up: who did it, what is left, and what began it.
+fn abandoned(status: &RunStatus) -> String {
+    let Some(by) = &status.intervention else { return String::new() };
+    let left = if by.left.is_empty() { "nothing that is known".to_owned() } else { by.left.join("; ") };
+    let cause = status.failure.as_ref().map(|f| format!(". It began with {}: {}", f.step, f.message)).unwrap_or_default();
+    format!("{} gave the rollback up: {}. To be put right by hand: {left}{cause}", by.username, by.reason)
 }
 
 /// A status that says why nothing goes on, and the wait for that to change.
@@ -217,14 +253,19 @@ pub fn stalled_with(
     changed(world, status)
 }
 
-fn changed(world: &World<'_>, status: RunStatus) -> Decision<RunStatus> {
+fn changed(world: &World<'_>, mut status: RunStatus) -> Decision<RunStatus> {
+    status.spec_hash.get_or_insert_with(|| ledger::hash_of(world.run));
     if world.run.status() == Some(&status) { Decision::Wait(None) } else { Decision::Advance(Box::new(status)) }
 }
 
 /// Does the first step that is not over; after the last, ends the run.
 pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
     let Some(step) = steps::current(&status.steps).cloned() else {
-        let phase = if status.phase == Phase::RollingBack { Phase::RolledBack } else { Phase::Completed };
+        let phase = match status.phase {
+            _ if intervention::gives_up(&status) => Phase::Abandoned,
+            Phase::RollingBack | Phase::NeedsHuman => Phase::RolledBack,
+            _ => Phase::Completed,
+        };
         return record_end(world, status, phase, now);
     };
     if step.state == StepState::Pending {
@@ -242,18 +283,23 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
     if let Some(message) = lock_lost(world, target, &status, &step) {
         return stalled(world, "LockLost", &message, now);
     }
-    if let Some(decision) = foreign::guard(world, &target.spec, &status, &step, now) {
+    if steps::phase(&step.name) != Phase::NeedsHuman
+        && let Some(decision) = foreign::guard(world, &target.spec, &status, &step, now)
+    {
         return decision;
     }
-    let progress = if steps::phase(&step.name) == Phase::RollingBack {
-        rollback::step(world, &target.spec, &status, &step, now)
-    } else {
-        forward::step(world, &target.spec, &status, &step, now)
+    let progress = match steps::phase(&step.name) {
+        Phase::RollingBack => rollback::step(world, &target.spec, &status, &step, now),
+        Phase::NeedsHuman => intervention::step(world, &target.spec, &status, &step, now),
+        _ => forward::step(world, &target.spec, &status, &step, now),
     };
     match progress {
         Progress::Do(effect) => Decision::Perform(effect),
         Progress::Waiting { what, until } => {
-            status.next = Some(what.chars().take(1000).collect());
+            // Whoever is called reads why, also while it is tried again.
+            if status.phase != Phase::NeedsHuman || intervention::gives_up(&status) {
+                status.next = Some(what.chars().take(1000).collect());
+            }
             match advance(world, status, now) {
                 Decision::Wait(_) => Decision::Wait(until),
                 other => other,
@@ -265,6 +311,10 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
             // What a first attempt has said of foreign hands stays said.
             let message = message.or_else(|| step.message.clone().filter(|_| step.attempt == 0));
             steps::end(&mut status.steps, &step.name, StepState::Succeeded, message, now);
+            // What was stuck goes on by itself again.
+            if status.phase == Phase::NeedsHuman {
+                status.phase = steps::phase(&step.name);
+            }
             if let Some(next) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone()) {
                 // The door: what was checked before is checked again on quorum reads, and only then the phase says Locked.
                 if steps::kind(&next) == steps::name::LOCK
@@ -292,7 +342,7 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
                     status.failure = Some(failure);
                     advance(world, status, now)
                 }
-                Phase::RollingBack => rollback::stuck(world, status, &step, failure, now),
+                Phase::RollingBack | Phase::NeedsHuman => rollback::stuck(world, status, &step, failure, now),
                 _ => rollback::begin(world, status, failure, now),
             }
         }
@@ -303,8 +353,9 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
 /// again. Another run may work here by now, so this one changes nothing until it holds the lock again.
 fn lock_lost(world: &World<'_>, target: &Environment, status: &RunStatus, step: &Step) -> Option<String> {
     let epoch = status.epoch?;
-    let giving_up = [steps::name::UNLOCK, steps::name::TIDY, steps::name::BACK_UNLOCK, steps::name::BACK_TIDY]
-        .contains(&steps::kind(&step.name));
+    let giving_up = intervention::gives_up(status)
+        || [steps::name::UNLOCK, steps::name::TIDY, steps::name::BACK_UNLOCK, steps::name::BACK_TIDY]
+            .contains(&steps::kind(&step.name));
     if giving_up || lock::holds(target, &world.uid(), epoch) {
         return None;
     }
@@ -357,7 +408,7 @@ fn door(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus) -> Resu
             },
         );
     }
-    if !approval::enough(&approval::count_of(world.run, &target.approvals, &today.hash, world.approvers)) {
+    if !approval::enough(&approval::count_of(world.run, &status.modifiers, &target.approvals, &today.hash, world.approvers)) {
         return fail("ApprovalWithdrawn", "approvals that counted do not count any more".into());
     }
     if !world.missing_policies.is_empty() {
@@ -375,7 +426,10 @@ fn record_end(world: &World<'_>, status: RunStatus, phase: Phase, now: Timestamp
             let release = status.release.as_ref().map(|r| r.hash.clone()).unwrap_or_default();
             wanted.last_promotion = Some(LastPromotion { name: run.name_any(), phase: phase.to_string(), release, at });
         }
-        keep(world, &status, &mut wanted, at);
+        // What an abandoned run leaves aside may be the only good copy: nobody drops it but a person.
+        if phase != Phase::Abandoned {
+            keep(world, &status, &mut wanted, at);
+        }
         if lock::has_slot(target, &world.uid()) {
             wanted.active = None;
             return Decision::Perform(lock::set(target, wanted));

@@ -63,7 +63,7 @@ pub fn stuck(world: &World<'_>, mut status: RunStatus, step: &Step, failure: Fai
         }
         status.next = Some(
             format!(
-                "the rollback itself failed in {}: {}. The lock is held and the page stays up. It is tried again every {} s",
+                "the rollback itself failed in {}: {}. The lock is held and the page stays up. Mend it; it is tried again every {} s, or at once by: kubectl lockkeeper resume",
                 step.name,
                 failure.message,
                 PAUSE.as_secs()
@@ -76,21 +76,23 @@ pub fn stuck(world: &World<'_>, mut status: RunStatus, step: &Step, failure: Fai
     advance(world, status, now)
 }
 
-/// A stuck rollback tries again by itself after a pause: a server that was away may be back.
-pub fn again(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
-    let stopped = steps::current(&status.steps).and_then(|s| s.finished_at).unwrap_or(now);
-    if now < after(stopped, PAUSE) {
-        return Decision::Wait(Some(after(stopped, PAUSE)));
+/// A stuck rollback tries again by itself after a pause: a server that was away may be back. It stays in its phase until the
+/// step has succeeded, so that a person is called once and finds it there.
+pub fn again(world: &World<'_>, status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
+    match steps::current(&status.steps).and_then(|s| s.finished_at).map(|at| after(at, PAUSE)) {
+        Some(pause) if now < pause => Decision::Wait(Some(pause)),
+        _ => drive(world, status, now),
     }
+}
+
+/// A person has asked to try again: at once.
+pub fn resume(status: &mut RunStatus) {
     status.phase = Phase::RollingBack;
+    status.next = None;
     if let Some(name) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone())
         && let Some(step) = status.steps.iter_mut().find(|s| s.name == name)
     {
         step.finished_at = None;
-    }
-    match advance(world, status.clone(), now) {
-        Decision::Wait(_) => drive(world, status, now),
-        other => other,
     }
 }
 
@@ -100,7 +102,7 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
     let epoch = status.epoch.unwrap_or(0);
     let begun = step.started_at.unwrap_or(now);
     match steps::kind(&step.name) {
-        name::BACK_STOP => match end_jobs(world, owner) {
+        name::BACK_STOP => match end_jobs(world, owner, false) {
             Some(progress) => progress,
             None => {
                 let stopped = maintenance::stop(world, target, owner, epoch, begun, now);
@@ -132,10 +134,11 @@ pub fn after_step(world: &World<'_>, status: &mut RunStatus, step: &Step, now: T
     }
 }
 
-/// Jobs of the forward steps that still work must end before anything is put back: a migration checks no epoch.
-fn end_jobs(world: &World<'_>, owner: Owner<'_>) -> Option<Progress> {
-    let going: Vec<_> =
-        world.jobs.values().filter(|j| j.state == JobState::Running && !j.step.starts_with("rollback-")).collect();
+/// Jobs of the forward steps that still work must end before anything is put back: a migration checks no epoch. `all`: those
+/// of the rollback too.
+pub fn end_jobs(world: &World<'_>, owner: Owner<'_>, all: bool) -> Option<Progress> {
+    let concerns = |step: &str| all || !step.starts_with("rollback-");
+    let going: Vec<_> = world.jobs.values().filter(|j| j.state == JobState::Running && concerns(&j.step)).collect();
     if let Some(job) = going.iter().find(|j| !j.deleting) {
         return Some(Progress::Do(Effect::Delete {
             resource: Resource::Job,
@@ -149,7 +152,7 @@ fn end_jobs(world: &World<'_>, owner: Owner<'_>) -> Option<Progress> {
         p.labels().get(crate::api::labels::RUN).is_some_and(|v| v == owner.uid)
             && !maintenance::is_over(p)
             && step != crate::manifest::page::STEP
-            && !step.starts_with("rollback-")
+            && concerns(step)
     };
     let left = world.target_side.pods.iter().find(labelled)?;
     Some(Progress::waiting(format!("pod {} to end", left.name_any())))

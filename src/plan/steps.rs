@@ -65,6 +65,14 @@ pub mod name {
     pub const BACK_UNLOCK: &str = "rollback-unlock";
     /// Rollback: all that was made for the run goes.
     pub const BACK_TIDY: &str = "rollback-tidy";
+    /// Giving up: Jobs of the run that still work are ended.
+    pub const GIVE_UP_JOBS: &str = "give-up-jobs";
+    /// Giving up: Services lead to the workloads again.
+    pub const GIVE_UP_OPEN: &str = "give-up-open";
+    /// Giving up: the lock is given back.
+    pub const GIVE_UP_UNLOCK: &str = "give-up-unlock";
+    /// Giving up: the page goes, and all that was made for the run but the copies of the earlier configuration.
+    pub const GIVE_UP_TIDY: &str = "give-up-tidy";
 }
 
 /// The step's kind: what stands before the slash.
@@ -94,6 +102,7 @@ pub fn phase(step: &str) -> Phase {
         name::CONFIGURATION | name::MIGRATION | name::WORKLOADS | name::OTHERS => Phase::Promoting,
         name::LOAD => Phase::Loading,
         name::VERIFY | name::RELEASE | name::OPEN | name::RESUME | name::UNLOCK | name::TIDY => Phase::Verifying,
+        name::GIVE_UP_JOBS | name::GIVE_UP_OPEN | name::GIVE_UP_UNLOCK | name::GIVE_UP_TIDY => Phase::NeedsHuman,
         _ => Phase::RollingBack,
     }
 }
@@ -178,6 +187,11 @@ pub fn backward(steps: &[Step]) -> Vec<String> {
     }
     out.extend([name::BACK_UNLOCK, name::BACK_TIDY]);
     out.into_iter().map(String::from).collect()
+}
+
+/// The steps of giving a rollback up.
+pub fn give_up() -> Vec<String> {
+    [name::GIVE_UP_JOBS, name::GIVE_UP_OPEN, name::GIVE_UP_UNLOCK, name::GIVE_UP_TIDY].map(String::from).into()
 }
 
 /// Steps not begun, from their names.

@@ -8,14 +8,15 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Pod, Service},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
+use kube::{ResourceExt, core::DynamicObject};
 
-use super::workload::Workload;
+use super::{queue::Waiting, workload::Workload};
 use crate::{
     api::{
         Approval, Author, Environment, EnvironmentBackup, EnvironmentRestore, EnvironmentRestoreSpec, EnvironmentStatus,
-        Promotion, PromotionSpec, RunStatus, Timestamp, WorkloadKind, WorkloadRef,
+        Intervention, Promotion, PromotionSpec, RunStatus, Timestamp, WorkloadKind, WorkloadRef,
     },
+    delivery::direct::Owner,
     manifest::task::Outcome,
 };
 
@@ -105,6 +106,11 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// What a person wants done about a rollback that failed. A restore tries again by itself.
+    pub fn intervention(&self) -> Option<&'a Intervention> {
+        self.promotion()?.intervention.as_ref()
+    }
+
     /// What it asks for, if it is a Promotion.
     pub fn promotion(&self) -> Option<&'a PromotionSpec> {
         match self {
@@ -144,6 +150,10 @@ pub struct Side {
     pub cron_jobs: Vec<CronJob>,
     /// The Jobs that CronJobs made, where the Environment names one.
     pub cron_runs: Vec<Job>,
+    /// All ScaledObjects of KEDA, where it is installed. Empty where Services are.
+    pub scalers: Vec<DynamicObject>,
+    /// Of the programs that own the modules' workloads and could be read: whether they rest.
+    pub owners: BTreeMap<Owner, bool>,
     /// All pods.
     pub pods: Vec<Pod>,
     /// All ConfigMaps that modules name, and our copies.
@@ -310,6 +320,8 @@ pub struct World<'a> {
     pub approvers: &'a BTreeMap<String, bool>,
     /// Admission policies or bindings that are missing or do not deny.
     pub missing_policies: &'a [String],
+    /// Other runs that are ready and wait for an environment of this namespace.
+    pub queue: &'a [Waiting],
     /// What the operator was refused in a namespace, with what mends it.
     pub refused: Option<&'a str>,
     /// Whether the target's namespace is being deleted.

@@ -12,6 +12,7 @@ use lockkeeper::{
     api::{Environment, EnvironmentBackup, Promotion, PromotionStatus, labels},
     plan::{
         Decision, Effect, PatchKind, Resource, promotion,
+        queue::Waiting,
         world::{Gate, JobState, JobView, Run, Settings, Side, World},
     },
 };
@@ -37,6 +38,7 @@ pub struct Seen {
     pub may_promote: bool,
     pub approvers: BTreeMap<String, bool>,
     pub missing_policies: Vec<String>,
+    pub queue: Vec<Waiting>,
     pub refused: Option<String>,
     pub terminating: bool,
     pub now: Timestamp,
@@ -165,6 +167,7 @@ impl Seen {
             may_promote: true,
             approvers: [("alice", true), ("bob", true), ("eve", false)].map(|(n, m)| (n.to_owned(), m)).into(),
             missing_policies: Vec::new(),
+            queue: Vec::new(),
             refused: None,
             terminating: false,
             now: "2026-11-22T20:00:10Z".parse().expect("a time"),
@@ -186,6 +189,7 @@ impl Seen {
             requester_may_promote: self.may_promote,
             approvers: &self.approvers,
             missing_policies: &self.missing_policies,
+            queue: &self.queue,
             refused: self.refused.as_deref(),
             terminating: self.terminating,
         }
@@ -235,7 +239,7 @@ impl Seen {
                 object["metadata"]["generation"] = json!(1);
                 match resource {
                     Resource::Deployment => side.deployments.push(of(object)),
-                    Resource::StatefulSet | Resource::CronJob => panic!("a run makes none"),
+                    Resource::StatefulSet | Resource::CronJob | Resource::ScaledObject => panic!("a run makes none"),
                     Resource::ConfigMap => side.config_maps.push(of(object)),
                     Resource::Service => {
                         object["spec"]["clusterIP"] = json!("10.0.1.2");
@@ -243,7 +247,7 @@ impl Seen {
                     }
                     Resource::Job => drop(self.jobs.insert(name.clone(), job(&object, self.now))),
                     Resource::EnvironmentBackup => self.backup = Some(of(object)),
-                    Resource::Pod => panic!("a run makes no pods"),
+                    Resource::Pod | Resource::Promotion => panic!("a run makes no {resource:?}"),
                 }
             }
             Effect::Patch { resource, name, kind, patch } => {
@@ -263,7 +267,7 @@ impl Seen {
             }
             Effect::Delete { resource, name, .. } => match resource {
                 Resource::Deployment => side.deployments.retain(|o| o.name_any() != *name),
-                Resource::StatefulSet | Resource::CronJob => panic!("a run deletes none"),
+                Resource::StatefulSet | Resource::CronJob | Resource::ScaledObject => panic!("a run deletes none"),
                 Resource::Service => side.services.retain(|o| o.name_any() != *name),
                 Resource::ConfigMap => side.config_maps.retain(|o| o.name_any() != *name),
                 Resource::Pod => side.pods.retain(|o| o.name_any() != *name),
@@ -272,6 +276,7 @@ impl Seen {
                     self.jobs.remove(name);
                 }
                 Resource::EnvironmentBackup => self.backup = None,
+                Resource::Promotion => panic!("a run deletes no run"),
             },
         }
     }

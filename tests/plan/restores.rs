@@ -138,6 +138,8 @@ impl Own {
             backups: &self.backups,
             restores: &self.restores,
             copies: &[],
+            made: &[],
+            records: &[],
             missing_policies: &[],
             refused: None,
             terminating: false,

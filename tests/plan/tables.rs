@@ -141,7 +141,7 @@ fn approvals_count_by_person_and_plan() {
         spec.approvals = approvals.iter().map(|(u, h)| of(json!({"username": u, "planHash": h}))).collect();
         let policy = of(json!({"required": required}));
         let may = BTreeMap::from([("bob".into(), true), ("alice".into(), true), ("dora".into(), true), ("eve".into(), false)]);
-        let counted = approval::count(&spec, &policy, hash, &may);
+        let counted = approval::count(&spec, &approval::askers(&spec, &[]), &policy, hash, &may);
         assert_eq!((counted.summary.as_str(), approval::enough(&counted)), (summary, enough), "{approvals:?}");
         assert_eq!(counted.given.len() + counted.void.len(), approvals.len(), "each is shown");
     }

@@ -8,16 +8,16 @@ use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{Pod, Service},
 };
-use kube::ResourceExt;
+use kube::{ResourceExt, core::DynamicObject};
 use lockkeeper::{
-    api::{EnvironmentSpec, StepState, WorkloadRef},
+    api::{EnvironmentSpec, StepState, WorkloadRef, annotations::FOUND},
     manifest::{Owner, patch},
     plan::{
         Effect, Progress, Resource,
         maintenance::{resume, rollout, services, stop_all},
         modules::in_order,
         release::{Reading, lacking, read},
-        steps,
+        scalers, steps,
         workload::Workload,
         world::Side,
     },
@@ -278,4 +278,48 @@ fn integrations_pause_before_users_are_led_away_and_go_on_after_they_are_back() 
         step.state = StepState::Succeeded;
     }
     assert_eq!(steps::backward(&list).join(" "), "rollback-resume rollback-unlock rollback-tidy");
+}
+
+// ---- Autoscalers ----
+
+#[test]
+fn keda_rests_while_its_workload_is_stopped_and_goes_on_as_it_was_found() {
+    let us = Owner { kind: "Promotion", name: "r-1", uid: UID, namespace: "shop" };
+    let workloads: Vec<WorkloadRef> =
+        of(json!([{"kind": "Deployment", "name": "web"}, {"kind": "StatefulSet", "name": "store"}]));
+    let scaler = |target: Value, annotations: Value| -> DynamicObject {
+        of(json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject",
+            "metadata": {"name": "s", "resourceVersion": "5", "annotations": annotations}, "spec": {"scaleTargetRef": target},
+        }))
+    };
+    let side = |scaler: DynamicObject| Side { scalers: vec![scaler], ..Side::default() };
+    let patched = |effect: Option<Effect>| match effect {
+        Some(Effect::Patch { resource: Resource::ScaledObject, patch, .. }) => Some(*patch),
+        None => None,
+        other => panic!("{other:?}"),
+    };
+    for (target, rests) in [
+        (json!({"name": "web"}), true),
+        (json!({"kind": "Deployment", "name": "web"}), true),
+        (json!({"kind": "StatefulSet", "name": "store"}), true),
+        (json!({"name": "store"}), false),
+        (json!({"name": "other"}), false),
+    ] {
+        let patch = patched(scalers::rest(&side(scaler(target.clone(), json!({}))), &workloads, us, 3));
+        assert_eq!(patch.is_some(), rests, "{target}");
+        assert!(
+            patch.is_none_or(
+                |p| p["metadata"]["resourceVersion"] == "5" && p["metadata"]["annotations"][scalers::PAUSED] == "true"
+            )
+        );
+    }
+    for (before, back) in [(json!({}), Value::Null), (json!({scalers::PAUSED: "false"}), json!("false"))] {
+        let at_work = scaler(json!({"name": "web"}), before);
+        let patch = patched(scalers::rest(&side(at_work), &workloads, us, 3)).unwrap();
+        let at_rest = side(scaler(json!({"name": "web"}), patch["metadata"]["annotations"].clone()));
+        assert_eq!(scalers::rest(&at_rest, &workloads, us, 3), None, "once is enough");
+        let patch = patched(scalers::go_on(&at_rest, us)).unwrap();
+        assert_eq!(patch["metadata"]["annotations"], json!({FOUND: null, scalers::PAUSED: back}));
+    }
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use lockkeeper::manifest::task::{TASK_ENV, Task};
+use lockkeeper::manifest::task::{TASK_ENV, Task, Verb, exit};
 use serde_json::{Value, json};
 
 use super::{
@@ -119,7 +119,10 @@ fn ended(cluster: &mut Cluster, pod: &Value) -> (i32, String) {
             task.epoch = text(pod, "/metadata/annotations/lockkeeper.dev~1gate").parse().ok();
         }
         let fails = cluster.script.backup_fails;
-        let (code, outcome) = cluster.data.perform(&task, fails);
+        let (code, outcome) = match task.verb {
+            Verb::Rollback if cluster.script.rollback_fails => super::data::refused(exit::PERMANENT, "Rights", "no right to"),
+            _ => cluster.data.perform(&task, fails),
+        };
         return (code, serde_json::to_string(&outcome).unwrap_or_default());
     }
     if step.is_empty() {
@@ -148,6 +151,10 @@ fn migration_begins(cluster: &mut Cluster) {
     let stands = |o: &std::sync::Arc<Value>| o["spec"]["suspend"] == true || o["spec"]["replicas"] == 0;
     let integrations = cluster.all("cronjobs", NAMESPACE).chain(cluster.get("deployments", NAMESPACE, "webhooks"));
     let going: Vec<String> = integrations.filter(|o| !stands(o)).map(|o| text(o, "/metadata/name").to_owned()).collect();
+    let scaler = cluster.get("scaledobjects", NAMESPACE, "unleash").cloned().unwrap_or_default();
+    if scaler["metadata"]["annotations"]["autoscaling.keda.sh/paused"] != "true" {
+        cluster.violations.push("S3: the migration ran while an autoscaler could start the application".into());
+    }
     if !going.is_empty() {
         cluster.violations.push(format!("S3: the migration ran while integrations went on: {going:?}"));
     }

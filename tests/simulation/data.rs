@@ -255,7 +255,8 @@ fn aside(database: &str) -> Vec<Aside> {
     vec![Aside { data: DATA.into(), database: database.into(), snapshot: None, method: "Clone".into() }]
 }
 
-fn refused(code: i32, reason: &str, message: &str) -> (i32, Outcome) {
+/// What the agent says when it cannot.
+pub fn refused(code: i32, reason: &str, message: &str) -> (i32, Outcome) {
     let error = Some(OutcomeError { reason: reason.into(), message: message.into() });
     (code, Outcome { error, ..Outcome::default() })
 }

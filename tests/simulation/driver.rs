@@ -204,8 +204,9 @@ impl Simulation {
         if moved || wrote {
             return Step::Move;
         }
-        let ended =
-            self.phase().is_none_or(|p| ["Completed", "RolledBack", "Failed", "Cancelled", "Expired"].contains(&p.as_str()));
+        let ended = self
+            .phase()
+            .is_none_or(|p| ["Completed", "RolledBack", "Failed", "Cancelled", "Expired", "Abandoned"].contains(&p.as_str()));
         let wakes = self.state.looked[..2].iter().filter_map(|l| l.wake).min();
         match wakes.filter(|_| !ended) {
             // Nothing is under way: time passes until somebody wants to look again.
@@ -221,7 +222,7 @@ impl Simulation {
     /// The run's phase, where it is still there.
     pub fn phase(&self) -> Option<String> {
         let run = self.state.cluster.run()?;
-        Some(text(&run, "/status/phase").to_owned())
+        Some(text(run, "/status/phase").to_owned())
     }
 
     /// To the end.

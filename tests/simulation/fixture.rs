@@ -141,6 +141,14 @@ pub fn cluster(script: Script) -> Cluster {
         make("cronjobs", NAMESPACE, cron_job(name, "registry.example/sync:1", suspend));
     }
     make("deployments", NAMESPACE, deployment("webhooks", "registry.example/webhooks:1", 1));
+    let target = json!({"scaleTargetRef": {"name": "unleash"}, "minReplicaCount": 0});
+    make(
+        "scaledobjects",
+        NAMESPACE,
+        json!({
+            "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "metadata": {"name": "unleash"}, "spec": target,
+        }),
+    );
     make("persistentvolumeclaims", NAMESPACE, json!({"metadata": {"name": "backups"}, "spec": {}}));
     make("environments", SOURCE, environment("staging", json!({"tier": "Staging", "modules": modules(false)})));
     let check = json!({"spec": {"containers": [{"name": "check", "image": "registry.example/check:1"}]}});

@@ -147,9 +147,10 @@ fn environment(before: &Cluster, old: &Value, new: &Value, run: &Run, must: &mut
         must(has.is_empty(), "S3: the lock does not go from hand to hand");
         must(had == before.acting, "S3: only the holder unlocks");
         must(run.step.ends_with("unlock"), "S3: the lock goes at its step");
-        must(held_back(before, had).is_empty(), "S4: nothing is closed or stopped when the lock goes");
+        let given_up = run.step.starts_with("give-up");
+        must(given_up || held_back(before, had).is_empty(), "S4: nothing is closed or stopped when the lock goes");
         let given_back = before.data.row.as_ref().is_none_or(|r| r.holder.is_none());
-        must(given_back, "S4: the database is given back when the lock goes");
+        must(given_up || given_back, "S4: the database is given back when the lock goes");
     }
     let (had, has) = (text(old, "/status/active/uid"), text(new, "/status/active/uid"));
     if had != has {
@@ -179,16 +180,22 @@ fn promotion(old: &Value, new: &Value, after: &Cluster, run: &Run, must: &mut im
         must(!run.locked, "S4: an ended run holds no lock");
         let active = after.get("environments", NAMESPACE, "production").map(|e| text(e, "/status/active/uid") == run.uid);
         must(active != Some(true), "S4: an ended run has no turn");
-        let held = held_back(after, &run.uid);
+        // Who gives a rollback up breaks glass: stopped workloads and the copies of the earlier configuration stay.
+        let given_up = to == Phase::Abandoned;
+        let mut held = held_back(after, &run.uid);
+        held.retain(|name| {
+            !given_up || after.get("services", NAMESPACE, name).is_some_and(|s| s["spec"]["selector"][labels::PAGE].is_string())
+        });
         must(held.is_empty(), &format!("S4: an ended run leaves nothing closed or stopped: {held:?}"));
-        let left = left_over(after, &run.uid);
+        let mut left = left_over(after, &run.uid);
+        left.retain(|what| !given_up || !what.starts_with("configmaps"));
         must(left.is_empty(), &format!("S4: an ended run leaves nothing behind: {left:?}"));
         // What a restore undoes was brought by a promotion: it is back, or as the promotion left it. One of data alone is
         // judged by its own test.
         let undone = new["spec"]["from"]["undoOf"].is_object();
         let planned = if undone { to != Phase::Completed } else { to == Phase::Completed };
         let alone = ["backup", "snapshot"].iter().any(|from| new["spec"]["from"][*from].is_object());
-        let mix = if alone { Vec::new() } else { mix(after, planned) };
+        let mix = if alone || given_up { Vec::new() } else { mix(after, planned) };
         must(mix.is_empty(), &format!("S5: the target is as planned or as before, never a mix: {mix:?}"));
     }
 }
@@ -201,7 +208,9 @@ impl Run {
 
 /// Services and workloads that still carry what this run found on them.
 pub fn held_back(cluster: &Cluster, uid: &str) -> Vec<String> {
-    let objects = ["services", "deployments", "statefulsets", "cronjobs"].into_iter().flat_map(|r| cluster.all(r, NAMESPACE));
+    let objects = ["services", "deployments", "statefulsets", "cronjobs", "scaledobjects"]
+        .into_iter()
+        .flat_map(|r| cluster.all(r, NAMESPACE));
     objects
         .filter(|o| {
             let found: Option<Found<Value>> =
@@ -247,6 +256,10 @@ fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
         if found.as_deref() != Some(if new { planned.as_str() } else { before.as_str() }) {
             out.push(format!("{resource} {name}: {found:?}"));
         }
+    }
+    let scaler = cluster.get("scaledobjects", NAMESPACE, "unleash").map(|s| s["metadata"]["annotations"].clone());
+    if scaler.is_none_or(|a| a.as_object().is_some_and(|a| !a.is_empty())) {
+        out.push("ScaledObject unleash".into());
     }
     for (name, suspended) in super::fixture::INTEGRATIONS.into_iter().chain([("digest", false)]) {
         let found = cluster.get("cronjobs", NAMESPACE, name).map(|c| c["spec"]["suspend"].clone());

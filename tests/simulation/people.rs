@@ -27,6 +27,10 @@ pub enum Deed {
     DeleteJob,
     /// Takes the lock away.
     TakeLock,
+    /// Mends what the rollback failed of, and asks to try again.
+    Resume,
+    /// Gives the rollback up.
+    Unlock,
 }
 
 /// A scenario.
@@ -36,6 +40,7 @@ pub struct Script {
     pub migration_fails: bool,
     pub check_fails: bool,
     pub backup_fails: bool,
+    pub rollback_fails: bool,
     /// What a person does when the run is at a step whose name begins so.
     pub deed: Deed,
     pub at_step: &'static str,
@@ -105,6 +110,7 @@ pub fn act(cluster: &mut Cluster) {
     let Some(promotion) = cluster.objects.get(&run).cloned() else { return };
     let step = text(&promotion, "/status/step");
     let there = match cluster.script.at_step {
+        "needs a person" => promotion["status"]["phase"] == "NeedsHuman",
         "unapproved" => promotion["status"]["preflight"].is_array(),
         wanted => !wanted.is_empty() && step.starts_with(wanted),
     };
@@ -124,6 +130,14 @@ pub fn act(cluster: &mut Cluster) {
         }
         Deed::TakeLock => {
             cluster.edit(&key("environments", NAMESPACE, "production"), |o| o["status"]["lock"]["holder"] = json!(null));
+            cluster.script.acted = true;
+        }
+        Deed::Resume | Deed::Unlock => {
+            let action = if cluster.script.deed == Deed::Resume { "Resume" } else { "Unlock" };
+            cluster.script.rollback_fails &= action == "Unlock";
+            cluster.edit(&run, |o| {
+                o["spec"]["intervention"] = json!({"action": action, "username": "olga", "reason": "enough"});
+            });
             cluster.script.acted = true;
         }
         Deed::DeleteJob if cluster.data.migrations == 0 => {}

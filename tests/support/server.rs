@@ -465,6 +465,11 @@ impl World {
         set_status(&self.operator(), &self.production, name, &json!({"phase": phase, "planHash": PLAN})).await;
     }
 
+    /// The operator writes a status.
+    pub async fn with_status(&self, name: &str, status: Value) {
+        set_status(&self.operator(), &self.production, name, &status).await;
+    }
+
     /// Adds a finalizer as the operator does.
     pub async fn hold(&self, name: &str) {
         let patch = json!({"metadata": {"finalizers": ["lockkeeper.dev/run"]}});

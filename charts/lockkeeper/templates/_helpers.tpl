@@ -55,7 +55,7 @@ spec:
 {{- end }}
 
 {{/*
-Variables about a run that is changed. `planSame`: the spec is as it was but for approvals and cancel; fields that
+Variables about a run that is changed. `planSame`: the spec is as it was but for what people add to it; fields that
 later versions bring count as well. `approvalsSame` does not look at the order, which a merge may change.
 */}}
 {{- define "lockkeeper.promotionVariables" -}}
@@ -71,8 +71,8 @@ later versions bring count as well. `approvalsSame` does not look at the order, 
   expression: object.?status.?phase.orValue('Scheduled')
 - name: planSame
   expression: >-
-    object.spec.all(k, k in ['approvals', 'cancel'] || (k in variables.before && object.spec[k] == variables.before[k]))
-    && variables.before.all(k, k in ['approvals', 'cancel'] || k in object.spec)
+    object.spec.all(k, k in ['approvals', 'cancel', 'intervention', 'modifiedBy'] || (k in variables.before && object.spec[k] == variables.before[k]))
+    && variables.before.all(k, k in ['approvals', 'cancel', 'intervention', 'modifiedBy'] || k in object.spec)
 - name: approvals
   expression: object.spec.?approvals.orValue([])
 - name: approvalsBefore
@@ -83,4 +83,11 @@ later versions bring count as well. `approvalsSame` does not look at the order, 
     && variables.approvals.all(a, a in variables.approvalsBefore)
 - name: cancelSame
   expression: object.spec.?cancel == variables.before.?cancel
+- name: interventionSame
+  expression: object.spec.?intervention == variables.before.?intervention
+- name: modifiedBySame
+  expression: object.spec.?modifiedBy == variables.before.?modifiedBy
+# What it brings, and when; and the name under which that was changed.
+- name: unmodified
+  expression: variables.planSame && variables.modifiedBySame
 {{- end }}

@@ -10,7 +10,10 @@ use super::{
     Finding, mend,
     seen::{ClusterSeen, LEASE, Visible},
 };
-use crate::{api::GROUP, cli::text::between};
+use crate::{
+    api::{GROUP, policies::NAMES},
+    cli::text::between,
+};
 
 /// The kinds without which nothing works.
 const KINDS: [&str; 3] = ["environmentbackups", "environments", "promotions"];
@@ -61,6 +64,11 @@ fn policies_check(
             "no ValidatingAdmissionPolicy for Lockkeeper's kinds: anyone who may write a Promotion could approve it",
         )
         .mend(mend::INSTALL);
+    }
+    let named = |name: &str| policies.iter().any(|p| p.metadata.name.as_deref() == Some(name));
+    let missing: Vec<&str> = NAMES.iter().copied().filter(|name| !named(name)).collect();
+    if !missing.is_empty() {
+        return Finding::bad("policies", format!("missing, so that nothing starts: {}", missing.join(", "))).mend(mend::INSTALL);
     }
     let unbound: Vec<&str> =
         ours.iter().filter_map(|p| p.metadata.name.as_deref()).filter(|name| !bindings.iter().any(|b| denies(b, name))).collect();
@@ -128,18 +136,27 @@ mod tests {
 
     #[test]
     fn a_policy_guards_only_with_a_binding_that_denies() {
-        let policy: ValidatingAdmissionPolicy = serde_json::from_value(json!({
-            "metadata": {"name": "p"},
-            "spec": {"matchConstraints": {"resourceRules": [{"apiGroups": ["lockkeeper.dev"], "resources": ["*"]}]}, "validations": []},
-        }))
-        .unwrap();
-        let binding = |action: &str| -> ValidatingAdmissionPolicyBinding {
-            serde_json::from_value(json!({"spec": {"policyName": "p", "validationActions": [action]}})).unwrap()
+        let policies: Vec<ValidatingAdmissionPolicy> = NAMES
+            .iter()
+            .map(|name| {
+                serde_json::from_value(json!({
+                    "metadata": {"name": name},
+                    "spec": {"matchConstraints": {"resourceRules": [{"apiGroups": ["lockkeeper.dev"], "resources": ["*"]}]}, "validations": []},
+                }))
+                .unwrap()
+            })
+            .collect();
+        let bindings = |action: &str| -> Vec<ValidatingAdmissionPolicyBinding> {
+            let one = |name| json!({"spec": {"policyName": name, "validationActions": [action]}});
+            NAMES.iter().map(|name| serde_json::from_value(one(name)).unwrap()).collect()
         };
-        let check = |policies, bindings| state(policies_check(&Visible::Found(policies), &Visible::Found(bindings)));
-        assert_eq!(check(vec![policy.clone()], vec![binding("Deny")]), State::Good);
-        assert_eq!(check(vec![policy.clone()], vec![binding("Audit")]), State::Bad);
-        assert_eq!(check(vec![policy], vec![]), State::Bad);
+        let finding = |policies, bindings| policies_check(&Visible::Found(policies), &Visible::Found(bindings));
+        let check = |policies, bindings| state(finding(policies, bindings));
+        assert_eq!(check(policies.clone(), bindings("Deny")), State::Good);
+        assert_eq!(check(policies.clone(), bindings("Audit")), State::Bad);
+        assert_eq!(check(policies.clone(), vec![]), State::Bad);
+        let one_less = finding(policies[1..].to_vec(), bindings("Deny"));
+        assert!(one_less.message.ends_with(&format!("nothing starts: {}", NAMES[0])), "{}", one_less.message);
         assert_eq!(check(vec![], vec![]), State::Bad);
         assert_eq!(state(policies_check(&Visible::Hidden, &Visible::Hidden)), State::Hidden);
     }
