@@ -539,3 +539,197 @@ async fn the_program_writes_its_outcome_and_ends_with_its_code() {
     assert_eq!(run("fence", Some(&world.task_with("fence", json!({"epoch": 2})))).0, exit::FENCED);
     assert_eq!(world.state().await, ("fenced".into(), 3, Some(RUN.to_owned())));
 }
+
+// ------------------------------------------------------------------------------------------------ putting data back
+
+/// Rights of others on tables, which a restore must give back too.
+async fn grant_some(world: &World) {
+    let reporter = ident(&world.reporter);
+    let sql = format!(
+        "GRANT SELECT ON orders TO {reporter}; GRANT USAGE ON SCHEMA \"Odd \"\"one\" TO {reporter}; REVOKE ALL ON parted FROM PUBLIC"
+    );
+    world.as_app().await.batch_execute(&sql).await.unwrap();
+}
+
+/// The lines of a dump. A constraint that PostgreSQL reads back in another spelling than it was given is left out.
+fn alike(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.contains("CONSTRAINT orders_status_check")).collect()
+}
+
+#[tokio::test]
+async fn a_backup_is_put_back_with_all_that_it_had_and_today_is_kept() {
+    let world = World::new("back \"Ä\" ").await;
+    grant_some(&world).await;
+    let backup = world.ok("backup", 0).await.backup.unwrap();
+    assert!(backup.taken_at.is_some());
+    let then = world.server.everything(&world.database).await;
+    world.as_app().await.batch_execute(MIGRATION).await.unwrap();
+    let today = world.server.everything(&world.database).await;
+    // A restore is looked at first, by the beginning of its id.
+    let looked = world.done(&world.task_with("preflight", json!({"snapshot": backup.snapshot[..10]}))).await;
+    assert_eq!(failed(&looked), []);
+    assert_eq!(looked.backup.as_ref().map(|b| (&b.snapshot, b.taken_at)), Some((&backup.snapshot, backup.taken_at)));
+    let missing = world.done(&world.task_with("preflight", json!({"snapshot": "0123456789"}))).await;
+    assert!(failed(&missing).iter().any(|(n, m)| *n == "snapshot" && m.contains("is not in it")), "{missing:?}");
+
+    let restore = world.task_with("restore", json!({"epoch": 1, "snapshot": backup.snapshot}));
+    world.refused(&restore, exit::PERMANENT, "WrongState").await;
+    world.ok("fence", 1).await;
+    let done = world.done(&restore).await;
+    assert_eq!(world.done(&restore).await.aside, done.aside, "done twice is done once");
+    assert!(world.server.connect(&world.reporter, &world.database).await.is_err(), "users are still locked out");
+    assert_eq!(world.rows().await, 2000);
+    let released = world.ok("release", 1).await;
+    assert_eq!(released.aside[0].database, done.aside[0].database);
+    assert_eq!(alike(&world.server.everything(&world.database).await), alike(&then));
+    assert_eq!(world.databases().await.len(), 2, "live, and today's aside: {:?}", world.databases().await);
+
+    // The restore itself is undone: what it put aside becomes live again, by name alone.
+    let aside = json!([{"data": "store", "database": done.aside[0].database}]);
+    let other = |verb: &str, more: Value| {
+        let mut task = world.task_with(verb, json!({"epoch": 2, "run": OTHER_RUN}));
+        task.databases = serde_json::from_value(more).unwrap();
+        task
+    };
+    world.done(&other("fence", json!([]))).await;
+    world.done(&other("restore", aside)).await;
+    world.done(&other("release", json!([]))).await;
+    assert_eq!(world.server.everything(&world.database).await, today);
+}
+
+#[tokio::test]
+async fn a_restore_that_is_rolled_back_or_never_came_so_far_leaves_today_as_it_was() {
+    let world = World::new("today").await;
+    let backup = world.ok("backup", 0).await.backup.unwrap();
+    world.as_app().await.batch_execute(MIGRATION).await.unwrap();
+    let today = world.server.everything(&world.database).await;
+    world.ok("fence", 1).await;
+    world.done(&world.task_with("restore", json!({"epoch": 1, "snapshot": backup.snapshot}))).await;
+    let rolled_back = world.ok("rollback", 1).await;
+    world.ok("release", 1).await;
+    assert_eq!(world.server.everything(&world.database).await, today);
+    assert!(rolled_back.aside[0].database.contains("__failed_"), "{rolled_back:?}");
+
+    // A snapshot that cannot be read: nothing is swapped, and nothing is left beside.
+    world.ok("fence", 2).await;
+    for file in files_below(&world.paths.repository.join("data")) {
+        let mut bytes = fs::read(&file).unwrap();
+        bytes[30] ^= 1;
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        fs::write(&file, bytes).unwrap();
+    }
+    let broken = world.task_with("restore", json!({"epoch": 2, "snapshot": backup.snapshot}));
+    world.refused(&broken, exit::PERMANENT, "RepositoryDamaged").await;
+    world.ok("rollback", 2).await;
+    world.ok("release", 2).await;
+    assert_eq!(world.server.everything(&world.database).await, today);
+    assert!(!world.databases().await.iter().any(|d| d.contains("__load_")), "{:?}", world.databases().await);
+}
+
+#[tokio::test]
+async fn another_environments_snapshot_is_refused() {
+    let world = World::new("mine").await;
+    let backup = world.ok("backup", 0).await.backup.unwrap();
+    let before = world.server.everything(&world.database).await;
+    world.ok("fence", 1).await;
+    let mut task = world.task_with("restore", json!({"epoch": 1, "snapshot": backup.snapshot}));
+    let own = std::mem::replace(&mut task.environment, format!("ffff{}", &world.environment[4..]));
+    world
+        .perform(&{
+            let mut fence = world.task("fence", 1);
+            fence.environment = task.environment.clone();
+            fence
+        })
+        .await;
+    world.refused(&task, exit::PERMANENT, "RepositoryForeign").await;
+    task.environment = own;
+    for verb in ["rollback", "release"] {
+        world.ok(verb, 1).await;
+    }
+    assert_eq!(world.server.everything(&world.database).await, before);
+}
+
+#[tokio::test]
+async fn undo_by_backup_takes_a_second_backup_behind_the_fence_and_gives_everything_back() {
+    let world = World::new("slow").await;
+    grant_some(&world).await;
+    world.ok("backup", 0).await;
+    let before = world.server.everything(&world.database).await;
+    let by_backup = |verb: &str, epoch: i64, repository: bool| {
+        let data = json!([{"name": "store", "undo": "Backup"}]);
+        world.task_with(verb, json!({"epoch": epoch, "data": data, "repository": repository, "then": null}))
+    };
+    let looked = world.done(&by_backup("preflight", 1, true)).await;
+    let said = looked.checks.iter().find(|c| c.name == "store: undo point").unwrap();
+    assert!(said.passed && said.message.contains("a second backup under the lock, because undo.method says so"), "{said:?}");
+
+    world.done(&by_backup("fence", 1, false)).await;
+    // A pod without the repository leaves it to one that has it.
+    assert_eq!(world.done(&by_backup("undo", 1, false)).await.aside, []);
+    assert!(world.as_app_is_out().await, "it is not open before there is an undo point");
+    let undo = world.done(&by_backup("undo", 1, true)).await;
+    assert_eq!((undo.aside[0].method.as_str(), undo.aside[0].database.as_str()), ("Backup", ""));
+    assert!(undo.aside[0].snapshot.is_some() && undo.notes.iter().any(|n| n.contains("backed up")), "{undo:?}");
+    assert_eq!(world.done(&by_backup("undo", 1, true)).await.aside, undo.aside);
+    world.as_app().await.batch_execute(MIGRATION).await.unwrap();
+
+    world.done(&by_backup("rollback", 1, true)).await;
+    world.done(&by_backup("release", 1, false)).await;
+    assert_eq!(alike(&world.server.everything(&world.database).await), alike(&before));
+
+    // Kept after a good end, and named.
+    for verb in ["fence", "undo"] {
+        world.done(&by_backup(verb, 2, true)).await;
+    }
+    assert!(world.done(&by_backup("release", 2, false)).await.aside[0].snapshot.is_some());
+}
+
+#[tokio::test]
+async fn auto_falls_back_to_a_backup_where_the_server_does_not_clone_and_says_so_before_and_after() {
+    let world = World::new("auto").await;
+    let boss = world.server.boss("postgres").await;
+    boss.execute("UPDATE pg_database SET datcollversion = '0.1' WHERE datname = $1", &[&world.database]).await.unwrap();
+    let with = |verb: &str, method: &str| {
+        let data = json!([{"name": "store", "undo": method}]);
+        world.task_with(verb, json!({"epoch": 1, "data": data}))
+    };
+    let said = |outcome: &Outcome| outcome.checks.iter().find(|c| c.name == "store: undo point").cloned().unwrap();
+    let clone = said(&world.done(&with("preflight", "Clone")).await);
+    assert!(!clone.passed && clone.message.contains("REFRESH COLLATION VERSION"), "{clone:?}");
+    let auto = said(&world.done(&with("preflight", "Auto")).await);
+    assert!(auto.passed && auto.message.contains("a second backup under the lock, because it cannot be cloned"), "{auto:?}");
+    world.done(&with("fence", "Auto")).await;
+    let undo = world.done(&with("undo", "Auto")).await;
+    assert_eq!(undo.aside[0].method, "Backup");
+    assert!(undo.notes.iter().any(|n| n.contains("by backup, because it cannot be cloned")), "{undo:?}");
+    let before = world.rows().await;
+    world.as_app().await.batch_execute(MIGRATION).await.unwrap();
+    world.done(&with("rollback", "Auto")).await;
+    world.done(&with("release", "Auto")).await;
+    assert_eq!(world.rows().await, before);
+}
+
+#[tokio::test]
+async fn retention_removes_what_it_lets_go_and_no_more() {
+    let world = World::new("many").await;
+    let mut snapshots = Vec::new();
+    for run in ["a", "b", "c", "d"] {
+        world.as_app().await.batch_execute("INSERT INTO orders (customer, amount) VALUES ('x', 1)").await.unwrap();
+        snapshots.push(world.done(&world.task_with("backup", json!({"run": run}))).await.backup.unwrap().snapshot);
+    }
+    let prune = json!({"retention": {"keepLast": 1}, "keep": [snapshots[0][..12]], "data": []});
+    let outcome = world.done(&world.task_with("prune", prune.clone())).await;
+    assert_eq!(outcome.removed, snapshots[1..3]);
+    assert_eq!(world.done(&world.task_with("prune", prune)).await.removed, Vec::<String>::new());
+    for (n, snapshot) in snapshots.iter().enumerate() {
+        let prove = world.task_with("prove", json!({"snapshot": snapshot}));
+        if [1, 2].contains(&n) {
+            world.refused(&prove, exit::PERMANENT, "SnapshotMissing").await;
+        } else {
+            world.done(&prove).await;
+        }
+    }
+    let named = world.task_with("prune", json!({"remove": [snapshots[0]], "data": []}));
+    assert_eq!(world.done(&named).await.removed, snapshots[..1]);
+    world.done(&world.task_with("prove", json!({"snapshot": snapshots[3]}))).await;
+}

@@ -5,6 +5,8 @@
 
 #[path = "api_server/bounds.rs"]
 mod bounds;
+#[path = "api_server/restores.rs"]
+mod restores;
 #[path = "support/server.rs"]
 mod server;
 mod support;

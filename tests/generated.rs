@@ -169,6 +169,7 @@ fn kubectl_shows_the_columns_of_the_design() {
         .collect();
     assert_eq!(columns["Environment"], ["TIER", "RELEASE", "LOCKED BY", "READY", "AGE"]);
     assert_eq!(columns["Promotion"], ["FROM", "PHASE", "STEP", "APPROVALS", "NEXT", "REASON", "AGE"]);
+    assert_eq!(columns["EnvironmentRestore"], ["FROM", "PHASE", "STEP", "APPROVALS", "NEXT", "REASON", "AGE"]);
     assert_eq!(columns["EnvironmentBackup"], ["PHASE", "SIZE", "PROVEN", "REASON", "AGE"]);
 }
 
@@ -265,10 +266,10 @@ fn people_are_given_no_status_and_each_verb_by_a_role() {
         ("lockkeeper-promoter", vec![verbs::PROMOTE]),
         ("lockkeeper-requester", vec![verbs::MODIFY]),
         ("lockkeeper-approver", vec![verbs::APPROVE, verbs::CANCEL]),
-        ("lockkeeper-owner", vec![verbs::BACKUP, verbs::CANCEL]),
+        ("lockkeeper-owner", vec![verbs::BACKUP, verbs::CANCEL, verbs::RESTORE]),
     ] {
         let lines = lines_of_role(named(&people, "ClusterRole", role));
-        for verb in [verbs::PROMOTE, verbs::MODIFY, verbs::APPROVE, verbs::CANCEL, verbs::BACKUP] {
+        for verb in [verbs::PROMOTE, verbs::MODIFY, verbs::APPROVE, verbs::CANCEL, verbs::BACKUP, verbs::RESTORE] {
             let given = lines.contains(&format!("{verb} environments.lockkeeper.dev"));
             assert_eq!(given, verbs.contains(&verb), "{role}: {verb}");
         }

@@ -8,6 +8,8 @@ mod fixture;
 mod merge;
 #[path = "plan/records.rs"]
 mod records;
+#[path = "plan/restores.rs"]
+mod restores;
 #[path = "plan/tables.rs"]
 mod tables;
 #[path = "plan/walk.rs"]

@@ -287,6 +287,75 @@ fn a_run_whose_lock_was_taken_away_changes_nothing_until_it_has_it_back() {
     assert_eq!(simulation.finish(), GOOD.ending, "{}", simulation.describe());
 }
 
+/// A restore in the environment as the good promotion left it.
+fn restored(from: serde_json::Value, (phase, reason): (&str, &str), script: Script) -> Trace {
+    let mut state = GOOD.last.clone();
+    fixture::restore(&mut state.cluster, from, script);
+    let trace = Trace::of(Simulation::from(state));
+    let Ending { run, lock, slot, left_over, .. } = &trace.ending;
+    let run = run.as_ref().map(|r| (r.0.as_str(), r.1.as_str()));
+    assert_eq!(run, (phase != "gone").then_some((phase, reason)), "{:#?}", trace.ending);
+    assert_eq!((lock.as_str(), slot.as_str()), ("null", "null"));
+    assert!(left_over.is_empty(), "{:#?}", trace.ending);
+    trace
+}
+
+fn undo() -> serde_json::Value {
+    serde_json::json!({"undoOf": {"kind": "Promotion", "name": fixture::RUN}})
+}
+
+#[test]
+fn a_completed_promotion_is_undone_with_release_and_data_whatever_breaks() {
+    let trace = restored(undo(), ("Completed", ""), Script::default());
+    assert_eq!(trace.ending.rows[data::LIVE], ["schema-1", "feature-a"]);
+    assert_eq!(trace.ending.kept, ["flags__today"], "what the promotion had made is kept aside, one database at most");
+    let written = |name: &str| trace.last.cluster.data.databases[name].rows.iter().filter(|r| r.starts_with("user-")).count();
+    assert!(written("flags__today") > written(data::LIVE), "what users wrote since is lost from the live one, and kept");
+    trace.withstands_faults_at_every_write();
+    trace.withstands_a_stale_leader(3);
+}
+
+#[test]
+fn a_backup_goes_back_without_touching_the_release_whatever_breaks() {
+    let name = GOOD.last.cluster.names("environmentbackups", fixture::NAMESPACE).remove(0);
+    let trace = restored(serde_json::json!({"backup": {"name": name}}), ("Completed", ""), Script::default());
+    assert_eq!(trace.ending.rows[data::LIVE], ["schema-1", "feature-a"]);
+    assert_eq!(trace.ending.workloads, GOOD.ending.workloads, "images and numbers of pods are as they were");
+    assert_eq!(trace.ending.configuration, GOOD.ending.configuration);
+    trace.withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_restore_that_fails_its_checks_brings_todays_data_back_whatever_breaks() {
+    let trace = restored(undo(), ("RolledBack", "VerificationFailed"), Script { check_fails: true, ..Script::default() });
+    assert_eq!(trace.ending.rows[data::LIVE], GOOD.ending.rows[data::LIVE]);
+    assert!(trace.ending.lost.is_empty(), "{:#?}", trace.ending);
+    assert_eq!((&trace.ending.workloads, &trace.ending.configuration), (&GOOD.ending.workloads, &GOOD.ending.configuration));
+    trace.withstands_faults_at_every_write();
+}
+
+#[test]
+fn a_restore_that_is_called_off_at_any_step_changes_nothing_or_ends() {
+    let steps = [
+        ("unapproved", "Cancelled"),
+        ("preflight", "Cancelled"),
+        ("page", "Cancelled"),
+        ("stop", "RolledBack"),
+        ("fence", "RolledBack"),
+        ("load", "RolledBack"),
+        ("workloads/edge", "RolledBack"),
+        ("verify/login", "RolledBack"),
+        ("release-data", "Completed"),
+    ];
+    for (i, (step, phase)) in steps.into_iter().enumerate() {
+        let deed = if i % 2 == 0 { Deed::Cancel } else { Deed::Delete };
+        let reason = if phase == "Completed" { "" } else { "Cancelled" };
+        let phase = if deed == Deed::Delete { "gone" } else { phase };
+        let trace = restored(undo(), (phase, reason), Script { deed, at_step: step, ..Script::default() });
+        assert!(trace.last.cluster.script.acted, "{step}");
+    }
+}
+
 #[test]
 fn foreign_hands_are_put_right_and_counted() {
     for step in ["close", "migration", "workloads/flags", "verify/login"] {

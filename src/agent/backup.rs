@@ -105,24 +105,29 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         return Ok(());
     }
     let scratch = Scratch::new(&context.paths.scratch, "backup")?;
-    let mut contents = Vec::new();
+    let mut manifests = Vec::new();
     for access in context.accesses()? {
-        contents.push(dump(context, &access, scratch.path()).await?.summary());
+        manifests.push(dump(context, &access, scratch.path()).await?);
     }
-    super::progress("writing the snapshot", 0, Some(scratch::bytes(scratch.path())), "bytes");
-    let (run, name) = (context.task.run.clone(), context.task.environment_name.clone());
-    let words = context.task.snapshot.clone().unwrap_or_else(|| context.task.run_name.clone());
-    let directory = scratch.path().to_path_buf();
-    let work = blocking(move || repository.store(&directory, &run, &name, Some(&words)));
-    let stored = tokio::select! {
-        stored = work => stored?,
-        () = context.stop.asked() => return Err(crate::data::stop::Stopped.into()),
-    };
-    outcome.backup = Some(told(stored, contents));
+    outcome.backup = Some(told(store(context, repository, scratch.path()).await?, &manifests));
     Ok(())
 }
 
-async fn dump(context: &Context<'_>, access: &Access, to: &Path) -> Result<Manifest, AgentError> {
+/// Writes what was dumped into a directory as one snapshot.
+pub async fn store(context: &Context<'_>, repository: Repository, from: &Path) -> Result<Stored, AgentError> {
+    super::progress("writing the snapshot", 0, Some(scratch::bytes(from)), "bytes");
+    let (run, name) = (context.task.run.clone(), context.task.environment_name.clone());
+    let words = context.task.snapshot.clone().unwrap_or_else(|| context.task.run_name.clone());
+    let directory = from.to_path_buf();
+    let work = blocking(move || repository.store(&directory, &run, &name, Some(&words)));
+    tokio::select! {
+        stored = work => stored,
+        () = context.stop.asked() => Err(crate::data::stop::Stopped.into()),
+    }
+}
+
+/// Dumps one data into a directory, with its manifest.
+pub async fn dump(context: &Context<'_>, access: &Access, to: &Path) -> Result<Manifest, AgentError> {
     let (data, name) = (&access.data, access.database());
     let session = Session::open(&access.admin, name, Pace::Long, &context.stop).await.of(data)?;
     let major = catalog::major(&session).await.of(data)?;
@@ -178,23 +183,51 @@ async fn dump(context: &Context<'_>, access: &Access, to: &Path) -> Result<Manif
 
 /// What an earlier attempt stored, read back from the snapshot.
 async fn reported(context: &Context<'_>, repository: Repository, stored: Stored) -> Result<BackupOutcome, AgentError> {
-    let scratch = Scratch::new(&context.paths.scratch, "backup")?;
-    let (directory, snapshot) = (scratch.path().to_path_buf(), stored.snapshot.clone());
-    blocking(move || repository.restore_only(&snapshot, &directory, MANIFEST)).await?;
-    let mut contents = Vec::new();
-    for data in &context.task.data {
-        contents.push(Manifest::read(scratch.path(), &data.name)?.summary());
-    }
-    Ok(told(stored, contents))
+    let names: Vec<String> = context.task.data.iter().map(|d| d.name.clone()).collect();
+    let manifests = manifests(context, repository, &stored.snapshot, Some(names)).await?;
+    Ok(told(stored, &manifests))
 }
 
-fn told(stored: Stored, contents: Vec<BackupContent>) -> BackupOutcome {
+/// What a snapshot says of itself.
+pub async fn look(context: &Context<'_>, repository: Repository, beginning: &str) -> Result<BackupOutcome, AgentError> {
+    let beginning = beginning.to_owned();
+    let (repository, stored) = blocking(move || {
+        let stored = repository.find(&beginning)?;
+        Ok((repository, stored))
+    })
+    .await?;
+    let manifests = manifests(context, repository, &stored.snapshot, None).await?;
+    Ok(told(stored, &manifests))
+}
+
+/// The manifests of these data in a snapshot; of all, where none are named.
+async fn manifests(
+    context: &Context<'_>,
+    repository: Repository,
+    snapshot: &str,
+    names: Option<Vec<String>>,
+) -> Result<Vec<Manifest>, AgentError> {
+    let scratch = Scratch::new(&context.paths.scratch, "manifests")?;
+    let (directory, snapshot) = (scratch.path().to_path_buf(), snapshot.to_owned());
+    blocking(move || repository.restore_only(&snapshot, &directory, MANIFEST)).await?;
+    let there = || {
+        let entries = fs::read_dir(scratch.path()).into_iter().flatten().flatten();
+        entries.filter(|e| e.path().join(MANIFEST).is_file()).filter_map(|e| e.file_name().into_string().ok())
+    };
+    let mut names: Vec<String> = names.unwrap_or_else(|| there().collect());
+    names.sort();
+    names.iter().map(|name| Manifest::read(scratch.path(), name)).collect()
+}
+
+fn told(stored: Stored, manifests: &[Manifest]) -> BackupOutcome {
+    let contents: Vec<BackupContent> = manifests.iter().map(Manifest::summary).collect();
     BackupOutcome {
         snapshot: stored.snapshot,
         bytes: i64::try_from(stored.bytes).unwrap_or(i64::MAX),
         stored_bytes: i64::try_from(stored.stored_bytes).unwrap_or(i64::MAX),
         rows: contents.iter().map(|c| c.rows).sum(),
         contents,
+        taken_at: manifests.iter().map(|m| m.taken_at).min(),
     }
 }
 

@@ -16,7 +16,9 @@ mod outcome;
 mod page;
 mod preflight;
 mod prove;
+mod prune;
 mod release;
+mod restore;
 mod rollback;
 mod scratch;
 mod undo;
@@ -171,7 +173,7 @@ fn read_task(verb: &str, json: Option<String>) -> Result<Task, AgentError> {
     if task.verb.as_str() != verb {
         return Err(AgentError::Task(format!("the command line says {verb}, {TASK_ENV} says {}", task.verb.as_str())));
     }
-    let mut names: Vec<&str> = task.data.iter().map(|DataTask { name }| name.as_str()).collect();
+    let mut names: Vec<&str> = task.data.iter().map(|DataTask { name, .. }| name.as_str()).collect();
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(AgentError::Task("a data is named twice".into()));
@@ -227,6 +229,8 @@ async fn one(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result
         Verb::Undo => undo::run(context, outcome).await,
         Verb::Release => release::run(context, outcome).await,
         Verb::Rollback => rollback::run(context, outcome).await,
+        Verb::Restore => restore::run(context, outcome).await,
+        Verb::Prune => prune::run(context, outcome).await,
         Verb::Drop => forget::drop_databases(context, outcome).await,
         Verb::Forget => forget::run(context, outcome).await,
         Verb::Http => http::run(context).await,

@@ -99,8 +99,12 @@ mod tests {
     #[test]
     fn an_outcome_fits_and_says_what_is_missing_and_keeps_what_the_operator_needs() {
         let check = |n: usize, passed| Check { name: format!("check {n}"), passed, message: "ä\"".repeat(500) };
-        let aside =
-            |n: usize| Aside { data: format!("data-{n}"), database: format!("{}{n}", "x".repeat(60)), method: "Clone".into() };
+        let aside = |n: usize| Aside {
+            data: format!("data-{n}"),
+            database: format!("{}{n}", "x".repeat(60)),
+            snapshot: None,
+            method: "Clone".into(),
+        };
         let outcome = Outcome {
             error: Some(OutcomeError { reason: "X".into(), message: "m".repeat(9000) }),
             checks: (0..60).map(|n| check(n, n % 2 == 0)).collect(),

@@ -17,7 +17,7 @@ use crate::{
         postgres::{
             Access, Pace, Session, catalog, content, control,
             quote::{Made, ident, made_database},
-            tools::Tools,
+            tools::{Rights, Tools},
         },
         stop::{Stop, Stopped},
     },
@@ -31,18 +31,11 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     let snapshot =
         context.task.snapshot.clone().ok_or_else(|| AgentError::Task("verb prove needs the snapshot to prove".into()))?;
     let scratch = Scratch::new(&context.paths.scratch, "prove")?;
-    let repository = backup::open(context).await?;
-    let directory = scratch.path().to_path_buf();
-    super::progress("reading the snapshot", 0, None, "bytes");
-    let reading = backup::blocking(move || repository.restore(&snapshot, &directory));
-    tokio::select! {
-        read = reading => read?,
-        () = context.stop.asked() => return Err(Stopped.into()),
-    }
+    fetch(context, &snapshot, scratch.path()).await?;
     for access in context.accesses()? {
         let name = made_database(access.database(), Made::Proof, &context.task.run);
-        let result = restore_and_compare(context, &access, &name, scratch.path(), outcome).await;
-        let cleaned = drop_scratch(&access, &name).await;
+        let result = restore_and_compare(context, &access, (&name, Rights::LeftOut), scratch.path(), outcome).await;
+        let cleaned = drop_made(&access, &name).await;
         // The first cause counts, also when cleaning up failed as well.
         result?;
         cleaned?;
@@ -50,10 +43,24 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     Ok(())
 }
 
-async fn restore_and_compare(
+/// Takes a snapshot out of the repository into a directory.
+pub async fn fetch(context: &Context<'_>, snapshot: &str, to: &Path) -> Result<(), AgentError> {
+    let repository = backup::open(context).await?;
+    let (snapshot, directory) = (snapshot.to_owned(), to.to_path_buf());
+    super::progress("reading the snapshot", 0, None, "bytes");
+    let reading = backup::blocking(move || repository.restore(&snapshot, &directory));
+    tokio::select! {
+        read = reading => read,
+        () = context.stop.asked() => Err(Stopped.into()),
+    }
+}
+
+/// Restores a data into a database of that name, which is made anew, and compares it with what its manifest says. No one but
+/// its owner may connect to it.
+pub async fn restore_and_compare(
     context: &Context<'_>,
     access: &Access,
-    name: &str,
+    (name, rights): (&str, Rights),
     from: &Path,
     outcome: &mut Outcome,
 ) -> Result<(), AgentError> {
@@ -76,7 +83,7 @@ async fn restore_and_compare(
     super::progress(&format!("restoring {data}"), 0, u64::try_from(manifest.bytes).ok(), "bytes");
     // A superuser restores as itself: the owner could not make every extension.
     let role = (!catalog::is_superuser(&maintenance).await.of(data)?).then_some(owner.as_str());
-    tools.restore(&access.admin, name, role, &from.join(data).join(DUMP), major, &context.stop).await.of(data)?;
+    tools.restore(&access.admin, name, (role, rights), &from.join(data).join(DUMP), major, &context.stop).await.of(data)?;
     let session = Session::open(&access.admin, name, Pace::Long, &context.stop).await.of(data)?;
     session.run("taking a view", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.of(data)?;
     let label = format!("comparing {data}");
@@ -103,7 +110,7 @@ async fn restore_and_compare(
 }
 
 /// Not stopped by a signal: it is what a signal must not leave behind.
-async fn drop_scratch(access: &Access, name: &str) -> Result<(), AgentError> {
+pub async fn drop_made(access: &Access, name: &str) -> Result<(), AgentError> {
     let session = control::maintenance(&access.admin, &Stop::never()).await.of(&access.data)?;
     session.run("dropping the scratch database", &drop_statement(name)).await.of(&access.data)
 }

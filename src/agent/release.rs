@@ -5,10 +5,11 @@ use super::{
     Context, Row,
     error::{AgentError, OfData},
     lock::Guarded,
+    undo,
 };
 use crate::{
     data::postgres::{catalog, control::State, quote::ident, sessions},
-    manifest::task::{Aside, Outcome},
+    manifest::task::Outcome,
 };
 
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
@@ -25,11 +26,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     }
     for guarded in &all {
         let undo = give_back(context, guarded, outcome).await?;
-        if let Some(database) = undo
-            && catalog::exists(&guarded.control.session, &database).await.of(guarded.data())?
-        {
-            outcome.aside.push(Aside { data: guarded.data().to_owned(), database, method: "Clone".into() });
-        }
+        outcome.aside.extend(undo::aside(guarded, undo.as_deref()).await?);
     }
     Ok(())
 }

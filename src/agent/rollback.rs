@@ -3,22 +3,27 @@
 //! 1. For each data: the undo point must be there before anything is changed. Nobody may connect any more, the row says
 //!    `rolling-back`.
 //! 2. Sessions are ended and observed to be gone.
-//! 3. In one transaction: the live database is renamed aside, the undo point takes its name, and what a clone does not
+//! 3. An undo point that is a snapshot is restored beside the live database and compared; from then on it is a database as
+//!    others.
+//! 4. In one transaction: the live database is renamed aside, the undo point takes its name, and what a clone does not
 //!    have (settings, comment, connection limit) is put on it; the failed one goes to the admin role. The row says
 //!    `rolled-back`, and the owner alone may connect until `release`.
 
 use std::time::Instant;
 
 use super::{
-    Context, Row,
+    Context, Row, backup,
     error::{AgentError, OfData},
     lock::Guarded,
+    prove,
+    scratch::Scratch,
 };
 use crate::{
     data::postgres::{
         catalog,
         control::State,
         quote::{Made, ident, made_database},
+        tools::Rights,
     },
     manifest::task::{Aside, Outcome},
 };
@@ -32,19 +37,27 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     for guarded in &all {
         let row = guarded.begin().await?;
         if let Some(row) = row.filter(|r| needs_swap(context, r)) {
-            undo_point(guarded, &row).await?;
+            undo_point(context, guarded, &row).await?;
         }
         guarded.run("giving the row back", "ROLLBACK").await?;
     }
     for guarded in &all {
         close(context, guarded, outcome).await?;
     }
+    from_snapshot(context, &all, outcome).await?;
     let began = Instant::now();
     for guarded in &all {
+        // What a restore loaded and never swapped in goes.
+        prove::drop_made(&guarded.access, &made_database(guarded.access.database(), Made::Load, &context.task.run)).await?;
         swap(context, guarded, began, outcome).await?;
         let failed = made_database(guarded.access.database(), Made::Failed, &context.task.run);
         if catalog::exists(&guarded.control.session, &failed).await.of(guarded.data())? {
-            outcome.aside.push(Aside { data: guarded.data().to_owned(), database: failed, method: "Clone".into() });
+            outcome.aside.push(Aside {
+                data: guarded.data().to_owned(),
+                database: failed,
+                snapshot: None,
+                method: "Swap".into(),
+            });
         }
     }
     Ok(())
@@ -56,8 +69,35 @@ fn needs_swap(context: &Context<'_>, row: &Row) -> bool {
         && matches!(row.state, State::Undone | State::Open | State::RollingBack)
 }
 
-async fn undo_point(guarded: &Guarded<'_>, row: &Row) -> Result<String, AgentError> {
+/// Loads the undo points that are snapshots. Each row then names the database.
+async fn from_snapshot(context: &Context<'_>, all: &[Guarded<'_>], outcome: &mut Outcome) -> Result<(), AgentError> {
+    let scratch = Scratch::new(&context.paths.scratch, "rollback")?;
+    let mut fetched = None;
+    for guarded in all {
+        let row = guarded.begin().await?;
+        guarded.run("giving the row back", "ROLLBACK").await?;
+        let Some(row) = row.filter(|r| r.state == State::RollingBack) else { continue };
+        let Some(snapshot) = row.undo_snapshot().map(str::to_owned) else { continue };
+        if fetched.as_ref() != Some(&snapshot) {
+            prove::fetch(context, &snapshot, scratch.path()).await?;
+            fetched = Some(snapshot);
+        }
+        let name = made_database(guarded.access.database(), Made::Undo, &context.task.run);
+        prove::restore_and_compare(context, &guarded.access, (&name, Rights::Kept), scratch.path(), outcome).await?;
+        let row = guarded.begin_held().await?;
+        guarded.commit(&Row { undo: Some(name), ..row }).await?;
+    }
+    Ok(())
+}
+
+async fn undo_point(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row) -> Result<String, AgentError> {
     let name = row.undo.clone().unwrap_or_default();
+    if let Some(snapshot) = row.undo_snapshot() {
+        let repository = backup::open(context).await?;
+        let snapshot = snapshot.to_owned();
+        backup::blocking(move || repository.find(&snapshot)).await?;
+        return Ok(name);
+    }
     if catalog::exists(&guarded.control.session, &name).await.of(guarded.data())? {
         return Ok(name);
     }
@@ -87,7 +127,7 @@ async fn close(context: &Context<'_>, guarded: &Guarded<'_>, outcome: &mut Outco
             guarded.commit(&Row { state: State::RolledBack, ..taken.clone() }).await
         }
         State::Undone | State::Open => {
-            undo_point(guarded, taken).await?;
+            undo_point(context, guarded, taken).await?;
             // A migration may have done away with the database itself.
             if catalog::exists(&guarded.control.session, &taken.database).await.of(guarded.data())? {
                 let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(&taken.database));
@@ -126,7 +166,7 @@ async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, began: Instant, outc
 }
 
 async fn statements(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, live: bool) -> Result<String, AgentError> {
-    let undo = undo_point(guarded, row).await?;
+    let undo = undo_point(context, guarded, row).await?;
     let (name, failed) = (&row.database, made_database(&row.database, Made::Failed, &context.task.run));
     let roles = catalog::roles(&guarded.control.session).await.of(guarded.data())?;
     let mut sql = String::new();

@@ -88,6 +88,14 @@ bounded_string!(
     Url, 8, 2048, r"^https?://[^\s\x00-\x1f\x7f]+$"
 );
 bounded_string!(
+    /// Times as in cron: five fields, with `*`, ranges, lists and steps; months and weekdays also by their first three letters.
+    CronSchedule, 9, 128, r"^[0-9A-Za-z*,/-]+( [0-9A-Za-z*,/-]+){4}$"
+);
+bounded_string!(
+    /// Id of a snapshot in a repository, or its beginning.
+    SnapshotId, 8, 64, r"^[0-9a-f]+$"
+);
+bounded_string!(
     /// Hash of a plan, with the version of the way it was computed: `v1:` and 64 hexadecimal digits.
     PlanHash, 4, 80, r"^v[0-9]+:[0-9a-f]{64}$"
 );
@@ -353,9 +361,10 @@ pub struct ReleaseContainer {
 }
 
 impl ReleaseContainer {
-    /// The image by digest alone: the spec's repository, without tag, at the digest that runs.
+    /// The image by digest alone: the spec's repository, without tag, at the digest that runs. What did not run when it was
+    /// looked at has none, and is named as its spec does.
     pub fn pinned(&self) -> String {
-        format!("{}@{}", repository(&self.image), self.digest)
+        if self.digest.is_empty() { self.image.clone() } else { format!("{}@{}", repository(&self.image), self.digest) }
     }
 }
 

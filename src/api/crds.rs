@@ -7,17 +7,21 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::{CustomResourceExt, ResourceExt};
 
-use super::{Environment, EnvironmentBackup, Promotion};
+use super::{Environment, EnvironmentBackup, EnvironmentRestore, Promotion};
 
 /// Helm leaves what carries this annotation in place when a release is uninstalled: with a definition go all its objects.
 const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
+
+/// Fields of the status that all runs share, and a kind does not use.
+const UNUSED: &[(&str, &[&str])] =
+    &[("Promotion", &["snapshot", "takenAt"]), ("EnvironmentRestore", &["backup", "modifiers", "intervention"])];
 
 /// Every program that reads JSON tells integers up to here apart. Counts and epochs stay far below.
 const GREATEST_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 /// The definitions of all kinds, in the order in which a reader meets them.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    [Environment::crd(), Promotion::crd(), EnvironmentBackup::crd()].map(tidied).into()
+    [Environment::crd(), Promotion::crd(), EnvironmentBackup::crd(), EnvironmentRestore::crd()].map(tidied).into()
 }
 
 /// The definition of one kind as YAML, by kind (`Promotion`) or plural (`promotions`). `None` for a kind that is not ours.
@@ -53,6 +57,10 @@ fn tidied(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         let Some(root) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) else { continue };
         if let Some(properties) = root.properties.as_mut() {
+            let unused = UNUSED.iter().filter(|(kind, _)| *kind == crd.spec.names.kind).flat_map(|(_, fields)| *fields);
+            if let Some(fields) = properties.get_mut("status").and_then(|status| status.properties.as_mut()) {
+                unused.for_each(|field| drop(fields.remove(*field)));
+            }
             for (name, text) in
                 [("spec", "What is wanted."), ("status", "What the operator knows. Written by the operator alone.")]
             {

@@ -236,7 +236,7 @@ pub struct Postgres {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Undo {
-    /// Auto takes the first that the server allows. Clone: a copy made by the server, under the lock.
+    /// Auto takes the first that is possible, and says which. Clone: a copy made by the server, under the lock. Backup: a second backup into the repository, under the lock; only what has changed is stored, and undoing takes a restore.
     #[serde(default)]
     pub method: UndoMethod,
     /// How long the other database is kept after a run: the undo point after a success, the failed database after a rollback. Default 24h.
@@ -259,11 +259,13 @@ impl Default for Undo {
 /// Ways to undo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum UndoMethod {
-    /// The first that the server allows.
+    /// The first that is possible.
     #[default]
     Auto,
     /// A copy made by the server.
     Clone,
+    /// A second backup, made under the lock.
+    Backup,
 }
 
 /// What is checked before anyone is locked out.
@@ -442,6 +444,26 @@ pub struct Backups {
     pub repository: Repository,
     /// Secret with the repository's password, key `password`. Without it a backup cannot be read again.
     pub password_secret: LocalRef,
+    /// Which backups stay. Absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// When backups are made by themselves: five fields as in cron (minute, hour, day, month, weekday), in UTC. A time that was missed is made up for once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<CronSchedule>,
+}
+
+/// Which backups stay: those that either member keeps. The newest proven one always does, and what is marked `keep` or an unfinished run refers to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.keepLast) || has(self.keepWithin)").message("retention: name keepLast, keepWithin or both"))]
+pub struct Retention {
+    /// As many of the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub keep_last: Option<u32>,
+    /// Those that are not older.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_within: Option<Period>,
 }
 
 /// The place of a repository: exactly one member.
@@ -542,6 +564,14 @@ pub struct EnvironmentStatus {
     /// The last proven backup.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_backup: Option<LastBackup>,
+    /// The last time of backups.schedule for which a backup was made, or from which on times count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub last_scheduled_backup: Option<Timestamp>,
+    /// When backups.retention was last carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub pruned_at: Option<Timestamp>,
     /// Databases kept aside, and until when. This environment deletes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -632,9 +662,14 @@ pub struct Kept {
     /// Name of the data.
     #[schemars(length(max = 63))]
     pub data: String,
-    /// Name of the database on the data's server.
+    /// Name of the database on the data's server. Empty where a snapshot is kept instead.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub database: String,
+    /// Snapshot in the repository, where that is the undo point.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub snapshot: Option<String>,
     /// The run that left it.
     pub run: RunRef,
     /// When it is deleted.

@@ -9,12 +9,14 @@ pub mod crds;
 pub mod environment;
 pub mod policies;
 pub mod promotion;
+pub mod restore;
 pub mod rights;
 
 pub use backup::*;
 pub use common::*;
 pub use environment::*;
 pub use promotion::*;
+pub use restore::*;
 
 /// The API group of all kinds, of the custom verbs, and the prefix of labels and annotations.
 pub const GROUP: &str = "lockkeeper.dev";
@@ -83,4 +85,6 @@ pub mod verbs {
     pub const UNLOCK: &str = "unlock";
     /// On the target: ask for a backup.
     pub const BACKUP: &str = "backup";
+    /// On the target: put a backup back, or undo a completed run.
+    pub const RESTORE: &str = "restore";
 }

@@ -7,6 +7,7 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-promotion-approval",
     "lockkeeper-promotion-self-approval",
     "lockkeeper-promotion-delete",
+    "lockkeeper-restore",
     "lockkeeper-backup",
     "lockkeeper-status",
     "lockkeeper-metadata",

@@ -144,6 +144,8 @@ pub enum Phase {
     Locked,
     /// The release goes in.
     Promoting,
+    /// A restore's data goes in, and the workloads start.
+    Loading,
     /// Checks run against the new release, still locked.
     Verifying,
     /// All done, users are back.
@@ -166,12 +168,13 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of the flow.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Scheduled,
         Self::Validated,
         Self::BackingUp,
         Self::Locked,
         Self::Promoting,
+        Self::Loading,
         Self::Verifying,
         Self::Completed,
         Self::RollingBack,
@@ -190,7 +193,7 @@ impl Phase {
 
     /// Whether the run may hold the lock in this phase.
     pub fn may_hold_lock(self) -> bool {
-        matches!(self, Self::Locked | Self::Promoting | Self::Verifying | Self::RollingBack | Self::NeedsHuman)
+        matches!(self, Self::Locked | Self::Promoting | Self::Loading | Self::Verifying | Self::RollingBack | Self::NeedsHuman)
     }
 
     /// Whether the run may still be changed by people.
@@ -205,10 +208,10 @@ impl Phase {
             || matches!(
                 (self, next),
                 (Scheduled, Validated | Expired | Cancelled | Failed)
-                    | (Validated, Scheduled | BackingUp | Expired | Cancelled | Failed)
+                    | (Validated, Scheduled | BackingUp | Locked | Expired | Cancelled | Failed)
                     | (BackingUp, Locked | Failed | Cancelled | Expired)
-                    | (Locked, Promoting | RollingBack)
-                    | (Promoting, Verifying | RollingBack)
+                    | (Locked, Promoting | Loading | RollingBack)
+                    | (Promoting | Loading, Verifying | RollingBack)
                     | (Verifying, Completed | RollingBack)
                     | (RollingBack, RolledBack | NeedsHuman)
                     | (NeedsHuman, RollingBack | Abandoned)
@@ -222,10 +225,14 @@ impl fmt::Display for Phase {
     }
 }
 
-/// What the operator knows of a run.
+/// The status of a Promotion.
+pub type PromotionStatus = RunStatus;
+
+/// What the operator knows of a run, whichever its kind: one engine drives them all. What a kind does not use is not in its
+/// schema ([`super::crds`]).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct PromotionStatus {
+pub struct RunStatus {
     /// How far it is.
     #[serde(default)]
     pub phase: Phase,
@@ -248,8 +255,8 @@ pub struct PromotionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
     pub plan_hash: Option<String>,
-    /// How the requester's right to `promote` was seen: by name, so that its loss is noticed, or only through a group, which
-    /// a later check cannot see.
+    /// How the requester's right to ask was seen: by name, so that its loss is noticed, or only through a group, which a later
+    /// check cannot see.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant: Option<Grant>,
     /// The exact thing: digests and configuration, captured from the source.
@@ -258,6 +265,14 @@ pub struct PromotionStatus {
     /// What the target ran when the run began: what a rollback brings back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<Release>,
+    /// The snapshot that comes back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub snapshot: Option<String>,
+    /// The time of the data that comes back: writes made after it are lost. spec.acknowledgeDataLossSince must name it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub taken_at: Option<Timestamp>,
     /// What changes for the target.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
@@ -515,9 +530,14 @@ pub struct UndoStatus {
     /// How it was made.
     #[schemars(length(max = 16))]
     pub method: String,
-    /// Name of the database on the data's server.
+    /// Name of the database on the data's server. Empty where a snapshot is kept instead.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 63))]
     pub database: String,
+    /// Snapshot in the repository, where the method is Backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub snapshot: Option<String>,
     /// When it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_timestamp_schema")]

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{
     args::{ApproveArgs, Global},
     error::{CliError, Exit},
+    restoring,
     session::{Identity, Session},
     show, text,
 };
@@ -24,6 +25,9 @@ const COUNTING: Duration = Duration::from_secs(15);
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: ApproveArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
+    if let Some(restore) = restoring::instead(&session, &args.name).await? {
+        return restoring::approve(&session, restore, args).await;
+    }
     let identity = session.identity().await?;
     // What is taken back need not be shown.
     let promotion = if args.withdraw { session.get(&args.name).await? } else { settled(&session, &args.name).await? };
@@ -118,7 +122,7 @@ pub fn field_manager(username: &str) -> String {
 }
 
 /// One's own entry.
-fn entry(identity: &Identity, plan_hash: &str, comment: Option<&str>) -> Value {
+pub fn entry(identity: &Identity, plan_hash: &str, comment: Option<&str>) -> Value {
     let mut entry = json!({"username": identity.username, "groups": identity.groups, "planHash": plan_hash});
     if let Some(comment) = comment {
         entry["comment"] = comment.into();

@@ -76,6 +76,14 @@ pub enum Command {
     Cancel(CancelArgs),
     /// Follow a promotion to its end
     Watch(WatchArgs),
+    /// List an environment's backups
+    Backups(BackupsArgs),
+    /// Back an environment's data up now, and prove the backup
+    Backup(BackupArgs),
+    /// Put a backup back; what was written since is lost
+    Restore(RestoreArgs),
+    /// Undo a completed run: data and release become what they were before it
+    Rollback(RollbackArgs),
     /// Change when a promotion starts, what it brings or what is said of it, until it starts
     Modify(ModifyArgs),
     /// Try a rollback that failed again at once
@@ -134,7 +142,7 @@ pub struct PromoteArgs {
 /// Arguments of `approve`.
 #[derive(Debug, Args)]
 pub struct ApproveArgs {
-    /// Name of the Promotion
+    /// Name of the Promotion, or of the EnvironmentRestore where there is no Promotion of that name
     #[arg(value_parser = object_name)]
     pub name: String,
     /// A remark that is kept with the approval
@@ -154,7 +162,7 @@ pub struct ApproveArgs {
 /// Arguments of `cancel`.
 #[derive(Debug, Args)]
 pub struct CancelArgs {
-    /// Name of the Promotion
+    /// Name of the Promotion, or of the EnvironmentRestore where there is no Promotion of that name
     #[arg(value_parser = object_name)]
     pub name: String,
     /// Why, in words
@@ -230,12 +238,91 @@ pub struct ShowArgs {
 /// Arguments of `watch`.
 #[derive(Debug, Args)]
 pub struct WatchArgs {
-    /// Name of the Promotion
+    /// Name of the Promotion, or of the EnvironmentRestore where there is no Promotion of that name
     #[arg(value_parser = object_name)]
     pub name: String,
     /// Stop watching after this long, as 90s or 2h; the run goes on
     #[arg(long, value_name = "DURATION", value_parser = period)]
     pub timeout: Option<Period>,
+}
+
+/// Arguments of `backups`.
+#[derive(Debug, Args)]
+pub struct BackupsArgs {
+    /// Only those of this Environment
+    #[arg(value_parser = object_name)]
+    pub environment: Option<String>,
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Environment; default: the only one of the namespace
+    #[arg(value_parser = object_name)]
+    pub environment: Option<String>,
+    /// Name of the EnvironmentBackup; default: made of the Environment's name and the time
+    #[arg(long, value_name = "NAME", value_parser = object_name)]
+    pub name: Option<String>,
+    /// Data to back up, separated by commas; default: all
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = object_name)]
+    pub data: Option<Vec<String>>,
+    /// Why, in words
+    #[arg(long, value_name = "TEXT", value_parser = line, default_value = "on demand")]
+    pub reason: String,
+    /// Keep it, whatever retention says
+    #[arg(long)]
+    pub keep: bool,
+    /// Do not wait for its end
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// What `restore` and `rollback` have in common.
+#[derive(Debug, Args)]
+pub struct RestoringArgs {
+    /// Environment that changes; default: the only one of the namespace
+    #[arg(long, value_name = "NAME", value_parser = object_name)]
+    pub environment: Option<String>,
+    /// Name of the EnvironmentRestore; default: made of the Environment's name and the time
+    #[arg(long, value_name = "NAME", value_parser = object_name)]
+    pub name: Option<String>,
+    /// Do not ask; what was written since is lost
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Follow it to its end
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// Name of the EnvironmentBackup that is to come back
+    #[arg(value_parser = object_name, required_unless_present = "snapshot")]
+    pub backup: Option<String>,
+    /// Snapshot of the repository, where the EnvironmentBackup is lost: at least 8 digits of its id
+    #[arg(long, value_name = "ID", value_parser = snapshot_id, conflicts_with = "backup")]
+    pub snapshot: Option<String>,
+    /// Data to put back, separated by commas; default: all
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = object_name)]
+    pub data: Option<Vec<String>>,
+    /// The rest.
+    #[command(flatten)]
+    pub restoring: RestoringArgs,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// Name of the completed Promotion; with --restore, of the EnvironmentRestore
+    #[arg(value_parser = object_name)]
+    pub run: String,
+    /// Undo a restore
+    #[arg(long)]
+    pub restore: bool,
+    /// The rest.
+    #[command(flatten)]
+    pub restoring: RestoringArgs,
 }
 
 /// Arguments of `doctor`.
@@ -259,6 +346,11 @@ fn object_name(value: &str) -> Result<String, String> {
     } else {
         Err("a name has lower-case letters, digits, '-' and '.', and begins and ends with a letter or digit".into())
     }
+}
+
+fn snapshot_id(value: &str) -> Result<String, String> {
+    let fits = (8..=64).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if fits { Ok(value.to_owned()) } else { Err("8 to 64 digits of 0-9 and a-f, as `restic snapshots` gives them".into()) }
 }
 
 fn environment_ref(value: &str) -> Result<EnvironmentRef, String> {

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{
     args::{CancelArgs, Global},
     error::{CliError, Exit},
+    restoring,
     session::Session,
     text,
 };
@@ -14,6 +15,9 @@ use crate::api::{Phase, Promotion};
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: CancelArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
+    if let Some(restore) = restoring::instead(&session, &args.name).await? {
+        return restoring::cancel(&session, restore, args).await;
+    }
     let promotion: Promotion = session.get(&args.name).await?;
     let phase = promotion.status.as_ref().map(|s| s.phase).unwrap_or_default();
     if let Some(cancel) = &promotion.spec.cancel {
@@ -47,7 +51,7 @@ pub async fn run(global: &Global, args: CancelArgs) -> Result<Exit, CliError> {
 }
 
 /// What a cancel means in a phase.
-fn consequence(phase: Phase) -> &'static str {
+pub fn consequence(phase: Phase) -> &'static str {
     match phase {
         Phase::RollingBack | Phase::NeedsHuman => "the environment is being put back already; that goes on",
         phase if phase.may_hold_lock() => "users are locked out, and the environment will be put back as it was",

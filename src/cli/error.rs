@@ -46,6 +46,7 @@ impl Exit {
             | Phase::BackingUp
             | Phase::Locked
             | Phase::Promoting
+            | Phase::Loading
             | Phase::Verifying
             | Phase::RollingBack => None,
         }

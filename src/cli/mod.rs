@@ -7,6 +7,8 @@
 
 mod approve;
 mod args;
+mod backup;
+mod backups;
 mod cancel;
 mod changes;
 mod complete;
@@ -17,6 +19,9 @@ mod intervene;
 mod modify;
 mod output;
 mod promote;
+mod restore;
+mod restoring;
+mod rollback;
 mod session;
 mod show;
 mod show_run;
@@ -86,6 +91,10 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Approve(args) => approve::run(&global, args).await,
         Command::Cancel(args) => cancel::run(&global, args).await,
         Command::Watch(args) => watch::run(&global, args).await,
+        Command::Backups(args) => backups::run(&global, args).await,
+        Command::Backup(args) => backup::run(&global, args).await,
+        Command::Restore(args) => restore::run(&global, args).await,
+        Command::Rollback(args) => rollback::run(&global, args).await,
         Command::Doctor(args) => doctor::run(&global, args).await,
         Command::Modify(args) => modify::run(&global, args).await,
         Command::Resume(args) => intervene::run(&global, args, InterventionAction::Resume).await,

@@ -16,6 +16,7 @@ use kube::runtime::{
 use super::{
     args::{Format, Global, WatchArgs},
     error::{CliError, Exit, explain},
+    restoring,
     session::Session,
     text, view,
 };
@@ -33,6 +34,9 @@ const FRAME: Duration = Duration::from_millis(500);
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: WatchArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
+    if restoring::instead(&session, &args.name).await?.is_some() {
+        return restoring::follow(&session, &args.name).await;
+    }
     follow(&session, args).await
 }
 

@@ -1,6 +1,6 @@
 //! The driver of Environments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::{Api, ResourceExt, api::ListParams};
 
@@ -12,7 +12,10 @@ use super::{
     status,
 };
 use crate::{
-    api::{ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, Promotion, conditions},
+    api::{
+        ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Phase, Promotion, RunStatus, conditions,
+        labels,
+    },
     error::Result,
     plan::{
         Decision,
@@ -30,11 +33,13 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let Some(environment) = all.iter().find(|e| e.name_any() == name) else { return Ok(Turn::Gone) };
     let others: Vec<String> = all.iter().map(ResourceExt::name_any).filter(|n| n != name).collect();
     let uid = environment.uid().unwrap_or_default();
-    let (mut side, mut jobs, mut made, mut refused) = (Side::default(), BTreeMap::new(), Vec::new(), None);
+    let (mut side, mut jobs, mut made, mut copies, mut refused) =
+        (Side::default(), BTreeMap::new(), Vec::new(), Vec::new(), None);
     match observe::refused(&context.settings, namespace, observe::side(client, namespace, &environment.spec, &uid, true).await)? {
         Seen::All(seen) => {
             side = seen;
             jobs = observe::jobs(client, namespace, &uid, &side.pods).await?;
+            copies = observe::prior_copies(client, namespace).await?;
             made = observe::made(client, namespace, &side).await?;
         }
         Seen::Refused(text) => refused = Some(text),
@@ -43,10 +48,22 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
     let runs = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
     let records: Vec<_> = runs.items.iter().filter_map(history::promotion).collect();
+    let restores: Api<EnvironmentRestore> = Api::namespaced(client.clone(), namespace);
+    let restores = call(format!("list EnvironmentRestores in {namespace}"), restores.list(&ListParams::default())).await?.items;
     let backups: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
-    let backups = call(format!("list EnvironmentBackups in {namespace}"), backups.list(&ListParams::default())).await?;
-    let uids = runs.items.iter().filter_map(ResourceExt::uid);
-    let runs: Vec<String> = uids.chain(backups.items.iter().filter_map(ResourceExt::uid)).collect();
+    let backups = call(format!("list EnvironmentBackups in {namespace}"), backups.list(&ListParams::default())).await?.items;
+    // Only those of runs that have completed: what others keep is theirs.
+    let completed = |s: Option<&RunStatus>| s.is_some_and(|s| s.phase == Phase::Completed);
+    let ended: BTreeSet<String> = runs
+        .items
+        .iter()
+        .filter(|r| completed(r.status.as_ref()))
+        .filter_map(ResourceExt::uid)
+        .chain(restores.iter().filter(|r| completed(r.status.as_ref())).filter_map(ResourceExt::uid))
+        .collect();
+    copies.retain(|c| c.labels().get(labels::RUN).is_some_and(|of| ended.contains(of)));
+    let uids = runs.items.iter().filter_map(ResourceExt::uid).chain(restores.iter().filter_map(ResourceExt::uid));
+    let runs: Vec<String> = uids.chain(backups.iter().filter_map(ResourceExt::uid)).collect();
     let missing_policies = context.policies.missing(client).await?;
     let terminating = environment.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?;
     let world = World {
@@ -56,6 +73,9 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         side: &side,
         jobs: &jobs,
         runs: &runs,
+        backups: &backups,
+        restores: &restores,
+        copies: &copies,
         made: &made,
         records: &records,
         missing_policies: &missing_policies,

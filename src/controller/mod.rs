@@ -10,6 +10,7 @@ pub mod leave;
 pub mod observe;
 pub mod promotion;
 pub mod report;
+pub mod restore;
 pub mod run;
 pub mod server;
 pub mod status;

@@ -19,15 +19,18 @@ use serde::de::DeserializeOwned;
 
 use super::api::{call, dynamic};
 use crate::{
-    api::{EnvironmentSpec, WorkloadKind, annotations, labels, policies, rights, verbs},
+    api::{
+        EnvironmentRestore, EnvironmentSpec, Promotion, Timestamp, WorkloadKind, annotations, labels, policies, rights, verbs,
+    },
     delivery::direct::{self, OwnerKind},
     error::{Error, Result},
     manifest::{job::GATE_VOLUME, task::Outcome},
     plan::{
         Resource,
         environment::Made,
-        maintenance,
-        world::{Gate, JobState, JobView, Settings, Side},
+        maintenance, prepare,
+        queue::{self, Waiting},
+        world::{Gate, JobState, JobView, Run, Settings, Side},
     },
 };
 
@@ -123,6 +126,11 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
         side.crashes = crashes;
     }
     Ok(side)
+}
+
+/// Copies of configuration from before runs.
+pub async fn prior_copies(client: &Client, namespace: &str) -> Result<Vec<ConfigMap>> {
+    list(client, namespace, &ListParams::default().labels(&format!("{}={}", labels::STEP, prepare::PRIOR))).await
 }
 
 /// What is there that was made for a run, whichever.
@@ -370,4 +378,13 @@ pub async fn terminating(client: &Client, namespace: &str) -> Result<bool> {
     let api: Api<Namespace> = Api::all(client.clone());
     let found = call(format!("get Namespace {namespace}"), api.get_opt(namespace)).await?;
     Ok(found.is_none_or(|n| n.metadata.deletion_timestamp.is_some()))
+}
+
+/// The runs of a namespace that wait for their turn, of either kind.
+pub async fn queue(client: &Client, namespace: &str, now: Timestamp) -> Result<Vec<Waiting>> {
+    let all = ListParams::default();
+    let (promotions, restores) =
+        futures::try_join!(list::<Promotion>(client, namespace, &all), list::<EnvironmentRestore>(client, namespace, &all))?;
+    let waiting = promotions.iter().map(Run::Promotion).chain(restores.iter().map(Run::Restore));
+    Ok(waiting.filter_map(|run| queue::waiting(run, now)).collect())
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, Resource, ResourceExt};
 
 use super::{
     Context, Turn,
@@ -17,9 +17,9 @@ use crate::{
     error::Result,
     plan::{
         Decision, Effect, forward, intervention, promotion as planner,
-        queue::{self, Waiting},
+        queue::Waiting,
         steps,
-        world::{JobView, Side, World},
+        world::{JobView, Run, Side, World},
     },
 };
 
@@ -50,13 +50,14 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let seen = observe(context, &run, namespace).await?;
     let world = World {
         settings: &context.settings,
-        run: &run,
+        run: Run::Promotion(&run),
         target: seen.target.as_ref(),
         source: seen.source.as_ref(),
         target_side: &seen.target_side,
         source_side: &seen.source_side,
         jobs: &seen.jobs,
         backup: seen.backup.as_ref(),
+        undone: None,
         requester_may_promote: seen.requester_may_promote,
         approvers: &seen.approvers,
         missing_policies: &seen.missing_policies,
@@ -72,7 +73,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
             if effect == Effect::RemoveFinalizer
                 && let Some(text) = intervention::farewell(&world)
             {
-                context.report.farewell(&context.settings, &run, &text).await;
+                context.report.farewell(&context.settings, run.object_ref(&()), &text).await;
             }
             let uid = run.uid().unwrap_or_default();
             let version = run.resource_version().unwrap_or_default();
@@ -84,7 +85,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
             let mut run = run.clone();
             let old = run.status.replace(*new).unwrap_or_default();
             status::swap(&context.client, &run).await?;
-            context.report.promotion(&run, &old).await;
+            context.report.run(Run::Promotion(&run), &old, &run.object_ref(&())).await;
             Ok(Turn::Again)
         }
     }
@@ -140,10 +141,7 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
         gates(context, run, namespace, &mut seen).await?;
     }
     if phase == Phase::Validated {
-        let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
-        let all = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
-        let now = (context.clock)();
-        seen.queue = all.items.iter().filter_map(|other| queue::waiting(other, now)).collect();
+        seen.queue = observe::queue(client, namespace, (context.clock)()).await?;
     }
     if phase == Phase::BackingUp {
         let owner = crate::manifest::Owner { kind: "Promotion", name: &run.name_any(), uid: &uid, namespace };

@@ -24,9 +24,12 @@ use prometheus_client::{
 };
 
 use crate::{
-    api::{EnvironmentBackup, EnvironmentBackupStatus, Phase, Promotion, PromotionStatus, Timestamp, conditions, reasons},
+    api::{EnvironmentBackup, EnvironmentBackupStatus, Phase, Promotion, RunStatus, Timestamp, conditions, reasons},
     error::Error,
-    plan::{queue, steps, world::Settings},
+    plan::{
+        queue, steps,
+        world::{Run, Settings},
+    },
 };
 
 /// Labels of a count by kind and phase.
@@ -133,7 +136,7 @@ impl Report {
             let (phase, namespace) =
                 (run.status.as_ref().map(|s| s.phase).unwrap_or_default(), run.namespace().unwrap_or_default());
             *runs.entry(("Promotion", phase.to_string(), namespace.clone())).or_default() += 1;
-            *queue.entry(namespace).or_default() += i64::from(queue::waiting(run, now).is_some());
+            *queue.entry(namespace).or_default() += i64::from(queue::waiting(Run::Promotion(run), now).is_some());
         }
         for backup in backups {
             let phase = backup.status.as_ref().map(|s| s.phase).unwrap_or_default();
@@ -150,26 +153,22 @@ impl Report {
         }
     }
 
-    /// A Promotion's status was written.
-    pub async fn promotion(&self, run: &Promotion, old: &PromotionStatus) {
-        let Some(new) = &run.status else { return };
+    /// A run's status was written.
+    pub async fn run(&self, run: Run<'_>, old: &RunStatus, about: &ObjectReference) {
+        let Some(new) = run.status() else { return };
         if new.step != old.step && new.step.is_some() {
-            let (run, namespace) = (run.name_any(), run.namespace().unwrap_or_default());
             let step = new.step.as_deref().unwrap_or_default();
-            tracing::info!(kind = "Promotion", namespace, run, phase = %new.phase, step, "step");
+            tracing::info!(kind = run.kind(), namespace = run.namespace(), run = run.name(), phase = %new.phase, step, "step");
         }
         if let (Some(at), None) = (new.unlocked_at, old.unlocked_at)
             && let Some(since) = new.locked_at
         {
             self.locked.observe(at.duration_since(since).as_secs_f64());
         }
-        if new.phase == old.phase
-            && run.status.as_ref().is_some_and(|s| s.observed_generation.is_some())
-            && old.observed_generation.is_some()
-        {
+        if new.phase == old.phase && new.observed_generation.is_some() && old.observed_generation.is_some() {
             return;
         }
-        let labels = |phase: &Phase| PhaseLabels { kind: "Promotion".into(), phase: phase.to_string() };
+        let labels = |phase: &Phase| PhaseLabels { kind: run.kind().into(), phase: phase.to_string() };
         self.transitions.get_or_create(&labels(&new.phase)).inc();
         if let Some(began) = began(run, old).filter(|_| new.phase != old.phase) {
             let took = Timestamp::now().duration_since(began).as_secs_f64();
@@ -188,15 +187,14 @@ impl Report {
             (None, Some(next)) => next.clone(),
             (None, None) => new.step.clone().unwrap_or_default(),
         };
-        let (name, namespace) = (run.name_any(), run.namespace().unwrap_or_default());
-        tracing::info!(kind = "Promotion", namespace, run = name, phase = %new.phase, from = %old.phase, note, "phase");
+        tracing::info!(kind = run.kind(), namespace = run.namespace(), run = run.name(), phase = %new.phase, from = %old.phase, note, "phase");
         let reason = if again { reasons::ALREADY_RAN.to_owned() } else { new.phase.to_string() };
-        self.publish(bad, &reason, note, (&run.object_ref(&()), None)).await;
+        self.publish(bad, &reason, note, (about, None)).await;
     }
 
     /// A run goes with its namespace while the environment is locked. Events there go too: this one is in the operator's own.
-    pub async fn farewell(&self, settings: &Settings, run: &Promotion, text: &str) {
-        let (namespace, name) = (run.metadata.namespace.as_deref(), run.metadata.name.as_deref());
+    pub async fn farewell(&self, settings: &Settings, run: ObjectReference, text: &str) {
+        let (namespace, name) = (run.namespace.as_deref(), run.name.as_deref());
         tracing::error!(?namespace, ?name, text, "a namespace was deleted while it was locked");
         let about = ObjectReference {
             api_version: Some("v1".into()),
@@ -205,8 +203,7 @@ impl Report {
             namespace: Some(settings.namespace.clone()),
             ..ObjectReference::default()
         };
-        let related = Some(run.object_ref(&()));
-        self.publish(true, "NamespaceDeletedWhileLocked", text.to_owned(), (&about, related)).await;
+        self.publish(true, "NamespaceDeletedWhileLocked", text.to_owned(), (&about, Some(run.clone()))).await;
     }
 
     /// An EnvironmentBackup's status was written.
@@ -251,11 +248,11 @@ fn cut(mut note: String) -> String {
 }
 
 /// When a run came into the phase in which a status has it.
-fn began(run: &Promotion, status: &PromotionStatus) -> Option<Timestamp> {
+fn began(run: Run<'_>, status: &RunStatus) -> Option<Timestamp> {
     match status.phase {
-        Phase::Scheduled => run.metadata.creation_timestamp.as_ref().map(|t| t.0),
+        Phase::Scheduled => run.metadata().creation_timestamp.as_ref().map(|t| t.0),
         Phase::Validated => status.validated_at,
-        phase => status.steps.iter().filter(|s| steps::phase(&s.name) == phase).filter_map(|s| s.started_at).min(),
+        phase => status.steps.iter().filter(|s| steps::phase_of(run, &s.name) == phase).filter_map(|s| s.started_at).min(),
     }
 }
 
@@ -292,7 +289,8 @@ mod tests {
         let mut after = waiting.clone();
         let status = after.status.as_mut().unwrap();
         (status.phase, status.locked_at, status.unlocked_at) = (Phase::BackingUp, Some(now), Some(now));
-        let published = report.promotion(&after, waiting.status.as_ref().unwrap());
+        let reference = after.object_ref(&());
+        let published = report.run(Run::Promotion(&after), waiting.status.as_ref().unwrap(), &reference);
         let _ = tokio::time::timeout(Duration::from_millis(50), published).await;
 
         let mut text = String::new();

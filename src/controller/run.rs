@@ -21,9 +21,11 @@ use kube::{
 use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
-use super::{Context, Policies, Turn, backup, environment, leader, promotion, report::Report, server, watch::Namespaces};
+use super::{
+    Context, Policies, Turn, backup, environment, leader, promotion, report::Report, restore, server, watch::Namespaces,
+};
 use crate::{
-    api::{Environment, EnvironmentBackup, Promotion, Timestamp},
+    api::{Environment, EnvironmentBackup, EnvironmentRestore, Promotion, Timestamp},
     error::{Error, Result},
     plan::world::Settings,
 };
@@ -177,14 +179,19 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
 
     let promotions = Controller::new(Api::<Promotion>::all(client.clone()), any.clone()).with_config(config.clone());
     let environments = Controller::new(Api::<Environment>::all(client.clone()), any.clone()).with_config(config.clone());
-    let backups = Controller::new(Api::<EnvironmentBackup>::all(client.clone()), any.clone()).with_config(config);
+    let backups = Controller::new(Api::<EnvironmentBackup>::all(client.clone()), any.clone()).with_config(config.clone());
+    let restores = Controller::new(Api::<EnvironmentRestore>::all(client.clone()), any.clone()).with_config(config);
     let (promotion_store, environment_store, backup_store) = (promotions.store(), environments.store(), backups.store());
+    let restore_store = restores.store();
+    let under_way = |r: &EnvironmentRestore| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
 
     // What is heard in a namespace concerns its Environment, its runs under way, and the runs that take from it.
     let (to_promotions, from_promotions) = mpsc::unbounded();
     let (to_environments, from_environments) = mpsc::unbounded();
     let (to_backups, from_backups) = mpsc::unbounded();
+    let (to_restores, from_restores) = mpsc::unbounded();
     let runs = promotion_store.clone();
+    let going_restores = restore_store.clone();
     let backups_now = backup_store.clone();
     let fan_out = heard.for_each(move |namespace| {
         let going: Vec<_> = runs
@@ -196,6 +203,9 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
             .collect();
         for reference in going {
             let _ = to_promotions.unbounded_send(reference);
+        }
+        for reference in of_namespace(&going_restores, &namespace, under_way) {
+            let _ = to_restores.unbounded_send(reference);
         }
         for reference in of_namespace(&environment_store, &namespace, |_| true) {
             let _ = to_environments.unbounded_send(reference);
@@ -273,6 +283,26 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         )
         .for_each(|_| futures::future::ready(()));
 
+    let in_namespace = move |namespace: Option<String>| of_namespace(&restore_store, &namespace.unwrap_or_default(), under_way);
+    let (of_environment, of_backup) = (in_namespace.clone(), in_namespace);
+    let restores = restores
+        .watches(Api::<Environment>::all(client.clone()), any.clone(), move |e: Environment| of_environment(e.namespace()))
+        .watches(Api::<EnvironmentBackup>::all(client.clone()), any.clone(), move |b: EnvironmentBackup| of_backup(b.namespace()))
+        .reconcile_on(from_restores)
+        .run(
+            |run, context| async move {
+                let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
+                let turn =
+                    turns(&context, "EnvironmentRestore", (&namespace, &name), |c, ns, n| Box::pin(restore::turn(c, ns, n)))
+                        .await?;
+                let phase = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
+                Ok(action(turn, if phase.is_terminal() { Duration::from_secs(3600) } else { promotion::patience(phase) }))
+            },
+            |run, error: &Error, context| failed("EnvironmentRestore", &context, &run.name_any(), error),
+            context.clone(),
+        )
+        .for_each(|_| futures::future::ready(()));
+
     let told = context.clone();
     let counted = async move {
         let mut every = tokio::time::interval(COUNT);
@@ -281,5 +311,5 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
             told.report.population(&promotion_store.state(), &backups_now.state(), (told.clock)());
         }
     };
-    futures::join!(fan_out, promotions, environments, backups, counted);
+    futures::join!(fan_out, promotions, environments, backups, restores, counted);
 }

@@ -11,11 +11,12 @@ use std::{
 
 use rustic_backend::BackendOptions;
 use rustic_core::{
-    BackupOptions, ConfigOptions, Credentials, ErrorKind, KeyOptions, LsOptions, OpenStatus, PathList, Repository as Rustic,
-    RepositoryOptions, RusticError, SnapshotOptions, repofile::SnapshotFile,
+    BackupOptions, ConfigOptions, Credentials, ErrorKind, KeyOptions, LsOptions, OpenStatus, PathList, PruneOptions,
+    Repository as Rustic, RepositoryOptions, RusticError, SnapshotOptions, repofile::SnapshotFile,
 };
 
 use super::postgres::error::one_line;
+use crate::api::Timestamp;
 
 const ENVIRONMENT_TAG: &str = "lockkeeper-environment=";
 const RUN_TAG: &str = "lockkeeper-run=";
@@ -43,8 +44,11 @@ pub enum RepositoryError {
         environment: String,
     },
     /// There is no such snapshot.
-    #[error("repository: snapshot {0} is not in it; make a new backup")]
+    #[error("repository: snapshot {0} is not in it; name another, or make a new backup")]
     SnapshotMissing(String),
+    /// There are several.
+    #[error("repository: more than one snapshot begins with {0}; name more of its digits")]
+    SnapshotUnclear(String),
     /// What is stored cannot be what was written.
     #[error("repository: {doing}: what is stored is damaged: {cause}. Check it with `restic check`, and make a new backup")]
     Damaged {
@@ -71,6 +75,7 @@ impl RepositoryError {
             Self::PasswordWrong => "RepositoryPasswordWrong",
             Self::Foreign { .. } => "RepositoryForeign",
             Self::SnapshotMissing(_) => "SnapshotMissing",
+            Self::SnapshotUnclear(_) => "SnapshotUnclear",
             Self::Damaged { .. } => "RepositoryDamaged",
             Self::Failed { .. } => "RepositoryFailed",
         }
@@ -218,6 +223,42 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    /// The whole id of a snapshot of this environment, by its beginning.
+    pub fn find(&self, beginning: &str) -> Result<Stored, RepositoryError> {
+        let mut found = self.ours()?;
+        found.retain(|s| s.id.to_hex().as_str().starts_with(beginning));
+        match found.as_slice() {
+            [one] => Ok(stored(one)),
+            [] => Err(RepositoryError::SnapshotMissing(beginning.to_owned())),
+            _ => Err(RepositoryError::SnapshotUnclear(beginning.to_owned())),
+        }
+    }
+
+    /// The snapshots of this environment with the times when they were written, the newest last.
+    pub fn known(&self) -> Result<Vec<(String, Timestamp)>, RepositoryError> {
+        Ok(self.ours()?.iter().map(|s| (s.id.to_hex().to_string(), s.time.timestamp())).collect())
+    }
+
+    /// Removes snapshots of this environment, then what nothing refers to any more. What a backup under way may have counted
+    /// on is only marked, and goes with a later call.
+    pub fn remove(&self, snapshots: &[String]) -> Result<(), RepositoryError> {
+        let doing = "removing snapshots";
+        let ids: Vec<_> =
+            self.ours()?.into_iter().filter(|s| snapshots.iter().any(|r| s.id.to_hex().as_str() == r)).map(|s| s.id).collect();
+        let repository = self.opened(doing)?;
+        if !ids.is_empty() {
+            raw(doing, repository.delete_snapshots(&ids))?;
+        }
+        let options = PruneOptions::default();
+        let plan = raw("looking for what is not needed", repository.prune_plan(&options))?;
+        raw("removing what is not needed", repository.prune(&options, plan))
+    }
+
+    fn ours(&self) -> Result<Vec<SnapshotFile>, RepositoryError> {
+        let ours = |s: &SnapshotFile| tag(s, ENVIRONMENT_TAG).as_deref() == Some(self.environment.as_str());
+        Ok(self.snapshots()?.into_iter().filter(ours).collect())
     }
 
     fn opened(&self, doing: &str) -> Result<Rustic<OpenStatus>, RepositoryError> {

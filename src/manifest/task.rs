@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{BackupContent, Check, Timestamp};
+use crate::api::{BackupContent, Check, Retention, Timestamp, UndoMethod};
 
 /// The environment variable that holds the task.
 pub const TASK_ENV: &str = "LOCKKEEPER_TASK";
@@ -58,8 +58,13 @@ pub enum Verb {
     Release,
     /// Fences again and swaps the undo point in; the failed database is kept aside.
     Rollback,
+    /// Puts data back: loads a snapshot beside the fenced database and compares it, or takes a database aside; then both change
+    /// names, and the database opens for the run alone.
+    Restore,
     /// Drops databases kept aside.
     Drop,
+    /// Removes snapshots that retention lets go.
+    Prune,
     /// Drops the control databases. The environment is being deleted.
     Forget,
     /// Asks a URL until the answer's status is the expected one.
@@ -79,7 +84,9 @@ impl Verb {
             Self::Undo => "undo",
             Self::Release => "release",
             Self::Rollback => "rollback",
+            Self::Restore => "restore",
             Self::Drop => "drop",
+            Self::Prune => "prune",
             Self::Forget => "forget",
             Self::Http => "http",
             Self::Page => "page",
@@ -114,7 +121,7 @@ pub struct Task {
     /// The data to work on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<DataTask>,
-    /// Backup: words for the snapshot's description. Prove: the snapshot to prove.
+    /// Backup: words for the snapshot's description. Prove, Restore, and Preflight of a restore: the snapshot, or its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
     /// Preflight: a transaction older than this, in seconds, fails the check.
@@ -128,10 +135,19 @@ pub struct Task {
     /// may work there, and are ended. Without one, none are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub covered_addresses: Vec<String>,
+    /// Prune: what retention keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+    /// Prune: snapshots that stay, whatever retention says. Their beginnings are enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keep: Vec<String>,
+    /// Prune: snapshots that go, whatever retention says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<String>,
     /// Whether a repository is mounted.
     #[serde(default)]
     pub repository: bool,
-    /// Drop: the databases to drop.
+    /// Drop: the databases to drop. Restore, and its Preflight: the databases aside that become live again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DropTask>,
     /// Http: the URL.
@@ -168,6 +184,9 @@ impl Task {
             max_transaction_age_seconds: None,
             minimum_free_factor: None,
             covered_addresses: Vec::new(),
+            retention: None,
+            keep: Vec::new(),
+            remove: Vec::new(),
             repository: false,
             databases: Vec::new(),
             url: None,
@@ -178,9 +197,14 @@ impl Task {
         }
     }
 
+    /// Whether it is about putting data back.
+    pub fn restores(&self) -> bool {
+        self.snapshot.is_some() || !self.databases.is_empty()
+    }
+
     /// The tasks of data by their names.
     pub fn data_of<'a>(data: impl IntoIterator<Item = &'a crate::api::Data>) -> Vec<DataTask> {
-        data.into_iter().map(|d| DataTask { name: d.name.to_string() }).collect()
+        data.into_iter().map(|d| DataTask { name: d.name.to_string(), undo: d.undo.method }).collect()
     }
 }
 
@@ -190,9 +214,12 @@ impl Task {
 pub struct DataTask {
     /// Name of the data.
     pub name: String,
+    /// How it is to be undone.
+    #[serde(default)]
+    pub undo: UndoMethod,
 }
 
-/// A database to drop.
+/// A database aside.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DropTask {
@@ -215,7 +242,10 @@ pub struct Outcome {
     /// Preflight and a refused fence: the greatest epoch in the control databases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_epoch: Option<i64>,
-    /// Backup: what was written.
+    /// Prune: the snapshots that were removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// Backup: what was written. Preflight of a restore: what is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<BackupOutcome>,
     /// Undo, Release and Rollback: the databases aside. Release: the undo points. Rollback: the failed databases.
@@ -256,6 +286,9 @@ pub struct BackupOutcome {
     pub rows: i64,
     /// For each data.
     pub contents: Vec<BackupContent>,
+    /// When the data was read: what was written later is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_at: Option<Timestamp>,
 }
 
 /// A database aside.
@@ -264,9 +297,13 @@ pub struct BackupOutcome {
 pub struct Aside {
     /// Name of the data.
     pub data: String,
-    /// Name of the database.
+    /// Name of the database; empty where a snapshot stands for it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub database: String,
-    /// How it was made: `Clone`.
+    /// Snapshot in the repository, where the method is Backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    /// How it was made: `Clone`, `Backup`, or `Swap` where the database itself was put aside.
     pub method: String,
 }
 

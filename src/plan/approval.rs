@@ -1,7 +1,9 @@
 //! Who may say yes, and which yes counts.
 
-use crate::api::{Approval, Approvals, ApprovalsStatus, PromotionSpec, VoidApproval};
 use std::collections::BTreeMap;
+
+use super::world::Run;
+use crate::api::{Approval, Approvals, ApprovalsStatus, PromotionSpec, VoidApproval};
 
 /// Why an approval does not count. `None`: it does.
 fn void(
@@ -18,7 +20,7 @@ fn void(
         ));
     }
     if askers.contains(&&*approval.username) && !policy.requester_may_approve {
-        return Some("asked for this promotion, or changed it; another person must approve it".into());
+        return Some("asked for this, or changed it; another person must approve it".into());
     }
     if !may.get(&*approval.username).copied().unwrap_or(false) {
         return Some("no longer has the verb approve on this Environment".into());
@@ -40,9 +42,32 @@ pub fn count(
     plan_hash: &str,
     may: &BTreeMap<String, bool>,
 ) -> ApprovalsStatus {
+    tally((&spec.approvals, askers), policy, plan_hash, may)
+}
+
+/// The same for a run of either kind.
+pub fn count_of(
+    run: Run<'_>,
+    modifiers: &[String],
+    policy: &Approvals,
+    plan_hash: &str,
+    may: &BTreeMap<String, bool>,
+) -> ApprovalsStatus {
+    match run {
+        Run::Promotion(run) => count(&run.spec, &askers(&run.spec, modifiers), policy, plan_hash, may),
+        Run::Restore(_) => tally((run.approvals(), &[run.requester()]), policy, plan_hash, may),
+    }
+}
+
+fn tally(
+    (approvals, askers): (&[Approval], &[&str]),
+    policy: &Approvals,
+    plan_hash: &str,
+    may: &BTreeMap<String, bool>,
+) -> ApprovalsStatus {
     let mut given = Vec::new();
     let mut voided = Vec::new();
-    for approval in &spec.approvals {
+    for approval in approvals {
         match void(approval, policy, askers, plan_hash, may) {
             None => given.push(approval.username.to_string()),
             Some(reason) => voided.push(VoidApproval { username: approval.username.to_string(), reason }),

@@ -122,6 +122,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
                 status.stored_bytes = Some(done.stored_bytes);
                 status.rows = Some(done.rows);
                 status.contents = done.contents;
+                status.taken_at = done.taken_at.map(millis);
                 status.phase = BackupPhase::Proving;
                 advance(world, status, now)
             }

@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
 use super::{
-    Decision, Effect, Progress,
+    Decision, Effect, Progress, environment_backups,
     history::{self, Record},
     intervention,
     jobs::{JobProgress, look},
@@ -15,7 +16,10 @@ use super::{
     world::{JobView, Settings, Side},
 };
 use crate::{
-    api::{ENVIRONMENT_FINALIZER, Environment, EnvironmentStatus, Module, Timestamp, conditions, reasons},
+    api::{
+        ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, EnvironmentStatus, Module, Timestamp,
+        conditions, environment::Kept, labels, reasons,
+    },
     delivery,
     manifest::{
         Owner, job,
@@ -41,6 +45,12 @@ pub struct World<'a> {
     pub jobs: &'a BTreeMap<String, JobView>,
     /// UIDs of the runs that exist in its namespace, of every kind for which something is made: asked after all else here.
     pub runs: &'a [String],
+    /// The backups of its namespace.
+    pub backups: &'a [EnvironmentBackup],
+    /// The restores of its namespace.
+    pub restores: &'a [EnvironmentRestore],
+    /// Copies of configuration from before runs, which undoing one would bring back.
+    pub copies: &'a [ConfigMap],
     /// What is there that was made for some run.
     pub made: &'a [Made],
     /// Those of them that have ended, and may go.
@@ -113,10 +123,17 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
                 _ => {}
             },
             Some(Err(dropped)) => {
-                status.kept.retain(|k| !dropped.contains(&k.database));
+                status.kept.retain(|k| !dropped.contains(k));
                 return Decision::Advance(Box::new(status));
             }
             None => {
+                if let Some(effect) = needless_copy(world, &status) {
+                    return Decision::Perform(effect);
+                }
+                let wanted = environment_backups::scheduled(world, &status, now);
+                if let Some(decision) = wanted.or_else(|| environment_backups::retained(world, &status, now)) {
+                    return decision;
+                }
                 if let Some(left) = world.jobs.values().find(|j| !j.deleting) {
                     return Decision::Perform(Effect::Delete {
                         resource: super::Resource::Job,
@@ -170,7 +187,15 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
     }
     match surplus {
         Some(record) => Decision::Perform(history::delete(record)),
-        None => Decision::Wait(status.kept.iter().map(|k| k.until).chain(history::next(world.records, history)).min()),
+        None => Decision::Wait(
+            status
+                .kept
+                .iter()
+                .map(|k| k.until)
+                .chain(history::next(world.records, history))
+                .chain(environment_backups::next(world, &status))
+                .min(),
+        ),
     }
 }
 
@@ -211,6 +236,9 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
     if let Err(message) = modules::in_order(&environment.spec) {
         add(reasons::INVALID, message);
     }
+    if let Some(problem) = environment_backups::problem(world) {
+        add(reasons::INVALID, problem);
+    }
     for workload in environment.spec.modules.iter().flat_map(|m| &m.workloads) {
         let Some(found) = world.side.find(workload) else { continue };
         for refusal in found.refuse().into_iter().chain(delivery::direct::refuse(found, &world.side.owners)) {
@@ -233,58 +261,70 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
     out
 }
 
-/// Drops the databases aside whose time is over. `Ok`: on its way; `Err`: these are gone.
-fn drop_kept(world: &World<'_>, status: &EnvironmentStatus, now: Timestamp) -> Option<Result<Progress, Vec<String>>> {
+/// Drops the databases and snapshots aside whose time is over. `Ok`: on its way; `Err`: these are gone.
+fn drop_kept(world: &World<'_>, status: &EnvironmentStatus, now: Timestamp) -> Option<Result<Progress, Vec<Kept>>> {
     let due: Vec<_> = status.kept.iter().filter(|k| k.until <= now).collect();
-    let first = due.first()?;
+    let at = due.first()?.until.as_second();
     // A run that holds the lock may still need them.
     if status.lock.as_ref().is_some_and(|l| l.holder.is_some()) {
         return None;
     }
-    let step = format!("drop-{}", first.until.as_second());
-    Some(
-        data_job(
-            world,
-            Verb::Drop,
-            &step,
-            due.iter().map(|k| DropTask { data: k.data.clone(), database: k.database.clone() }).collect(),
-            now,
-        )
-        .map(|progress| match progress {
-            Some(progress) => Ok(progress),
-            None => Err(due.iter().map(|k| k.database.clone()).collect()),
-        })
-        .unwrap_or_else(Ok),
-    )
+    let (databases, snapshots): (Vec<Kept>, Vec<Kept>) = due.into_iter().cloned().partition(|k| k.snapshot.is_none());
+    let (gone, job) = if databases.is_empty() {
+        let remove = snapshots.iter().filter_map(|k| k.snapshot.clone()).collect();
+        let edit = |task: &mut Task| {
+            task.repository = true;
+            task.data = Vec::new();
+            task.remove = remove;
+        };
+        let job = agent_job(world, (Verb::Prune, &format!("drop-snapshots-{at}")), now, edit);
+        (snapshots, job)
+    } else {
+        let aside = databases.iter().map(|k| DropTask { data: k.data.clone(), database: k.database.clone() }).collect();
+        let job = agent_job(world, (Verb::Drop, &format!("drop-{at}")), now, |task| task.databases = aside);
+        (databases, job)
+    };
+    Some(match job {
+        JobProgress::Going(progress) => Ok(progress),
+        JobProgress::Succeeded(_) => Err(gone),
+        JobProgress::Failed(failure) => Ok(next_hour(failure.message, now)),
+    })
 }
 
-/// A Job of the agent on all data. `Ok(None)`: done.
-fn data_job(
-    world: &World<'_>,
-    verb: Verb,
-    step: &str,
-    databases: Vec<DropTask>,
-    now: Timestamp,
-) -> Result<Option<Progress>, Progress> {
+/// The next copy of configuration that no undo point needs any more, of a run that has ended.
+fn needless_copy(world: &World<'_>, status: &EnvironmentStatus) -> Option<Effect> {
+    let holder = status.lock.as_ref().and_then(|l| l.holder.as_ref());
+    let needed =
+        |uid: &str| status.kept.iter().map(|k| &k.run).chain(status.active.as_ref()).chain(holder).any(|run| run.uid == *uid);
+    let of = |c: &ConfigMap| c.labels().get(labels::RUN).cloned().unwrap_or_default();
+    let copy = world.copies.iter().find(|c| c.metadata.deletion_timestamp.is_none() && !needed(&of(c)))?;
+    Some(Effect::Delete {
+        resource: super::Resource::ConfigMap,
+        name: copy.name_any(),
+        uid: copy.uid().unwrap_or_default(),
+        grace: None,
+    })
+}
+
+fn next_hour(what: String, now: Timestamp) -> Progress {
+    Progress::Waiting { what, until: Timestamp::from_second((now.as_second() / 3600 + 1) * 3600).ok() }
+}
+
+/// A Job of the agent for the Environment itself. The repository is mounted where the task says so.
+pub fn agent_job(world: &World<'_>, (verb, step): (Verb, &str), now: Timestamp, edit: impl FnOnce(&mut Task)) -> JobProgress {
     let owner = owner(world);
     let spec = &world.environment.spec;
     // One attempt an hour: a server that is away must not be asked without end.
     let hour = now.as_second() / 3600 % 1_000_000;
     let attempt = i32::try_from(hour).unwrap_or(0);
     let name = owner.object_name(step, attempt);
-    let data: Vec<_> = spec.data.iter().collect();
     let mut task = Task::new(verb, owner, (owner.uid.to_owned(), owner.name));
-    task.data = Task::data_of(data.iter().copied());
-    task.databases = databases;
-    let make = || job::agent(owner, world.settings, (&name, step), &task, (&data, None), &[], DROP_DEADLINE);
-    match look(world.jobs, &name, true, now, make) {
-        JobProgress::Going(progress) => Ok(Some(progress)),
-        JobProgress::Succeeded(_) => Ok(None),
-        JobProgress::Failed(failure) => Err(Progress::Waiting {
-            what: failure.message,
-            until: Timestamp::from_second((now.as_second() / 3600 + 1) * 3600).ok(),
-        }),
-    }
+    task.data = Task::data_of(&spec.data);
+    edit(&mut task);
+    let data: Vec<_> = spec.data.iter().filter(|d| task.data.iter().any(|t| t.name == *d.name)).collect();
+    let backups = spec.backups.as_ref().filter(|_| task.repository);
+    let make = || job::agent(owner, world.settings, (&name, step), &task, (&data, backups), &[], DROP_DEADLINE);
+    look(world.jobs, &name, true, now, make)
 }
 
 /// The Environment is being deleted: its control databases go with it, where that is still possible.
@@ -302,11 +342,12 @@ fn leave(world: &World<'_>, finalizer: bool, now: Timestamp) -> Decision<Environ
     if world.terminating || world.refused.is_some() || world.environment.spec.data.is_empty() {
         return Decision::Perform(Effect::RemoveFinalizer);
     }
-    let databases = status.kept.iter().map(|k| DropTask { data: k.data.clone(), database: k.database.clone() }).collect();
-    match data_job(world, Verb::Forget, "forget", databases, now) {
-        Ok(Some(Progress::Do(effect))) => Decision::Perform(effect),
-        Ok(Some(_)) => Decision::Wait(None),
+    let aside = status.kept.iter().filter(|k| k.snapshot.is_none());
+    let aside = aside.map(|k| DropTask { data: k.data.clone(), database: k.database.clone() }).collect();
+    match agent_job(world, (Verb::Forget, "forget"), now, |task| task.databases = aside) {
+        JobProgress::Going(Progress::Do(effect)) => Decision::Perform(effect),
+        JobProgress::Going(_) => Decision::Wait(None),
         // Whether done or not possible: an Environment whose server is gone must not stay for ever.
-        Ok(None) | Err(_) => Decision::Perform(Effect::RemoveFinalizer),
+        JobProgress::Succeeded(_) | JobProgress::Failed(_) => Decision::Perform(Effect::RemoveFinalizer),
     }
 }

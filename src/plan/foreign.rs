@@ -19,7 +19,7 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{EnvironmentSpec, FIELD_MANAGER, Failure, Phase, PromotionStatus, Revert, Step, StepState, Timestamp, WorkloadKind},
+    api::{EnvironmentSpec, FIELD_MANAGER, Failure, Phase, Revert, RunStatus, Step, StepState, Timestamp, WorkloadKind},
     manifest::patch,
 };
 
@@ -42,10 +42,10 @@ struct Deviation<'a> {
 pub fn guard(
     world: &World<'_>,
     target: &EnvironmentSpec,
-    status: &PromotionStatus,
+    status: &RunStatus,
     step: &Step,
     now: Timestamp,
-) -> Option<Decision<PromotionStatus>> {
+) -> Option<Decision<RunStatus>> {
     if let Some(said) = kept_wishes(world, step) {
         let mut status = status.clone();
         if let Some(step) = status.steps.iter_mut().find(|s| s.name == step.name) {
@@ -86,7 +86,7 @@ pub fn guard(
 }
 
 /// Whether the run puts things back: a rollback that is stuck still does.
-fn is_back(status: &PromotionStatus) -> bool {
+fn is_back(status: &RunStatus) -> bool {
     matches!(status.phase, Phase::RollingBack | Phase::NeedsHuman)
 }
 
@@ -163,7 +163,7 @@ impl Stage<'_> {
 }
 
 /// The first thing that is not as the lock needs it.
-fn deviation<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &PromotionStatus) -> Option<Deviation<'a>> {
+fn deviation<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus) -> Option<Deviation<'a>> {
     let stage = Stage { steps: &status.steps, back: is_back(status) };
     status.epoch?;
     led_away(world, target, status, &stage)
@@ -172,12 +172,7 @@ fn deviation<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &Promotion
 }
 
 /// A Service that was closed and does not lead to the page.
-fn led_away<'a>(
-    world: &World<'a>,
-    target: &EnvironmentSpec,
-    status: &PromotionStatus,
-    stage: &Stage<'_>,
-) -> Option<Deviation<'a>> {
+fn led_away<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
     if !stage.began(name::CLOSE) || stage.began(name::OPEN) || stage.began(name::BACK_OPEN) {
         return None;
     }
@@ -196,12 +191,7 @@ fn led_away<'a>(
 }
 
 /// A workload that was stopped and is not.
-fn started<'a>(
-    world: &World<'a>,
-    target: &EnvironmentSpec,
-    status: &PromotionStatus,
-    stage: &Stage<'_>,
-) -> Option<Deviation<'a>> {
+fn started<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
     let owner = owner(world);
     let (begun, over) = if stage.back { (name::BACK_STOP, name::BACK_WORKLOADS) } else { (name::STOP, name::OPEN) };
     if !stage.began(begun) || stage.began(over) {
@@ -237,12 +227,7 @@ fn kind(workload: Workload<'_>) -> &'static str {
 }
 
 /// A delivered workload or ConfigMap that is not what was delivered.
-fn otherwise<'a>(
-    world: &World<'a>,
-    target: &EnvironmentSpec,
-    status: &PromotionStatus,
-    stage: &Stage<'_>,
-) -> Option<Deviation<'a>> {
+fn otherwise<'a>(world: &World<'a>, target: &EnvironmentSpec, status: &RunStatus, stage: &Stage<'_>) -> Option<Deviation<'a>> {
     if stage.back || stage.began(name::RELEASE) || stage.began(name::OPEN) {
         return None;
     }
@@ -256,7 +241,7 @@ fn otherwise<'a>(
             return Some(Deviation { kind: "ConfigMap", metadata: &map.metadata, what: "its content", effect });
         }
         let step = format!("{}/{}", name::WORKLOADS, module.name);
-        for (reference, images) in forward::images_of([module], crate::api::ReleaseContainer::pinned) {
+        for (reference, images) in forward::images_of([module], forward::image(world)) {
             let Some(workload) = side.find(&reference) else { continue };
             // While the step is going on, what was stopped and is not any more has got its images.
             let down = !target.maintenance.exclude.contains(&reference) && reference.kind != WorkloadKind::CronJob;
@@ -273,13 +258,7 @@ fn otherwise<'a>(
 }
 
 /// Before a check, where somebody had to be put right: the pods must be the release's again.
-pub fn rolled_out(
-    world: &World<'_>,
-    target: &EnvironmentSpec,
-    status: &PromotionStatus,
-    begun: Timestamp,
-    now: Timestamp,
-) -> Progress {
+pub fn rolled_out(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, begun: Timestamp, now: Timestamp) -> Progress {
     if status.reverts.is_empty() {
         return Progress::Done(None);
     }
@@ -293,7 +272,7 @@ pub fn rolled_out(
 pub fn stopped_enough(
     progress: Progress,
     target: &EnvironmentSpec,
-    status: &PromotionStatus,
+    status: &RunStatus,
     begun: Timestamp,
     now: Timestamp,
 ) -> Progress {

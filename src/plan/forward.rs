@@ -17,33 +17,36 @@ use super::{
     preflight::{self, Preflight},
     prepare,
     promotion::{ATTEMPTS, owner, reference},
-    release, steps,
+    release, restore, steps,
     steps::name,
     workload::Workload,
-    world::World,
+    world::{Run, World},
 };
 use crate::{
     api::{
-        API_VERSION, BackupPhase, EnvironmentSpec, HttpCheck, LocalRef, PromotionStatus, Release, ReleaseContainer,
-        ReleaseModule, Step, Timestamp, Verification, WorkloadRef, labels, promotion::UndoStatus,
+        API_VERSION, BackupPhase, EnvironmentSpec, HttpCheck, LocalRef, Release, ReleaseContainer, ReleaseModule, RunStatus,
+        Step, Timestamp, UndoMethod, Verification, WorkloadRef, labels, promotion::UndoStatus,
     },
     manifest::{
         Owner,
         found::FoundWorkload,
         job, page, patch,
-        task::{Aside, Outcome, Verb},
+        task::{Aside, Outcome, Task, Verb},
     },
 };
 
 /// How long the agent's work under the lock may take.
 pub const DATA_DEADLINE: Duration = Duration::from_secs(3600);
+/// The same where data goes into the repository or comes out of it.
+const REPOSITORY_DEADLINE: Duration = Duration::from_secs(6 * 3600);
 /// A proven backup older than this is made again before the lock is taken.
 const BACKUP_AGE: Duration = Duration::from_secs(3600);
 
 /// What a step needs next. While it waits, the pod of a later step is started: users wait for each second under the lock.
-pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
+pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step, now: Timestamp) -> Progress {
     match this_step(world, target, status, step, now) {
-        Progress::Waiting { what, until } => match ahead(world, target, status, step) {
+        // First the status says what is waited for: a migration's Job that is gone is known by that.
+        Progress::Waiting { what, until } if status.next.as_deref() == Some(&what) => match ahead(world, target, status, step) {
             Some(effect) => Progress::Do(effect),
             None => Progress::Waiting { what, until },
         },
@@ -53,11 +56,11 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
 
 /// Makes Jobs of the agent before their turn, in steps that take their time; they wait at their gates. The fence's while
 /// users still work, the checks' and the last one's while the migration runs and the new workloads start.
-fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step) -> Option<Effect> {
+fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step) -> Option<Effect> {
     let owner = owner(world);
     let wanted: &[&str] = match steps::kind(&step.name) {
         name::PAGE => &[name::FENCE],
-        name::MIGRATION | name::WORKLOADS | name::OTHERS | name::VERIFY => &[name::VERIFY, name::RELEASE],
+        name::MIGRATION | name::LOAD | name::WORKLOADS | name::OTHERS | name::VERIFY => &[name::VERIFY, name::RELEASE],
         _ => return None,
     };
     let later = status.steps.iter().skip_while(|s| s.name != step.name).skip(1);
@@ -82,7 +85,7 @@ fn opens(world: &World<'_>, job: &str, epoch: i64, addresses: &[String]) -> Opti
     Some(Progress::Do(patch::open_gate(gate, epoch, addresses)))
 }
 
-fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
+fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step, now: Timestamp) -> Progress {
     let owner = owner(world);
     let release = status.release.clone().unwrap_or_default();
     let epoch = status.epoch.unwrap_or(0);
@@ -102,11 +105,13 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStat
             data_job(world, target, owner, step, (Verb::Undo, epoch), now)
         }
         name::UNDO => Progress::Done(None),
+        name::LOAD => data_job(world, target, owner, step, (Verb::Restore, epoch), now),
         name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
         name::MIGRATION => migration(world, target, owner, status, step, now),
         name::WORKLOADS => {
             let module = steps::subject(&step.name);
-            workloads(world, &images(&release, module), &module_workloads(target, module), begun, now)
+            let images = images_of(release.modules.iter().filter(|m| m.name == module), image(world));
+            workloads(world, &images, &module_workloads(target, module), begun, now)
         }
         name::OTHERS => workloads(world, &BTreeMap::new(), &other_workloads(target, &release), begun, now),
         name::VERIFY => match foreign::rolled_out(world, target, status, begun, now) {
@@ -123,14 +128,14 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStat
 }
 
 /// What a finished step leaves in the status beside its own state.
-pub fn after_step(world: &World<'_>, status: &mut PromotionStatus, step: &Step, now: Timestamp) {
+pub fn after_step(world: &World<'_>, status: &mut RunStatus, step: &Step, now: Timestamp) {
     let owner = owner(world);
     match steps::kind(&step.name) {
         name::BACKUP => status.backup = Some(LocalRef { name: backup_name(owner, step.attempt).into() }),
         name::PREFLIGHT => {
             let release = status.release.clone().unwrap_or_default();
             let Some(target) = world.target else { return };
-            if let Preflight::Ended { checks, control_epoch } =
+            if let Preflight::Ended { checks, control_epoch, .. } =
                 preflight::run(world, owner, &target.spec, &release, (&step.name, step.attempt), now)
             {
                 status.preflight = checks;
@@ -148,6 +153,7 @@ pub fn after_step(world: &World<'_>, status: &mut PromotionStatus, step: &Step, 
             keep_aside(world, status, aside, None);
             keep(world, status, step, None);
         }
+        name::LOAD => keep(world, status, step, None),
         name::RELEASE => keep(world, status, step, Some(now)),
         name::OPEN | name::BACK_OPEN | name::GIVE_UP_OPEN => status.unlocked_at = Some(millis(now)),
         _ => {}
@@ -155,7 +161,7 @@ pub fn after_step(world: &World<'_>, status: &mut PromotionStatus, step: &Step, 
 }
 
 /// Writes down which databases are aside, by the outcome of a step's Job, and until when once that is known.
-pub fn keep(world: &World<'_>, status: &mut PromotionStatus, step: &Step, from: Option<Timestamp>) {
+pub fn keep(world: &World<'_>, status: &mut RunStatus, step: &Step, from: Option<Timestamp>) {
     let owner = owner(world);
     let Some(outcome) = world.jobs.get(&owner.object_name(&step.name, step.attempt)).and_then(|j| j.outcome.clone()) else {
         return;
@@ -164,18 +170,21 @@ pub fn keep(world: &World<'_>, status: &mut PromotionStatus, step: &Step, from: 
 }
 
 /// What the fence's pod said, by the attempt that ended well.
-fn fenced_outcome(world: &World<'_>, status: &PromotionStatus) -> Option<Outcome> {
+fn fenced_outcome(world: &World<'_>, status: &RunStatus) -> Option<Outcome> {
     let step = status.steps.iter().find(|s| s.name == name::FENCE)?;
     world.jobs.get(&owner(world).object_name(&step.name, step.attempt))?.outcome.clone()
 }
 
-fn keep_aside(world: &World<'_>, status: &mut PromotionStatus, all: Vec<Aside>, from: Option<Timestamp>) {
+fn keep_aside(world: &World<'_>, status: &mut RunStatus, all: Vec<Aside>, from: Option<Timestamp>) {
     for aside in all {
         let keep_for =
             world.target.and_then(|t| t.spec.data.iter().find(|d| *d.name == *aside.data).map(|d| d.undo.keep_for.clone()));
         let until = from.map(|at| millis(after(at, keep_for.and_then(|k| k.get()).unwrap_or(Duration::from_secs(86_400)))));
-        let fresh = UndoStatus { data: aside.data, method: aside.method, database: aside.database, until };
+        let Aside { data, database, snapshot, method } = aside;
+        let fresh = UndoStatus { data, method, database, snapshot, until };
         match status.undo.iter_mut().find(|u| u.data == fresh.data) {
+            // How it was made is known better by the step that made it.
+            Some(known) if known.database == fresh.database && known.snapshot == fresh.snapshot => known.until = fresh.until,
             Some(known) => *known = fresh,
             None => status.undo.push(fresh),
         }
@@ -218,7 +227,7 @@ fn backup(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp) -> P
     let Some(backup) = world.backup.filter(|b| b.name_any() == name) else {
         let manifest = json!({
             "apiVersion": API_VERSION, "kind": "EnvironmentBackup", "metadata": owner.metadata(&name, name::BACKUP),
-            "spec": {"environment": {"name": world.run.spec.environment.name}, "data": {"all": {}}, "reason": format!("before {}", owner.name), "keep": false},
+            "spec": {"environment": {"name": world.run.environment()}, "data": {"all": {}}, "reason": format!("before {}", owner.name), "keep": false},
         });
         return Progress::Do(Effect::Create { resource: Resource::EnvironmentBackup, manifest: Box::new(manifest) });
     };
@@ -248,7 +257,7 @@ fn page_pod(world: &World<'_>, owner: Owner<'_>) -> Progress {
     Progress::waiting("the maintenance page to answer")
 }
 
-fn take_lock(world: &World<'_>, status: &PromotionStatus, now: Timestamp) -> Progress {
+fn take_lock(world: &World<'_>, status: &RunStatus, now: Timestamp) -> Progress {
     let Some(target) = world.target else { return Progress::waiting("the Environment") };
     let held = lock::status(target).lock;
     if held.as_ref().and_then(|l| l.holder.as_ref()).is_some_and(|h| h.uid == world.uid()) {
@@ -261,7 +270,7 @@ fn take_lock(world: &World<'_>, status: &PromotionStatus, now: Timestamp) -> Pro
 }
 
 /// What a rollback needs, copied before anything changes: the target's configuration. Images stand in the status.
-fn record(world: &World<'_>, owner: Owner<'_>, status: &PromotionStatus) -> Progress {
+fn record(world: &World<'_>, owner: Owner<'_>, status: &RunStatus) -> Progress {
     let chosen = status.release.as_ref().map(|r| r.modules.clone()).unwrap_or_default();
     for entry in chosen.iter().flat_map(|m| &m.configuration) {
         if world.target_side.config_map(&prepare::copy_name(owner, prepare::PRIOR, &entry.config_map)).is_none() {
@@ -277,7 +286,7 @@ fn stop(
     target: &EnvironmentSpec,
     owner: Owner<'_>,
     epoch: i64,
-    status: &PromotionStatus,
+    status: &RunStatus,
     begun: Timestamp,
     now: Timestamp,
 ) -> Progress {
@@ -333,15 +342,21 @@ fn make_data_job(
     (verb, epoch): (Verb, Option<i64>),
     addresses: Vec<String>,
 ) -> Effect {
-    let data: Vec<_> = target.data.iter().collect();
+    let data = restore::data(world, target);
+    let backups = target.backups.as_ref().filter(|_| needs_repository(world, target, verb));
     let mut task = preflight::task(world, owner, verb);
     task.covered_addresses = addresses;
+    task.data = Task::data_of(data.iter().copied());
     task.epoch = epoch;
     task.gated = epoch.is_none();
-    task.then = (verb == Verb::Fence).then_some(Verb::Undo);
-    task.repository = false;
+    task.then = (verb == Verb::Fence && world.run.promotion().is_some()).then_some(Verb::Undo);
+    task.repository = backups.is_some();
+    if verb == Verb::Restore {
+        restore::fill(world, &mut task);
+    }
+    let deadline = if task.repository { REPOSITORY_DEADLINE } else { DATA_DEADLINE };
     let name = owner.object_name(&step.name, step.attempt);
-    job::agent(owner, world.settings, (&name, &step.name), &task, (&data, None), &[], DATA_DEADLINE)
+    job::agent(owner, world.settings, (&name, &step.name), &task, (&data, backups), &[], deadline)
 }
 
 /// The Job that asks a URL. `gated`: it waits for its turn.
@@ -366,8 +381,28 @@ fn http_check(
     job::agent(owner, world.settings, (&name, &step.name), &task, (&[], None), &aliases, deadline)
 }
 
+/// Whether a Job under the lock reads or writes the repository. Its volume is not mounted needlessly: a pod may have to wait for
+/// one, and so would users.
+fn needs_repository(world: &World<'_>, target: &EnvironmentSpec, verb: Verb) -> bool {
+    let status = world.status();
+    let only_clones = target
+        .data
+        .iter()
+        .all(|d| d.undo.method == UndoMethod::Clone || status.undo.iter().any(|u| u.data == *d.name && u.snapshot.is_none()));
+    match verb {
+        Verb::Restore => status.snapshot.is_some(),
+        Verb::Undo => target.data.iter().any(|d| d.undo.method != UndoMethod::Clone),
+        // What undoes a restore is today's database, aside.
+        Verb::Rollback => world.run.promotion().is_some() && !only_clones,
+        _ => false,
+    }
+}
+
 /// Brings a module's configuration.
 pub fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
+    if world.run.restore().is_some() {
+        return restore::configuration(world, target, owner, module);
+    }
     let Some(module) = target.module(module) else { return Progress::Done(None) };
     for entry in &module.configuration {
         let name = &*entry.config_map.name;
@@ -398,7 +433,7 @@ fn migration(
     world: &World<'_>,
     target: &EnvironmentSpec,
     owner: Owner<'_>,
-    status: &PromotionStatus,
+    status: &RunStatus,
     step: &Step,
     now: Timestamp,
 ) -> Progress {
@@ -467,8 +502,12 @@ pub fn images_of<'a>(
         .collect()
 }
 
-fn images(release: &Release, module: &str) -> Images {
-    images_of(release.modules.iter().filter(|m| m.name == module), ReleaseContainer::pinned)
+/// How a run names an image: a release by its digest; what a restore brings back, as the specs named it then.
+pub fn image(world: &World<'_>) -> fn(&ReleaseContainer) -> String {
+    match world.run {
+        Run::Promotion(_) => ReleaseContainer::pinned,
+        Run::Restore(_) => |container| container.image.clone(),
+    }
 }
 
 fn module_workloads(target: &EnvironmentSpec, module: &str) -> Vec<WorkloadRef> {
@@ -555,7 +594,7 @@ pub fn unlock(world: &World<'_>, owner: Owner<'_>) -> Progress {
 }
 
 /// Removes all that was made for the run, the page after its connections have ended.
-pub fn tidy(world: &World<'_>, owner: Owner<'_>, status: &PromotionStatus, now: Timestamp) -> Progress {
+pub fn tidy(world: &World<'_>, owner: Owner<'_>, status: &RunStatus, now: Timestamp) -> Progress {
     tidy_but(world, owner, status, now, &|_| false)
 }
 
@@ -563,7 +602,7 @@ pub fn tidy(world: &World<'_>, owner: Owner<'_>, status: &PromotionStatus, now: 
 pub fn tidy_but(
     world: &World<'_>,
     owner: Owner<'_>,
-    status: &PromotionStatus,
+    status: &RunStatus,
     now: Timestamp,
     keep: &dyn Fn(&ConfigMap) -> bool,
 ) -> Progress {

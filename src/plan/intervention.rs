@@ -18,19 +18,19 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{EnvironmentSpec, InterventionAction, InterventionStatus, PromotionStatus, Step, StepState, Timestamp, annotations},
+    api::{EnvironmentSpec, InterventionAction, InterventionStatus, RunStatus, Step, StepState, Timestamp, annotations},
     manifest::found::FoundWorkload,
 };
 
 /// Whether the run is being given up.
-pub fn gives_up(status: &PromotionStatus) -> bool {
+pub fn gives_up(status: &RunStatus) -> bool {
     status.intervention.as_ref().is_some_and(|i| i.action == InterventionAction::Unlock)
 }
 
 /// What a person has asked for since the operator last acted on it. It is written down before it is done.
-pub fn asked(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Option<Decision<PromotionStatus>> {
-    let asked = world.run.spec.intervention.as_ref()?;
-    let generation = world.run.metadata.generation.unwrap_or(0);
+pub fn asked(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Option<Decision<RunStatus>> {
+    let asked = world.run.intervention()?;
+    let generation = world.run.metadata().generation.unwrap_or(0);
     if gives_up(&status) || status.intervention.as_ref().is_some_and(|done| done.generation >= generation) {
         return None;
     }
@@ -58,7 +58,7 @@ pub fn asked(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
 }
 
 /// What a step of giving up needs next.
-pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
+pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step, now: Timestamp) -> Progress {
     let owner = owner(world);
     match steps::kind(&step.name) {
         name::GIVE_UP_JOBS => rollback::end_jobs(world, owner, true).unwrap_or(Progress::Done(None)),
@@ -70,7 +70,7 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
 }
 
 /// What is left for people to put right, one thing a line.
-pub fn left(world: &World<'_>, status: &PromotionStatus) -> Vec<String> {
+pub fn left(world: &World<'_>, status: &RunStatus) -> Vec<String> {
     let owner = owner(world);
     let namespace = owner.namespace;
     let mut out = Vec::new();

@@ -1,18 +1,20 @@
 //! The ledger of an Environment: runs that have ended in it. A run that is made again with the same name and spec, by a tool
 //! that applies what is in git or by a restore of the cluster, does not run again.
 
-use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Decision, Effect, lock, millis, release, world::World};
-use crate::api::{Environment, EnvironmentStatus, Failure, Finished, Phase, PromotionStatus, Timestamp, conditions, reasons};
+use super::{
+    Decision, Effect, lock, millis, release,
+    world::{Run, World},
+};
+use crate::api::{Environment, EnvironmentStatus, Failure, Finished, Phase, RunStatus, Timestamp, conditions, reasons};
 
 /// How many runs the ledger remembers. The first written go first.
 const ROOM: usize = 256;
 
 /// Fields that people add to a run later. What is applied again does not have them.
-const ADDED_LATER: [&str; 4] = ["approvals", "cancel", "intervention", "modifiedBy"];
+const ADDED_LATER: [&str; 5] = ["acknowledgeDataLossSince", "approvals", "cancel", "intervention", "modifiedBy"];
 
 /// Hash of a run's spec without what people add to it later.
 pub fn spec_hash(spec: &impl Serialize) -> String {
@@ -21,6 +23,14 @@ pub fn spec_hash(spec: &impl Serialize) -> String {
         fields.retain(|name, _| !ADDED_LATER.contains(&name.as_str()));
     }
     release::sha256(&value)
+}
+
+/// The same of a run of either kind.
+pub fn hash_of(run: Run<'_>) -> String {
+    match run {
+        Run::Promotion(run) => spec_hash(&run.spec),
+        Run::Restore(run) => spec_hash(&run.spec),
+    }
 }
 
 /// What the ledger says of a run.
@@ -43,33 +53,35 @@ pub fn write(status: &mut EnvironmentStatus, run: (&str, &str), hashes: [&str; 2
 
 /// The write that puts a Promotion into the ledger. `None`: it is there. Nobody but this run can have written what it was
 /// first asked for: it would have ended at once.
-pub fn record(target: &Environment, world: &World<'_>, status: &PromotionStatus, phase: Phase, at: Timestamp) -> Option<Effect> {
-    let name = world.run.name_any();
-    let last = spec_hash(&world.run.spec);
+pub fn record(target: &Environment, world: &World<'_>, status: &RunStatus, phase: Phase, at: Timestamp) -> Option<Effect> {
+    let (kind, name) = (world.run.kind(), world.run.name());
+    let last = hash_of(world.run);
     let first = status.spec_hash.as_deref().unwrap_or(&last);
     let mut wanted = lock::status(target);
-    if entry(&wanted, ("Promotion", &name), first).is_some() {
+    if entry(&wanted, (kind, name), first).is_some() {
         return None;
     }
-    write(&mut wanted, ("Promotion", &name), [first, &last], &phase.to_string(), at);
+    write(&mut wanted, (kind, name), [first, &last], &phase.to_string(), at);
     Some(lock::set(target, wanted))
 }
 
 /// The end of a Promotion that has ended here before: the phase is the recorded one, so that what waits for it, a pipeline or a
 /// GitOps tool, sees what became of it; the reason says that nothing was done. `None`: it is new here.
-pub fn already_ran(world: &World<'_>, now: Timestamp) -> Option<Decision<PromotionStatus>> {
+pub fn already_ran(world: &World<'_>, now: Timestamp) -> Option<Decision<RunStatus>> {
     let mut status = world.status();
     // From its plan on a run is known to be new; a failure on record is its own way to an end.
     if status.plan_hash.is_some() || status.failure.is_some() || status.phase != Phase::Scheduled {
         return None;
     }
-    let name = world.run.name_any();
+    let (kind, name) = (world.run.kind(), world.run.name());
     let environment = world.target_status();
-    let known = entry(&environment, ("Promotion", &name), &spec_hash(&world.run.spec))?;
+    let known = entry(&environment, (kind, name), &hash_of(world.run))?;
     status.phase = serde_json::from_value(Value::from(known.phase.clone())).unwrap_or(Phase::Cancelled);
     let message = format!(
-        "a Promotion {name} with this spec ended {} at {} in Environment {}; it does not run again. To bring the release once more, make another under a new name",
-        known.phase, known.at, world.run.spec.environment.name
+        "{kind} {name} with this spec ended {} at {} in Environment {}; it does not run again. To bring the release once more, make another under a new name",
+        known.phase,
+        known.at,
+        world.run.environment()
     );
     if status.phase != Phase::Completed {
         let (step, reason) = ("ledger".to_owned(), reasons::ALREADY_RAN.to_owned());
@@ -77,7 +89,7 @@ pub fn already_ran(world: &World<'_>, now: Timestamp) -> Option<Decision<Promoti
     }
     (status.step, status.next) = (None, None);
     status.finished_at = Some(millis(known.at));
-    let generation = world.run.metadata.generation.unwrap_or(0);
+    let generation = world.run.metadata().generation.unwrap_or(0);
     status.observed_generation = Some(generation);
     let completed = status.phase == Phase::Completed;
     let list = &mut status.conditions;

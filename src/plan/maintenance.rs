@@ -9,12 +9,12 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
-    Effect, Progress, Resource, after, scalers,
+    Effect, Progress, Resource, after, prepare, scalers,
     workload::Workload,
     world::{Side, World, has_ended},
 };
 use crate::{
-    api::{EnvironmentSpec, Timestamp, WorkloadRef, labels},
+    api::{EnvironmentSpec, Phase, Timestamp, WorkloadRef, labels},
     manifest::{
         Owner,
         found::{Found, FoundService, FoundWorkload},
@@ -309,7 +309,11 @@ pub fn leftovers_but(world: &World<'_>, owner: Owner<'_>, keep: &dyn Fn(&ConfigM
     if let Some(job) = world.jobs.values().find(|j| !j.deleting) {
         return Some(delete(Resource::Job, job.name.clone(), Some(job.uid.clone())));
     }
-    let goes = |c: &&ConfigMap| ours(c.labels()) && c.metadata.deletion_timestamp.is_none() && !keep(c);
+    // What was there before a run that keeps undo points is needed to undo it; the Environment removes it with them.
+    let status = world.status();
+    let keeps = status.phase == Phase::Verifying && !status.undo.is_empty();
+    let prior = |c: &ConfigMap| keeps && c.annotations().get(prepare::SIDE).is_some_and(|side| side == prepare::PRIOR);
+    let goes = |c: &&ConfigMap| ours(c.labels()) && c.metadata.deletion_timestamp.is_none() && !keep(c) && !prior(c);
     if let Some(copy) = side.config_maps.iter().find(goes) {
         return Some(delete(Resource::ConfigMap, copy.name_any(), copy.uid()));
     }

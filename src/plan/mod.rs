@@ -6,7 +6,9 @@
 
 pub mod approval;
 pub mod backup;
+pub mod cron;
 pub mod environment;
+pub mod environment_backups;
 pub mod foreign;
 pub mod forward;
 pub mod history;
@@ -21,6 +23,8 @@ pub mod prepare;
 pub mod promotion;
 pub mod queue;
 pub mod release;
+pub mod restore;
+pub mod retention;
 pub mod rollback;
 pub mod scalers;
 pub mod steps;

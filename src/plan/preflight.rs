@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     Progress, after,
     jobs::{JobProgress, look},
-    maintenance, release,
+    maintenance, release, restore,
     workload::Workload,
     world::{JobState, World},
 };
@@ -17,7 +17,7 @@ use crate::{
     delivery,
     manifest::{
         Owner, job, page,
-        task::{Task, Verb},
+        task::{BackupOutcome, Task, Verb},
     },
 };
 
@@ -37,6 +37,8 @@ pub enum Preflight {
         checks: Vec<Check>,
         /// The greatest epoch in the control databases.
         control_epoch: Option<i64>,
+        /// Of a restore from the repository: the snapshot as it was found.
+        snapshot: Option<BackupOutcome>,
     },
 }
 
@@ -59,13 +61,14 @@ pub fn run(
     now: Timestamp,
 ) -> Preflight {
     let mut checks = objects(world, spec, wanted);
-    let mut control_epoch = None;
+    let (mut control_epoch, mut snapshot) = (None, None);
     if !spec.data.is_empty() {
         let name = owner.object_name(step, attempt);
         let mut task = task(world, owner, Verb::Preflight);
         task.max_transaction_age_seconds = spec.preflight.max_transaction_age.get().map(|d| d.as_secs());
         task.minimum_free_factor = Some(spec.preflight.minimum_free_factor);
         task.covered_addresses = covered_addresses(world, spec);
+        restore::fill(world, &mut task);
         let data: Vec<_> = spec.data.iter().collect();
         let make = || job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], DEADLINE);
         match look(world.jobs, &name, true, now, make) {
@@ -74,6 +77,12 @@ pub fn run(
                 let outcome = outcome.unwrap_or_default();
                 control_epoch = outcome.control_epoch;
                 checks.extend(outcome.checks);
+                if let Some(found) = &outcome.backup {
+                    let held: Vec<&str> = found.contents.iter().map(|c| c.data.as_str()).collect();
+                    let lacking = restore::lacking(world, spec, &held).into_iter().collect();
+                    checks.push(verdict("snapshot", lacking, &format!("snapshot {} can be read", found.snapshot)));
+                }
+                snapshot = outcome.backup;
             }
             JobProgress::Failed(failure) => checks.push(failed("data", failure.message)),
         }
@@ -118,7 +127,7 @@ pub fn run(
         }
     }
     checks.truncate(120);
-    Preflight::Ended { checks, control_epoch }
+    Preflight::Ended { checks, control_epoch, snapshot }
 }
 
 fn count(images: usize) -> String {

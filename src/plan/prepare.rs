@@ -10,14 +10,14 @@ use serde_json::json;
 use super::{
     Decision, Effect, Progress, Resource, after, approval, lock, millis, modules,
     preflight::{self, Preflight},
-    promotion::{advance, owner, reference, stalled},
+    promotion::{advance, enter, owner, reference, stalled, stalled_with},
     queue::{self, Waiting},
     release::{self, Content, Reading},
-    steps,
-    world::World,
+    restore, steps,
+    world::{Run, World},
 };
 use crate::{
-    api::{EnvironmentRef, Grant, Module, Phase, Promotion, PromotionStatus, Release, Timestamp, reasons},
+    api::{EnvironmentRef, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, reasons},
     manifest::Owner,
 };
 
@@ -48,7 +48,7 @@ pub fn deadline(run: &Promotion) -> Option<Timestamp> {
 }
 
 /// Whether the requester still has the right that admission saw. One that came through a group cannot be looked up later.
-pub fn granted(world: &World<'_>, status: &PromotionStatus) -> bool {
+pub fn granted(world: &World<'_>, status: &RunStatus) -> bool {
     world.requester_may_promote || status.grant == Some(Grant::ByGroup)
 }
 
@@ -72,40 +72,44 @@ pub struct Plan {
 }
 
 /// The plan from what was captured and what the target is now. `Err`: in words, why there is none.
-pub fn todays_plan(world: &World<'_>, status: &PromotionStatus) -> Result<Plan, String> {
-    let target = world
-        .target
-        .ok_or_else(|| no_environment(&world.run.spec.environment.name, &world.run.namespace().unwrap_or_default()))?;
+pub fn todays_plan(world: &World<'_>, status: &RunStatus) -> Result<Plan, String> {
+    let namespace = world.run.namespace();
+    let target = world.target.ok_or_else(|| no_environment(world.run.environment(), namespace))?;
+    let run = match world.run {
+        Run::Promotion(run) => &run.spec,
+        Run::Restore(run) => return restore::todays_plan(world, &run.spec, target, status),
+    };
     let captured = status.release.as_ref().ok_or("the release is not captured yet")?;
-    let namespace = world.run.namespace().unwrap_or_default();
     let chosen: Vec<&Module> =
         target.spec.modules.iter().filter(|m| captured.modules.iter().any(|r| r.name == *m.name)).collect();
-    let prior = release::read(&namespace, &target.spec, world.target_side, &chosen, &[], Reading::Loose)?;
+    let prior = release::read(namespace, &target.spec, world.target_side, &chosen, &[], Reading::Loose)?;
     let steps = steps::forward(&target.spec, captured);
-    let hash = release::plan_hash(&world.run.spec, captured, &prior, &steps, &target.spec);
+    let hash = release::plan_hash(run, captured, &prior, &steps, &target.spec);
     Ok(Plan { hash, prior, steps })
 }
 
-fn no_environment(name: &str, namespace: &str) -> String {
+/// That the Environment is not there, in words.
+pub fn no_environment(name: &str, namespace: &str) -> String {
     format!("Environment {namespace}/{name} does not exist: apply it, or correct spec.environment")
 }
 
-/// What to do next, before the start.
-pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+/// What to do next for a Promotion, before the start.
+pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
+    let Some(run) = world.run.promotion() else { return Decision::Wait(None) };
     let invalid = |message: &str| stalled(world, reasons::INVALID, message, now);
     if !world.missing_policies.is_empty() {
         return stalled(world, "PoliciesMissing", &policies_message(world.missing_policies), now);
     }
-    let namespace = world.run.namespace().unwrap_or_default();
-    let Some(target) = world.target else { return invalid(&no_environment(&world.run.spec.environment.name, &namespace)) };
-    let from = &world.run.spec.from;
+    let namespace = world.run.namespace();
+    let Some(target) = world.target else { return invalid(&no_environment(world.run.environment(), namespace)) };
+    let from = &run.from;
     let Some(source) = world.source else {
         return invalid(&format!(
             "the source Environment {}/{} does not exist: apply it, or make another Promotion",
             from.namespace, from.name
         ));
     };
-    if let Err(message) = consent(world, from, &namespace) {
+    if let Err(message) = consent(world, from, namespace) {
         return invalid(&message);
     }
     if let Err(message) = modules::in_order(&target.spec) {
@@ -113,7 +117,7 @@ pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> D
     }
     let owner = owner(world);
 
-    let modules = match release::selected(&world.run.spec, &source.spec, &target.spec) {
+    let modules = match release::selected(run, &source.spec, &target.spec) {
         Ok(modules) => modules,
         Err(message) => return invalid(&message),
     };
@@ -156,13 +160,19 @@ pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> D
         status.preflight_at = None;
         status.phase = Phase::Scheduled;
     }
-    if let Some(by) = world.run.spec.modified_by.as_ref().map(|m| m.username.to_string())
+    if let Some(by) = run.modified_by.as_ref().map(|m| m.username.to_string())
         && !status.modifiers.contains(&by)
     {
         status.modifiers.push(by);
     }
-    let askers = approval::askers(&world.run.spec, &status.modifiers);
-    let approvals = approval::count(&world.run.spec, &askers, &target.spec.approvals, &plan.hash, world.approvers);
+    admit(world, status, &plan, now)
+}
+
+/// The last part before the start, the same for each kind of run: approvals, checks, right, time, turn.
+pub fn admit(world: &World<'_>, mut status: RunStatus, plan: &Plan, now: Timestamp) -> Decision<RunStatus> {
+    let Some(target) = world.target else { return Decision::Wait(None) };
+    let namespace = world.run.namespace();
+    let approvals = approval::count_of(world.run, &status.modifiers, &target.spec.approvals, &plan.hash, world.approvers);
     let enough = approval::enough(&approvals);
     // Who is approved keeps the place in the queue; who must be approved anew stands at its end again.
     status.validated_at = enough.then(|| status.validated_at.unwrap_or(millis(now)));
@@ -172,69 +182,93 @@ pub fn plan(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> D
         Phase::Scheduled => format!("{} of {} approvals in {namespace}", approvals.given.len(), approvals.required),
         _ => "its turn".to_owned(),
     });
-    if world.run.status.as_ref() != Some(&status)
-        && world.run.status.as_ref().and_then(|s| s.plan_hash.as_deref()) != Some(&plan.hash)
-    {
+    if world.run.status() != Some(&status) && world.run.status().and_then(|s| s.plan_hash.as_deref()) != Some(&plan.hash) {
         return advance(world, status, now);
     }
-    match checked(world, owner, &mut status, now) {
-        Checked::Going(Progress::Do(effect)) => return Decision::Perform(effect),
-        Checked::Going(Progress::Waiting { until, .. }) => {
-            status.next = Some("preflight".to_owned());
-            return or_wait(advance(world, status, now), until);
-        }
-        Checked::Going(_) => return or_wait(advance(world, status, now), None),
-        Checked::Fresh => return advance(world, status, now),
-        // Their answers stand in the status. Failing checks are asked again and again: their Jobs must not pile up.
-        Checked::Known => {
-            if let Some(asked) = world.jobs.values().find(|j| !j.deleting) {
-                let (name, uid) = (asked.name.clone(), asked.uid.clone());
-                return Decision::Perform(Effect::Delete { resource: Resource::Job, name, uid, grace: None });
-            }
-        }
-    }
-    let failing: Vec<String> =
-        status.preflight.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.message)).collect();
-    if !failing.is_empty() {
-        let message = format!("preflight: {}", failing.join("; "));
-        let until = status.preflight_at.map(|at| after(at, RECHECK));
-        return or_wait(stalled_with(world, status, "PreflightFailed", &message, now), until);
+    status = match preflighted(world, status, now) {
+        Ok(status) => status,
+        Err(decision) => return *decision,
+    };
+    if let Some(message) = restore::unacknowledged(world, &status) {
+        return stalled_with(world, status, "DataLossNotAcknowledged", &message, now);
     }
     if !enough {
-        return or_wait(advance(world, status, now), deadline(world.run));
+        return or_wait(advance(world, status, now), expires(world));
     }
     if !granted(world, &status) {
-        let message = format!(
-            "{} may not promote from {}/{}: whoever owns it grants the verb promote on environments.lockkeeper.dev there",
-            world.run.spec.requested_by.username, from.namespace, from.name
-        );
+        let who = world.run.requester();
+        let message = match world.run.promotion() {
+            Some(PromotionSpec { from, .. }) => format!(
+                "{who} may not promote from {}/{}: whoever owns it grants the verb promote on environments.lockkeeper.dev there",
+                from.namespace, from.name
+            ),
+            None => format!(
+                "{who} may not restore Environment {namespace}/{}: whoever owns it grants the verb restore on it (ClusterRole lockkeeper-owner)",
+                world.run.environment()
+            ),
+        };
         return stalled_with(world, status, "NotGranted", &message, now);
     }
-    if let Some(start) = world.run.spec.schedule.as_ref().and_then(|s| s.not_before).filter(|at| *at > now) {
+    let schedule = world.run.promotion().and_then(|p| p.schedule.as_ref());
+    if let Some(start) = schedule.and_then(|s| s.not_before).filter(|at| *at > now) {
         status.next = Some(format!("starts at {start}"));
         return or_wait(advance(world, status, now), Some(start));
     }
     take_turn(world, status, now)
 }
 
+/// When a run that has not started expires, if it does.
+fn expires(world: &World<'_>) -> Option<Timestamp> {
+    match world.run {
+        Run::Promotion(run) => deadline(run),
+        Run::Restore(_) => None,
+    }
+}
+
+/// Goes on once all checks have been asked and passed; before that, gives what is to be done for it.
+pub fn preflighted(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Result<RunStatus, Box<Decision<RunStatus>>> {
+    let stop = |decision| Err(Box::new(decision));
+    match checked(world, owner(world), &mut status, now) {
+        Checked::Going(Progress::Do(effect)) => return stop(Decision::Perform(effect)),
+        Checked::Going(Progress::Waiting { until, .. }) => {
+            status.next = Some("preflight".to_owned());
+            return stop(or_wait(advance(world, status, now), until));
+        }
+        Checked::Going(_) => return stop(or_wait(advance(world, status, now), None)),
+        Checked::Fresh => return stop(advance(world, status, now)),
+        // Their answers stand in the status. Failing checks are asked again and again: their Jobs must not pile up.
+        Checked::Known => {
+            if let Some(asked) = world.jobs.values().find(|j| !j.deleting) {
+                let (name, uid) = (asked.name.clone(), asked.uid.clone());
+                return stop(Decision::Perform(Effect::Delete { resource: Resource::Job, name, uid, grace: None }));
+            }
+        }
+    }
+    let failing: Vec<String> =
+        status.preflight.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.message)).collect();
+    if failing.is_empty() {
+        return Ok(status);
+    }
+    let message = format!("preflight: {}", failing.join("; "));
+    let until = status.preflight_at.map(|at| after(at, RECHECK));
+    stop(or_wait(stalled_with(world, status, "PreflightFailed", &message, now), until))
+}
+
 /// The slot, then the phase.
-fn take_turn(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+fn take_turn(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
     let Some(target) = world.target else { return Decision::Wait(None) };
     // A run approved at its first sight has passed through Validated all the same: the record shows every phase.
-    if world.run.status.as_ref().map(|s| s.phase) != Some(Phase::Validated) {
+    if world.run.status().map(|s| s.phase) != Some(Phase::Validated) {
         return advance(world, status, now);
     }
     if lock::has_slot(target, &world.uid()) {
         let first = steps::current(&status.steps).map(|s| s.name.clone()).unwrap_or_default();
-        steps::begin(&mut status.steps, &first, now);
-        status.phase = Phase::BackingUp;
-        status.step = Some(first);
-        status.next = None;
+        enter(world, &mut status, &first, now);
         return advance(world, status, now);
     }
     let me = Waiting {
         run: reference(world),
-        environment: world.run.spec.environment.name.to_string(),
+        environment: world.run.environment().to_owned(),
         since: status.validated_at.unwrap_or(now),
     };
     let ahead = queue::ahead(world.queue, &me);
@@ -244,27 +278,12 @@ fn take_turn(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
         Err(other) => Some(other),
     };
     status.next = Some(queue::behind(at_work.as_ref(), &ahead));
-    or_wait(advance(world, status, now), deadline(world.run))
+    or_wait(advance(world, status, now), expires(world))
 }
 
-fn or_wait(decision: Decision<PromotionStatus>, until: Option<Timestamp>) -> Decision<PromotionStatus> {
+fn or_wait(decision: Decision<RunStatus>, until: Option<Timestamp>) -> Decision<RunStatus> {
     match decision {
         Decision::Wait(None) => Decision::Wait(until),
-        other => other,
-    }
-}
-
-fn stalled_with(
-    world: &World<'_>,
-    status: PromotionStatus,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) -> Decision<PromotionStatus> {
-    let mut run = world.run.clone();
-    run.status = Some(status);
-    match stalled(&World { run: &run, ..world.clone() }, reason, message, now) {
-        Decision::Advance(new) if world.run.status.as_ref() == Some(&*new) => Decision::Wait(None),
         other => other,
     }
 }
@@ -280,7 +299,11 @@ fn consent(world: &World<'_>, from: &EnvironmentRef, namespace: &str) -> Result<
     }
     Err(format!(
         "Environment {namespace}/{} takes nothing from {}/{}: its owner adds {{namespace: {}, name: {}}} to spec.promotesFrom",
-        world.run.spec.environment.name, from.namespace, from.name, from.namespace, from.name
+        world.run.environment(),
+        from.namespace,
+        from.name,
+        from.namespace,
+        from.name
     ))
 }
 
@@ -293,7 +316,7 @@ enum Checked {
     Known,
 }
 
-fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut PromotionStatus, now: Timestamp) -> Checked {
+fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, now: Timestamp) -> Checked {
     let Some(target) = world.target else { return Checked::Known };
     let failing = status.preflight.iter().any(|c| !c.passed);
     let due = status.preflight_at.is_none_or(|at| failing && after(at, RECHECK) <= now);
@@ -304,7 +327,8 @@ fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut PromotionStatus, no
     let step = "preflight-early";
     match preflight::run(world, owner, &target.spec, &release, (step, status.preflight_attempt), now) {
         Preflight::Going(progress) => Checked::Going(progress),
-        Preflight::Ended { checks, control_epoch } => {
+        Preflight::Ended { checks, control_epoch, snapshot } => {
+            restore::found(world, status, snapshot);
             status.preflight = checks;
             status.minimum_epoch = control_epoch;
             status.preflight_at = Some(millis(now));

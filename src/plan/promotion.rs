@@ -1,4 +1,5 @@
-//! What to do next for a Promotion. The flow, phase by phase:
+//! What to do next for a run. The flow of a Promotion, phase by phase (an EnvironmentRestore differs in 1 and 5, see
+//! [`super::restore`], and makes no backup):
 //!
 //! 1. **Scheduled**: capture the source's release and copy its configuration; compute the plan; ask preflight; count approvals.
 //! 2. **Validated**: wait, holding nothing, for the time and for the environment's slot.
@@ -15,12 +16,13 @@ use kube::ResourceExt;
 
 use super::{
     Decision, Effect, Progress, after, approval, foreign, forward, intervention, ledger, lock, maintenance, millis, prepare,
-    rollback, steps, world::World,
+    restore, rollback, steps,
+    world::{Run, World},
 };
 use crate::{
     api::{
-        Environment, EnvironmentSpec, FINALIZER, Failure, LastPromotion, Phase, PromotionStatus, RunRef, Step, StepState,
-        Timestamp, conditions, reasons,
+        Environment, EnvironmentSpec, EnvironmentStatus, FINALIZER, Failure, Kept, LastPromotion, Phase, RunRef, RunStatus, Step,
+        StepState, Timestamp, conditions, reasons,
     },
     manifest::Owner,
 };
@@ -30,25 +32,20 @@ pub const ATTEMPTS: i32 = 3;
 
 /// Who the run is, for all that is made for it.
 pub fn owner<'a>(world: &World<'a>) -> Owner<'a> {
-    let metadata = &world.run.metadata;
-    Owner {
-        kind: "Promotion",
-        name: metadata.name.as_deref().unwrap_or_default(),
-        uid: metadata.uid.as_deref().unwrap_or_default(),
-        namespace: metadata.namespace.as_deref().unwrap_or_default(),
-    }
+    let run = world.run;
+    Owner { kind: run.kind(), name: run.name(), uid: run.uid(), namespace: run.namespace() }
 }
 
 /// The run, as the Environment's status names it.
 pub fn reference(world: &World<'_>) -> RunRef {
-    RunRef { kind: "Promotion".into(), name: world.run.name_any(), uid: world.uid() }
+    RunRef { kind: world.run.kind().into(), name: world.run.name().into(), uid: world.uid() }
 }
 
 /// What to do next.
-pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<PromotionStatus> {
+pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<RunStatus> {
     let status = world.status();
-    let deleting = world.run.metadata.deletion_timestamp.is_some();
-    let has_finalizer = world.run.finalizers().iter().any(|f| f == FINALIZER);
+    let deleting = world.run.is_leaving();
+    let has_finalizer = world.run.metadata().finalizers.iter().flatten().any(|f| f == FINALIZER);
     if deleting && !has_finalizer {
         return Decision::Wait(None);
     }
@@ -76,10 +73,11 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<PromotionStatus> {
     match status.phase {
         Phase::Scheduled | Phase::Validated | Phase::BackingUp => match ending(world, &status, now) {
             Some(end) => before_lock(world, status, end, now),
-            None if status.phase == Phase::BackingUp => drive(world, status, now),
+            None if status.phase == Phase::BackingUp || status.step.is_some() => drive(world, status, now),
+            None if world.run.restore().is_some() => restore::plan(world, status, now),
             None => prepare::plan(world, status, now),
         },
-        Phase::Locked | Phase::Promoting | Phase::Verifying => match rollback_cause(world, &status) {
+        Phase::Locked | Phase::Promoting | Phase::Loading | Phase::Verifying => match rollback_cause(world, &status) {
             Some(failure) => rollback::begin(world, status, failure, now),
             None => drive(world, status, now),
         },
@@ -97,7 +95,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<PromotionStatus> {
 
 /// Why a run that has locked must be put back: a person's word, or its own deletion. Once the data has been given back to
 /// users, what they write may not be undone: the run then finishes.
-fn rollback_cause(world: &World<'_>, status: &PromotionStatus) -> Option<Failure> {
+fn rollback_cause(world: &World<'_>, status: &RunStatus) -> Option<Failure> {
     let given_back = |s: &crate::api::Step| {
         matches!(steps::kind(&s.name), steps::name::RELEASE | steps::name::OPEN) && s.state != StepState::Pending
     };
@@ -105,22 +103,22 @@ fn rollback_cause(world: &World<'_>, status: &PromotionStatus) -> Option<Failure
         return None;
     }
     let step = status.step.clone().unwrap_or_default();
-    if let Some(cancel) = &world.run.spec.cancel {
+    if let Some(cancel) = world.run.cancel() {
         return Some(Failure {
             step,
             reason: "Cancelled".into(),
             message: format!("{} cancelled: {}", cancel.username, cancel.reason),
         });
     }
-    world.run.metadata.deletion_timestamp.as_ref().map(|_| Failure {
+    world.run.is_leaving().then(|| Failure {
         step,
         reason: "Deleted".into(),
-        message: "the Promotion was deleted while it held the lock".into(),
+        message: format!("the {} was deleted while it held the lock", world.run.kind()),
     })
 }
 
 /// The end that a run before its lock comes to, if it does.
-fn ending(world: &World<'_>, status: &PromotionStatus, now: Timestamp) -> Option<(Phase, Failure)> {
+fn ending(world: &World<'_>, status: &RunStatus, now: Timestamp) -> Option<(Phase, Failure)> {
     let step = status.step.clone().unwrap_or_else(|| status.phase.to_string());
     if let Some(failure) = &status.failure {
         let phase = match failure.reason.as_str() {
@@ -130,17 +128,16 @@ fn ending(world: &World<'_>, status: &PromotionStatus, now: Timestamp) -> Option
         };
         return Some((phase, failure.clone()));
     }
-    if let Some(cancel) = &world.run.spec.cancel {
+    if let Some(cancel) = world.run.cancel() {
         let message = format!("{} cancelled: {}", cancel.username, cancel.reason);
         return Some((Phase::Cancelled, Failure { step, reason: "Cancelled".into(), message }));
     }
-    if world.run.metadata.deletion_timestamp.is_some() {
-        return Some((
-            Phase::Cancelled,
-            Failure { step, reason: "Deleted".into(), message: "the Promotion was deleted before it started".into() },
-        ));
+    if world.run.is_leaving() {
+        let message = format!("the {} was deleted before it started", world.run.kind());
+        return Some((Phase::Cancelled, Failure { step, reason: "Deleted".into(), message }));
     }
-    let deadline = prepare::deadline(world.run)?;
+    let Run::Promotion(run) = world.run else { return None };
+    let deadline = prepare::deadline(run)?;
     (status.phase.is_before_start() && now >= deadline).then(|| {
         let message = format!("it could not start before {deadline}: {}", status.next.clone().unwrap_or_default());
         (Phase::Expired, Failure { step, reason: "StartDeadlinePassed".into(), message })
@@ -150,10 +147,10 @@ fn ending(world: &World<'_>, status: &PromotionStatus, now: Timestamp) -> Option
 /// Ends a run that never locked: the cause first, then all that was made for it, the slot, and the phase last.
 fn before_lock(
     world: &World<'_>,
-    mut status: PromotionStatus,
+    mut status: RunStatus,
     (phase, failure): (Phase, Failure),
     now: Timestamp,
-) -> Decision<PromotionStatus> {
+) -> Decision<RunStatus> {
     let owner = owner(world);
     if status.failure.is_none() {
         if let Some(step) =
@@ -177,7 +174,7 @@ fn before_lock(
 }
 
 /// Writes the terminal phase.
-pub fn finish(world: &World<'_>, mut status: PromotionStatus, phase: Phase, now: Timestamp) -> Decision<PromotionStatus> {
+pub fn finish(world: &World<'_>, mut status: RunStatus, phase: Phase, now: Timestamp) -> Decision<RunStatus> {
     let at = millis(now);
     if let Some(effect) = world.target.and_then(|t| ledger::record(t, world, &status, phase, at)) {
         return Decision::Perform(effect);
@@ -196,12 +193,19 @@ pub fn finish(world: &World<'_>, mut status: PromotionStatus, phase: Phase, now:
     advance(world, status, now)
 }
 
+fn in_place(run: Run<'_>) -> &'static str {
+    match run {
+        Run::Promotion(_) => "the release is in place",
+        Run::Restore(_) => "what was asked for is back",
+    }
+}
+
 /// Writes a status with the conditions that follow from it; what does not change is not written.
-pub fn advance(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
-    let generation = world.run.metadata.generation.unwrap_or(0);
+pub fn advance(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
+    let generation = world.run.metadata().generation.unwrap_or(0);
     status.observed_generation = Some(generation);
     let (reason, message) = match (&status.failure, status.phase) {
-        (_, Phase::Completed) => ("Completed".to_owned(), "the release is in place, and users are back".to_owned()),
+        (_, Phase::Completed) => ("Completed".to_owned(), format!("{}, and users are back", in_place(world.run))),
         (_, Phase::Abandoned) => (reasons::ABANDONED.to_owned(), abandoned(&status)),
         (Some(failure), Phase::NeedsHuman) => {
             let stuck = status.next.clone().unwrap_or_default();
@@ -219,7 +223,7 @@ pub fn advance(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -
 }
 
 /// What is said of a run that was given up: who did it, what is left, and what began it.
-fn abandoned(status: &PromotionStatus) -> String {
+fn abandoned(status: &RunStatus) -> String {
     let Some(by) = &status.intervention else { return String::new() };
     let left = if by.left.is_empty() { "nothing that is known".to_owned() } else { by.left.join("; ") };
     let cause = status.failure.as_ref().map(|f| format!(". It began with {}: {}", f.step, f.message)).unwrap_or_default();
@@ -227,9 +231,19 @@ fn abandoned(status: &PromotionStatus) -> String {
 }
 
 /// A status that says why nothing goes on, and the wait for that to change.
-pub fn stalled(world: &World<'_>, reason: &str, message: &str, now: Timestamp) -> Decision<PromotionStatus> {
-    let mut status = world.status();
-    let generation = world.run.metadata.generation.unwrap_or(0);
+pub fn stalled(world: &World<'_>, reason: &str, message: &str, now: Timestamp) -> Decision<RunStatus> {
+    stalled_with(world, world.status(), reason, message, now)
+}
+
+/// The same, with what else is new in the status.
+pub fn stalled_with(
+    world: &World<'_>,
+    mut status: RunStatus,
+    reason: &str,
+    message: &str,
+    now: Timestamp,
+) -> Decision<RunStatus> {
+    let generation = world.run.metadata().generation.unwrap_or(0);
     status.observed_generation = Some(generation);
     status.next = Some(message.chars().take(1000).collect());
     let list = &mut status.conditions;
@@ -239,13 +253,13 @@ pub fn stalled(world: &World<'_>, reason: &str, message: &str, now: Timestamp) -
     changed(world, status)
 }
 
-fn changed(world: &World<'_>, mut status: PromotionStatus) -> Decision<PromotionStatus> {
-    status.spec_hash.get_or_insert_with(|| ledger::spec_hash(&world.run.spec));
-    if world.run.status.as_ref() == Some(&status) { Decision::Wait(None) } else { Decision::Advance(Box::new(status)) }
+fn changed(world: &World<'_>, mut status: RunStatus) -> Decision<RunStatus> {
+    status.spec_hash.get_or_insert_with(|| ledger::hash_of(world.run));
+    if world.run.status() == Some(&status) { Decision::Wait(None) } else { Decision::Advance(Box::new(status)) }
 }
 
 /// Does the first step that is not over; after the last, ends the run.
-pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
     let Some(step) = steps::current(&status.steps).cloned() else {
         let phase = match status.phase {
             _ if intervention::gives_up(&status) => Phase::Abandoned,
@@ -255,14 +269,14 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
         return record_end(world, status, phase, now);
     };
     if step.state == StepState::Pending {
-        enter(&mut status, &step.name, now);
+        enter(world, &mut status, &step.name, now);
         return advance(world, status, now);
     }
     let Some(target) = world.target else {
         return stalled(
             world,
             reasons::BLOCKED,
-            &format!("Environment {} does not exist any more: apply it again", world.run.spec.environment.name),
+            &format!("Environment {} does not exist any more: apply it again", world.run.environment()),
             now,
         );
     };
@@ -309,7 +323,7 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
                     status.failure = Some(failure);
                     return advance(world, status, now);
                 }
-                enter(&mut status, &next, now);
+                enter(world, &mut status, &next, now);
             }
             advance(world, status, now)
         }
@@ -323,7 +337,7 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
         Progress::Failed { reason, message } => {
             let failure = Failure { step: step.name.clone(), reason, message: message.chars().take(4000).collect() };
             match status.phase {
-                Phase::BackingUp => {
+                Phase::BackingUp | Phase::Validated => {
                     steps::end(&mut status.steps, &step.name, StepState::Failed, Some(failure.message.clone()), now);
                     status.failure = Some(failure);
                     advance(world, status, now)
@@ -337,7 +351,7 @@ pub fn drive(world: &World<'_>, mut status: PromotionStatus, now: Timestamp) -> 
 
 /// That a run which took the lock does not hold it any more: somebody took it away by hand, or the Environment was made
 /// again. Another run may work here by now, so this one changes nothing until it holds the lock again.
-fn lock_lost(world: &World<'_>, target: &Environment, status: &PromotionStatus, step: &Step) -> Option<String> {
+fn lock_lost(world: &World<'_>, target: &Environment, status: &RunStatus, step: &Step) -> Option<String> {
     let epoch = status.epoch?;
     let giving_up = intervention::gives_up(status)
         || [steps::name::UNLOCK, steps::name::TIDY, steps::name::BACK_UNLOCK, steps::name::BACK_TIDY]
@@ -349,22 +363,24 @@ fn lock_lost(world: &World<'_>, target: &Environment, status: &PromotionStatus, 
         lock::status(target).lock.and_then(|l| l.holder).map_or("nobody".to_owned(), |h| format!("{} {}", h.kind, h.name));
     Some(format!(
         "the lock of epoch {epoch} was taken from this run; {holder} holds it now. Make sure that nothing else works here, then set \
-         status.lock of Environment {} to {{epoch: {epoch}, holder: {{kind: Promotion, name: {}, uid: {}}}}}",
+         status.lock of Environment {} to {{epoch: {epoch}, holder: {{kind: {}, name: {}, uid: {}}}}}",
         target.name_any(),
-        world.run.name_any(),
+        world.run.kind(),
+        world.run.name(),
         world.uid()
     ))
 }
 
-fn enter(status: &mut PromotionStatus, step: &str, now: Timestamp) {
+/// Begins a step.
+pub fn enter(world: &World<'_>, status: &mut RunStatus, step: &str, now: Timestamp) {
     steps::begin(&mut status.steps, step, now);
-    status.phase = steps::phase(step);
+    status.phase = steps::phase_of(world.run, step);
     status.step = Some(step.to_owned());
     status.next = None;
 }
 
 /// What must still hold when the lock is about to be taken.
-fn door(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus) -> Result<(), Failure> {
+fn door(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus) -> Result<(), Failure> {
     let fail = |reason: &str, message: String| Err(Failure { step: steps::name::LOCK.into(), reason: reason.into(), message });
     let today = prepare::todays_plan(world, status).map_err(|message| Failure {
         step: steps::name::LOCK.into(),
@@ -374,17 +390,25 @@ fn door(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus) -
     if status.plan_hash.as_deref() != Some(&today.hash) {
         return fail(
             "PlanChanged",
-            "what runs in the target, or its Environment, has changed since this was approved: make the Promotion again".into(),
+            format!(
+                "what runs in the target, or its Environment, has changed since this was approved: make the {} again",
+                world.run.kind()
+            ),
         );
+    }
+    if let Some(message) = restore::unacknowledged(world, status) {
+        return fail("DataLossNotAcknowledged", message);
     }
     if !prepare::granted(world, status) {
         return fail(
             "GrantRevoked",
-            format!("{} no longer has the verb promote on the source", world.run.spec.requested_by.username),
+            match world.run {
+                Run::Promotion(_) => format!("{} no longer has the verb promote on the source", world.run.requester()),
+                Run::Restore(_) => format!("{} no longer has the verb restore on this Environment", world.run.requester()),
+            },
         );
     }
-    let askers = approval::askers(&world.run.spec, &status.modifiers);
-    if !approval::enough(&approval::count(&world.run.spec, &askers, &target.approvals, &today.hash, world.approvers)) {
+    if !approval::enough(&approval::count_of(world.run, &status.modifiers, &target.approvals, &today.hash, world.approvers)) {
         return fail("ApprovalWithdrawn", "approvals that counted do not count any more".into());
     }
     if !world.missing_policies.is_empty() {
@@ -394,22 +418,17 @@ fn door(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus) -
 }
 
 /// Before the terminal phase: what the Environment must remember, then the slot.
-fn record_end(world: &World<'_>, status: PromotionStatus, phase: Phase, now: Timestamp) -> Decision<PromotionStatus> {
+fn record_end(world: &World<'_>, status: RunStatus, phase: Phase, now: Timestamp) -> Decision<RunStatus> {
     if let Some(target) = world.target {
         let mut wanted = lock::status(target);
         let at = status.unlocked_at.unwrap_or_else(|| millis(now));
-        let release = status.release.as_ref().map(|r| r.hash.clone()).unwrap_or_default();
-        wanted.last_promotion = Some(LastPromotion { name: world.run.name_any(), phase: phase.to_string(), release, at });
+        if let Run::Promotion(run) = world.run {
+            let release = status.release.as_ref().map(|r| r.hash.clone()).unwrap_or_default();
+            wanted.last_promotion = Some(LastPromotion { name: run.name_any(), phase: phase.to_string(), release, at });
+        }
         // What an abandoned run leaves aside may be the only good copy: nobody drops it but a person.
-        for undo in status.undo.iter().filter(|_| phase != Phase::Abandoned) {
-            if !wanted.kept.iter().any(|k| k.data == undo.data && k.database == undo.database) {
-                wanted.kept.push(crate::api::environment::Kept {
-                    data: undo.data.clone(),
-                    database: undo.database.clone(),
-                    run: reference(world),
-                    until: undo.until.unwrap_or(after(at, std::time::Duration::from_secs(86_400))),
-                });
-            }
+        if phase != Phase::Abandoned {
+            keep(world, &status, &mut wanted, at);
         }
         if lock::has_slot(target, &world.uid()) {
             wanted.active = None;
@@ -417,4 +436,24 @@ fn record_end(world: &World<'_>, status: PromotionStatus, phase: Phase, now: Tim
         }
     }
     finish(world, status, phase, now)
+}
+
+/// What this run leaves aside, the Environment keeps until its time; what earlier runs left of the same data goes, so that
+/// there is one at most.
+fn keep(world: &World<'_>, status: &RunStatus, wanted: &mut EnvironmentStatus, at: Timestamp) {
+    for undo in &status.undo {
+        let same = |k: &Kept| k.database == undo.database && k.snapshot == undo.snapshot;
+        for earlier in wanted.kept.iter_mut().filter(|k| k.data == undo.data && !same(k)) {
+            earlier.until = earlier.until.min(at);
+        }
+        if !wanted.kept.iter().any(|k| k.data == undo.data && same(k)) {
+            wanted.kept.push(Kept {
+                data: undo.data.clone(),
+                database: undo.database.clone(),
+                snapshot: undo.snapshot.clone(),
+                run: reference(world),
+                until: undo.until.unwrap_or(after(at, std::time::Duration::from_secs(86_400))),
+            });
+        }
+    }
 }

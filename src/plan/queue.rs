@@ -1,8 +1,7 @@
 //! Whose turn it is: runs that are ready wait for an environment in the order in which they were validated.
 
-use kube::ResourceExt;
-
-use crate::api::{Phase, Promotion, RunRef, Timestamp, conditions};
+use super::world::Run;
+use crate::api::{Phase, RunRef, Timestamp, conditions};
 
 /// How many of those ahead are named.
 const NAMED: usize = 5;
@@ -25,18 +24,20 @@ impl Waiting {
     }
 }
 
-/// A Promotion as one who waits. `None`: it is not ready, so it stands in nobody's way.
-pub fn waiting(run: &Promotion, now: Timestamp) -> Option<Waiting> {
-    let status = run.status.as_ref()?;
-    let time_has_come = run.spec.schedule.as_ref().and_then(|s| s.not_before).is_none_or(|at| at <= now);
-    let leaving = run.metadata.deletion_timestamp.is_some() || run.spec.cancel.is_some() || status.failure.is_some();
+/// A run as one who waits. `None`: it is not ready, so it stands in nobody's way.
+pub fn waiting(run: Run<'_>, now: Timestamp) -> Option<Waiting> {
+    let status = run.status()?;
+    let schedule = run.promotion().and_then(|p| p.schedule.as_ref());
+    let time_has_come = schedule.and_then(|s| s.not_before).is_none_or(|at| at <= now);
+    let leaving = run.is_leaving() || run.cancel().is_some() || status.failure.is_some();
     let ready = status.phase == Phase::Validated
+        && status.step.is_none()
         && time_has_come
         && !leaving
         && !conditions::is_true(&status.conditions, conditions::STALLED);
     ready.then(|| Waiting {
-        run: RunRef { kind: "Promotion".into(), name: run.name_any(), uid: run.uid().unwrap_or_default() },
-        environment: run.spec.environment.name.to_string(),
+        run: RunRef { kind: run.kind().into(), name: run.name().into(), uid: run.uid().into() },
+        environment: run.environment().to_owned(),
         since: status.validated_at.unwrap_or(now),
     })
 }

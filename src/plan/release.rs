@@ -352,6 +352,12 @@ const PLAN_VERSION: &str = "v1";
 pub fn plan_hash(run: &PromotionSpec, release: &Release, prior: &Release, steps: &[String], target: &EnvironmentSpec) -> String {
     let chosen: BTreeSet<&str> = release.modules.iter().map(|m| m.name.as_str()).collect();
     let modules: Vec<&Module> = target.modules.iter().filter(|m| chosen.contains(&*m.name)).collect();
+    let what = json!({"release": release.hash, "from": run.from, "modules": run.modules, "schedule": run.schedule});
+    hash_of_plan(what, prior, steps, target, &modules)
+}
+
+/// Hash of what a run brings, with all that every plan covers.
+pub fn hash_of_plan(what: Value, prior: &Release, steps: &[String], target: &EnvironmentSpec, modules: &[&Module]) -> String {
     let running: Vec<Value> = prior
         .modules
         .iter()
@@ -359,13 +365,12 @@ pub fn plan_hash(run: &PromotionSpec, release: &Release, prior: &Release, steps:
         .map(|w| json!([w.kind, w.name, w.containers.iter().map(|c| json!([c.name, c.image])).collect::<Vec<_>>()]))
         .collect();
     let configured: Vec<Value> = prior.modules.iter().map(|m| json!([m.name, m.configuration])).collect();
-    let value = json!({
-        "release": release.hash, "from": run.from, "modules": run.modules, "schedule": run.schedule, "steps": steps,
-        "target": {
-            "modules": modules, "data": target.data, "preflight": target.preflight, "maintenance": target.maintenance,
-            "verification": target.verification, "backups": target.backups,
-        },
-        "prior": {"workloads": running, "configuration": configured},
+    let mut value = what;
+    value["steps"] = json!(steps);
+    value["target"] = json!({
+        "modules": modules, "data": target.data, "preflight": target.preflight, "maintenance": target.maintenance,
+        "verification": target.verification, "backups": target.backups,
     });
+    value["prior"] = json!({"workloads": running, "configuration": configured});
     format!("{PLAN_VERSION}:{}", blake3::hash(value.to_string().as_bytes()).to_hex())
 }

@@ -21,7 +21,7 @@ use super::{
     world::{JobState, World},
 };
 use crate::{
-    api::{EnvironmentSpec, Failure, Phase, PromotionStatus, Release, Step, StepState, Timestamp, WorkloadRef},
+    api::{EnvironmentSpec, Failure, Phase, Release, RunStatus, Step, StepState, Timestamp, WorkloadRef},
     manifest::{Owner, patch, task::Verb},
 };
 
@@ -31,7 +31,7 @@ const ATTEMPTS: i32 = 5;
 const PAUSE: Duration = Duration::from_secs(120);
 
 /// Enters the rollback: the cause is written first, and stays.
-pub fn begin(world: &World<'_>, mut status: PromotionStatus, failure: Failure, now: Timestamp) -> Decision<PromotionStatus> {
+pub fn begin(world: &World<'_>, mut status: RunStatus, failure: Failure, now: Timestamp) -> Decision<RunStatus> {
     if let Some(step) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone())
         && failure.step == step
     {
@@ -51,13 +51,7 @@ pub fn begin(world: &World<'_>, mut status: PromotionStatus, failure: Failure, n
 }
 
 /// A step of the rollback failed: tried again, and after that a person is called. The lock is held, the page stays up.
-pub fn stuck(
-    world: &World<'_>,
-    mut status: PromotionStatus,
-    step: &Step,
-    failure: Failure,
-    now: Timestamp,
-) -> Decision<PromotionStatus> {
+pub fn stuck(world: &World<'_>, mut status: RunStatus, step: &Step, failure: Failure, now: Timestamp) -> Decision<RunStatus> {
     if let Some(known) = status.steps.iter_mut().find(|s| s.name == step.name) {
         known.attempt += 1;
         known.message = Some(format!("attempt {}: {}", known.attempt, failure.message).chars().take(4000).collect());
@@ -84,7 +78,7 @@ pub fn stuck(
 
 /// A stuck rollback tries again by itself after a pause: a server that was away may be back. It stays in its phase until the
 /// step has succeeded, so that a person is called once and finds it there.
-pub fn again(world: &World<'_>, status: PromotionStatus, now: Timestamp) -> Decision<PromotionStatus> {
+pub fn again(world: &World<'_>, status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
     match steps::current(&status.steps).and_then(|s| s.finished_at).map(|at| after(at, PAUSE)) {
         Some(pause) if now < pause => Decision::Wait(Some(pause)),
         _ => drive(world, status, now),
@@ -92,7 +86,7 @@ pub fn again(world: &World<'_>, status: PromotionStatus, now: Timestamp) -> Deci
 }
 
 /// A person has asked to try again: at once.
-pub fn resume(status: &mut PromotionStatus) {
+pub fn resume(status: &mut RunStatus) {
     status.phase = Phase::RollingBack;
     status.next = None;
     if let Some(name) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone())
@@ -103,7 +97,7 @@ pub fn resume(status: &mut PromotionStatus) {
 }
 
 /// What a step of the rollback needs next.
-pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatus, step: &Step, now: Timestamp) -> Progress {
+pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step, now: Timestamp) -> Progress {
     let owner = owner(world);
     let epoch = status.epoch.unwrap_or(0);
     let begun = step.started_at.unwrap_or(now);
@@ -132,7 +126,7 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &PromotionStatu
 }
 
 /// What a finished step of the rollback leaves in the status.
-pub fn after_step(world: &World<'_>, status: &mut PromotionStatus, step: &Step, now: Timestamp) {
+pub fn after_step(world: &World<'_>, status: &mut RunStatus, step: &Step, now: Timestamp) {
     if steps::kind(&step.name) == name::BACK_DATA {
         // What was the undo point is live again; what is aside now is the failed database, where there is one.
         status.undo.clear();
@@ -164,7 +158,7 @@ pub fn end_jobs(world: &World<'_>, owner: Owner<'_>, all: bool) -> Option<Progre
     Some(Progress::waiting(format!("pod {} to end", left.name_any())))
 }
 
-fn configuration(world: &World<'_>, owner: Owner<'_>, status: &PromotionStatus) -> Progress {
+fn configuration(world: &World<'_>, owner: Owner<'_>, status: &RunStatus) -> Progress {
     let modules = status.release.as_ref().map(|r| r.modules.clone()).unwrap_or_default();
     for entry in modules.iter().flat_map(|m| &m.configuration) {
         if let Some(effect) = put_back(world, owner, &entry.config_map) {

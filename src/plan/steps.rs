@@ -1,6 +1,6 @@
 //! The steps of a promotion, in order: their names, and the phase in which each is done.
 
-use super::{maintenance, millis, modules};
+use super::{maintenance, millis, modules, world::Run};
 use crate::api::{EnvironmentSpec, Phase, Release, Step, StepState, Timestamp, WorkloadKind};
 
 /// Names of steps. Steps of a module or a check carry its name after a slash.
@@ -25,6 +25,8 @@ pub mod name {
     pub const FENCE: &str = "fence";
     /// The undo points are made.
     pub const UNDO: &str = "undo";
+    /// A restore: the data is loaded beside the live database, compared, and swapped in.
+    pub const LOAD: &str = "load";
     /// A module's configuration is delivered.
     pub const CONFIGURATION: &str = "configuration";
     /// A module's migration runs.
@@ -83,12 +85,22 @@ pub fn subject(step: &str) -> &str {
     step.split_once('/').map_or("", |(_, s)| s)
 }
 
-/// The phase in which a step is done.
+/// The phase in which a step of this run is done. A restore makes no backup: until it locks it is Validated.
+pub fn phase_of(run: Run<'_>, step: &str) -> Phase {
+    match (run, phase(step)) {
+        (Run::Restore(_), Phase::BackingUp) => Phase::Validated,
+        (Run::Restore(_), Phase::Promoting) => Phase::Loading,
+        (_, phase) => phase,
+    }
+}
+
+/// The phase in which a step of a promotion is done.
 pub fn phase(step: &str) -> Phase {
     match kind(step) {
         name::PREFLIGHT | name::BACKUP | name::PAGE => Phase::BackingUp,
         name::LOCK | name::RECORD | name::PAUSE | name::CLOSE | name::STOP | name::FENCE | name::UNDO => Phase::Locked,
         name::CONFIGURATION | name::MIGRATION | name::WORKLOADS | name::OTHERS => Phase::Promoting,
+        name::LOAD => Phase::Loading,
         name::VERIFY | name::RELEASE | name::OPEN | name::RESUME | name::UNLOCK | name::TIDY => Phase::Verifying,
         name::GIVE_UP_JOBS | name::GIVE_UP_OPEN | name::GIVE_UP_UNLOCK | name::GIVE_UP_TIDY => Phase::NeedsHuman,
         _ => Phase::RollingBack,
@@ -136,6 +148,13 @@ pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
     }
     out.extend([name::UNLOCK, name::TIDY].map(String::from));
     out
+}
+
+/// The steps of a restore that brings this release with it (none: no module), in order. There is no undo step: loading swaps
+/// today's database aside, whole, and that is the undo point.
+pub fn restoring(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
+    let all = forward(target, release).into_iter().filter(|step| !matches!(kind(step), name::BACKUP | name::MIGRATION));
+    all.map(|step| if step == name::UNDO { name::LOAD.to_owned() } else { step }).collect()
 }
 
 /// The steps that put back what the steps so far may have changed. A step that never began needs no undoing, and without a

@@ -7,14 +7,126 @@ use k8s_openapi::api::{
     batch::v1::{CronJob, Job},
     core::v1::{ConfigMap, Pod, Service},
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
 
 use super::{queue::Waiting, workload::Workload};
 use crate::{
-    api::{Environment, EnvironmentBackup, EnvironmentStatus, Promotion, PromotionStatus, Timestamp, WorkloadKind, WorkloadRef},
+    api::{
+        Approval, Author, Environment, EnvironmentBackup, EnvironmentRestore, EnvironmentRestoreSpec, EnvironmentStatus,
+        Intervention, Promotion, PromotionSpec, RunStatus, Timestamp, WorkloadKind, WorkloadRef,
+    },
     delivery::direct::Owner,
     manifest::task::Outcome,
 };
+
+/// A run, whichever its kind: what steps, lock and rollback need to know of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Run<'a> {
+    /// A Promotion.
+    Promotion(&'a Promotion),
+    /// An EnvironmentRestore.
+    Restore(&'a EnvironmentRestore),
+}
+
+impl<'a> Run<'a> {
+    /// The kind's name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Promotion(_) => "Promotion",
+            Self::Restore(_) => "EnvironmentRestore",
+        }
+    }
+
+    /// Its metadata.
+    pub fn metadata(&self) -> &'a ObjectMeta {
+        match self {
+            Self::Promotion(run) => &run.metadata,
+            Self::Restore(run) => &run.metadata,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'a str {
+        self.metadata().name.as_deref().unwrap_or_default()
+    }
+
+    /// Its UID.
+    pub fn uid(&self) -> &'a str {
+        self.metadata().uid.as_deref().unwrap_or_default()
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> &'a str {
+        self.metadata().namespace.as_deref().unwrap_or_default()
+    }
+
+    /// Whether it is being deleted.
+    pub fn is_leaving(&self) -> bool {
+        self.metadata().deletion_timestamp.is_some()
+    }
+
+    /// Its status, as it was read.
+    pub fn status(&self) -> Option<&'a RunStatus> {
+        match self {
+            Self::Promotion(run) => run.status.as_ref(),
+            Self::Restore(run) => run.status.as_ref(),
+        }
+    }
+
+    /// Name of the Environment that changes.
+    pub fn environment(&self) -> &'a str {
+        match self {
+            Self::Promotion(run) => &run.spec.environment.name,
+            Self::Restore(run) => &run.spec.environment.name,
+        }
+    }
+
+    /// Who asked.
+    pub fn requester(&self) -> &'a str {
+        match self {
+            Self::Promotion(run) => &run.spec.requested_by.username,
+            Self::Restore(run) => &run.spec.requested_by.username,
+        }
+    }
+
+    /// Who said yes.
+    pub fn approvals(&self) -> &'a [Approval] {
+        match self {
+            Self::Promotion(run) => &run.spec.approvals,
+            Self::Restore(run) => &run.spec.approvals,
+        }
+    }
+
+    /// Who called it off.
+    pub fn cancel(&self) -> Option<&'a Author> {
+        match self {
+            Self::Promotion(run) => run.spec.cancel.as_ref(),
+            Self::Restore(run) => run.spec.cancel.as_ref(),
+        }
+    }
+
+    /// What a person wants done about a rollback that failed. A restore tries again by itself.
+    pub fn intervention(&self) -> Option<&'a Intervention> {
+        self.promotion()?.intervention.as_ref()
+    }
+
+    /// What it asks for, if it is a Promotion.
+    pub fn promotion(&self) -> Option<&'a PromotionSpec> {
+        match self {
+            Self::Promotion(run) => Some(&run.spec),
+            Self::Restore(_) => None,
+        }
+    }
+
+    /// What it asks for, if it is an EnvironmentRestore.
+    pub fn restore(&self) -> Option<&'a EnvironmentRestoreSpec> {
+        match self {
+            Self::Promotion(_) => None,
+            Self::Restore(run) => Some(&run.spec),
+        }
+    }
+}
 
 /// What the operator was told at its start.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,13 +293,13 @@ pub struct JobView {
     pub log_tail: Option<String>,
 }
 
-/// All that a Promotion's decision rests on.
+/// All that a run's decision rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct World<'a> {
     /// What the operator was told at its start.
     pub settings: &'a Settings,
     /// The run, read from the API server in this turn.
-    pub run: &'a Promotion,
+    pub run: Run<'a>,
     /// The Environment that changes, read in this turn.
     pub target: Option<&'a Environment>,
     /// The Environment whose release is brought, read in this turn.
@@ -198,8 +310,10 @@ pub struct World<'a> {
     pub source_side: &'a Side,
     /// Jobs made for this run, by name.
     pub jobs: &'a BTreeMap<String, JobView>,
-    /// The backup made for this run.
+    /// The backup made for this run; of a restore, the one that it names.
     pub backup: Option<&'a EnvironmentBackup>,
+    /// The run that a restore undoes.
+    pub undone: Option<Run<'a>>,
     /// Whether the requester may `promote` from the source.
     pub requester_may_promote: bool,
     /// By username: whether an approver may `approve` in the target.
@@ -216,13 +330,13 @@ pub struct World<'a> {
 
 impl World<'_> {
     /// The run's status, or that of a run not yet seen.
-    pub fn status(&self) -> PromotionStatus {
-        self.run.status.clone().unwrap_or_default()
+    pub fn status(&self) -> RunStatus {
+        self.run.status().cloned().unwrap_or_default()
     }
 
     /// The run's UID.
     pub fn uid(&self) -> String {
-        self.run.uid().unwrap_or_default()
+        self.run.uid().to_owned()
     }
 
     /// Status of the target Environment.

@@ -51,4 +51,5 @@ mod missing_image;
 mod operator_killed;
 mod people;
 mod records;
+mod restored;
 mod unverified;

@@ -22,10 +22,11 @@ use tokio::task::AbortHandle;
 use super::cluster;
 
 /// The kinds that are watched.
-const KINDS: [(&str, &str, &str); 7] = [
+const KINDS: [(&str, &str, &str); 8] = [
     ("lockkeeper.dev", "v1alpha1", "Promotion"),
     ("lockkeeper.dev", "v1alpha1", "Environment"),
     ("lockkeeper.dev", "v1alpha1", "EnvironmentBackup"),
+    ("lockkeeper.dev", "v1alpha1", "EnvironmentRestore"),
     ("", "v1", "Service"),
     ("", "v1", "ConfigMap"),
     ("apps", "v1", "Deployment"),

@@ -13,7 +13,7 @@ use lockkeeper::{
     plan::{
         Decision, Effect, PatchKind, Resource, promotion,
         queue::Waiting,
-        world::{Gate, JobState, JobView, Settings, Side, World},
+        world::{Gate, JobState, JobView, Run, Settings, Side, World},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -178,13 +178,14 @@ impl Seen {
     pub fn world(&self) -> World<'_> {
         World {
             settings: &self.settings,
-            run: &self.run,
+            run: Run::Promotion(&self.run),
             target: self.target.as_ref(),
             source: self.source.as_ref(),
             target_side: &self.target_side,
             source_side: &self.source_side,
             jobs: &self.jobs,
             backup: self.backup.as_ref(),
+            undone: None,
             requester_may_promote: self.may_promote,
             approvers: &self.approvers,
             missing_policies: &self.missing_policies,

@@ -188,7 +188,7 @@ fn who_is_not_ready_stands_in_nobodys_way() {
     let waits = |change: &dyn Fn(&mut lockkeeper::api::Promotion)| {
         let mut run = seen.run.clone();
         change(&mut run);
-        lockkeeper::plan::queue::waiting(&run, now).is_some()
+        lockkeeper::plan::queue::waiting(lockkeeper::plan::world::Run::Promotion(&run), now).is_some()
     };
     assert!(waits(&|_| {}));
     assert!(!waits(&|r| r.spec.schedule = Some(of(json!({"notBefore": "2030-01-01T00:00:00Z"})))), "its time has not come");
@@ -283,6 +283,9 @@ fn the_environment_deletes_finished_runs_beyond_its_history_once_the_ledger_know
             jobs: &jobs,
             runs: &none,
             made: &[],
+            backups: &[],
+            restores: &[],
+            copies: &[],
             records: &records,
             missing_policies: &none,
             refused: None,
@@ -328,6 +331,9 @@ fn what_a_run_without_a_finalizer_left_goes_unless_it_still_holds_the_lock() {
                 jobs: &jobs,
                 runs: &runs,
                 made: &all,
+                backups: &[],
+                restores: &[],
+                copies: &[],
                 records: &[],
                 missing_policies: &none,
                 refused: None,

@@ -112,7 +112,12 @@ impl Change {
                 job.state = JobState::Succeeded;
                 job.exit_code = Some(exit::DONE);
                 job.pulled.values_mut().for_each(|p| *p = true);
-                let aside = vec![Aside { data: "db".into(), database: format!("db_{}", job.step), method: "Clone".into() }];
+                let aside = vec![Aside {
+                    data: "db".into(),
+                    database: format!("db_{}", job.step),
+                    snapshot: None,
+                    method: "Clone".into(),
+                }];
                 job.outcome = Some(Outcome { aside, control_epoch: Some(3), ..Outcome::default() });
             }),
             Self::JobsFail { code, says } => jobs(seen, |job| {

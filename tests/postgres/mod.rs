@@ -276,6 +276,10 @@ impl World {
         self.server.connect(&self.app, &self.database).await.unwrap()
     }
 
+    pub async fn as_app_is_out(&self) -> bool {
+        self.server.connect(&self.app, &self.database).await.is_err()
+    }
+
     pub fn task(&self, verb: &str, epoch: i64) -> Task {
         self.task_with(verb, json!({"epoch": epoch}))
     }

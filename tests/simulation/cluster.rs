@@ -11,14 +11,20 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{data::Server, merge::merge, people::Script};
+use super::{
+    data::Server,
+    fixture::{NAMESPACE, RESTORE, RUN},
+    merge::merge,
+    people::Script,
+};
 
 /// Plural name of the resource, namespace (empty: none), name.
 pub type Key = (String, String, String);
 
 /// Resources whose changes the operator is told of; it must not need to hear of any other.
-pub const WATCHED: [&str; 9] = [
+pub const WATCHED: [&str; 10] = [
     "promotions",
+    "environmentrestores",
     "environments",
     "environmentbackups",
     "jobs",
@@ -30,8 +36,17 @@ pub const WATCHED: [&str; 9] = [
 ];
 
 /// Resources whose status is written apart from the rest.
-const WITH_STATUS: [&str; 8] =
-    ["promotions", "environments", "environmentbackups", "jobs", "pods", "deployments", "statefulsets", "cronjobs"];
+const WITH_STATUS: [&str; 9] = [
+    "promotions",
+    "environmentrestores",
+    "environments",
+    "environmentbackups",
+    "jobs",
+    "pods",
+    "deployments",
+    "statefulsets",
+    "cronjobs",
+];
 
 /// Why a request was refused, as the API server says it.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,6 +119,12 @@ impl Cluster {
 
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<&Arc<Value>> {
         self.objects.get(&key(resource, namespace, name))
+    }
+
+    /// The run that is judged: the restore, where there is one, or the promotion.
+    pub fn run(&self) -> Option<&Arc<Value>> {
+        let (resource, name) = if self.script.restores { ("environmentrestores", RESTORE) } else { ("promotions", RUN) };
+        self.get(resource, NAMESPACE, name)
     }
 
     /// Objects of a resource in a namespace.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use lockkeeper::{
     api::BackupContent,
     manifest::task::{Aside, BackupOutcome, Outcome, OutcomeError, Task, Verb, exit},
@@ -117,7 +118,8 @@ impl Server {
                 let snapshot = format!("snapshot-{}", task.run);
                 self.snapshots.insert(snapshot.clone(), rows);
                 let contents = vec![BackupContent { data: DATA.into(), tables: 1, rows: count, bytes: 100 }];
-                let backup = BackupOutcome { snapshot, bytes: 100, stored_bytes: 50, rows: count, contents };
+                let taken_at = Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_763_841_600));
+                let backup = BackupOutcome { snapshot, bytes: 100, stored_bytes: 50, rows: count, contents, taken_at };
                 done(Outcome { backup: Some(backup), ..none })
             }
             Verb::Prove if self.snapshots.contains_key(task.snapshot.as_deref().unwrap_or_default()) => {
@@ -132,6 +134,8 @@ impl Server {
             Verb::Undo => self.undo(task),
             Verb::Rollback => self.rollback(task),
             Verb::Release => self.release(task),
+            Verb::Restore => self.restore(task),
+            Verb::Prune => done(none),
             Verb::Drop => {
                 task.databases.iter().for_each(|d| drop(self.databases.remove(&d.database)));
                 done(none)
@@ -210,6 +214,29 @@ impl Server {
         (exit::DONE, Outcome { aside, ..Outcome::default() })
     }
 
+    /// What comes back takes the live database's name, which takes the undo point's.
+    fn restore(&mut self, task: &Task) -> (i32, Outcome) {
+        let row = match self.held(task) {
+            Err(refusal) => return *refusal,
+            Ok(Some(row)) if row.holder.is_some() => row,
+            Ok(_) => return refused(exit::PERMANENT, "State", "it must be fenced first"),
+        };
+        let name = format!("{LIVE}__today");
+        if row.state == State::Fenced {
+            let rows = match (task.databases.first(), &task.snapshot) {
+                (Some(aside), _) => self.databases.remove(&aside.database).map(|d| d.rows),
+                (None, snapshot) => self.snapshots.get(snapshot.as_deref().unwrap_or_default()).cloned(),
+            };
+            let Some(rows) = rows else { return refused(exit::PERMANENT, "SnapshotMissing", "it is not there") };
+            let live = std::mem::replace(self.live(), Database { rows, door: Door::RunOnly });
+            self.databases.insert(name.clone(), Database { door: Door::Closed, ..live });
+            self.row = Some(Row { state: State::Open, undo: Some(name.clone()), ..row });
+        } else if row.state != State::Open {
+            return refused(exit::PERMANENT, "State", "it must be fenced first");
+        }
+        (exit::DONE, Outcome { aside: aside(&name), ..Outcome::default() })
+    }
+
     fn release(&mut self, task: &Task) -> (i32, Outcome) {
         let row = match self.held(task) {
             Err(refusal) => return *refusal,
@@ -225,7 +252,7 @@ impl Server {
 }
 
 fn aside(database: &str) -> Vec<Aside> {
-    vec![Aside { data: DATA.into(), database: database.into(), method: "Clone".into() }]
+    vec![Aside { data: DATA.into(), database: database.into(), snapshot: None, method: "Clone".into() }]
 }
 
 /// What the agent says when it cannot.

@@ -17,7 +17,8 @@ use super::{
     actors,
     cluster::{Cluster, text},
     data::LIVE,
-    fixture::{self, NAMESPACE, RUN, SOURCE},
+    fixture::{self, NAMESPACE, RESTORE, RUN, SOURCE},
+    invariants,
     people::{self, Script},
     server::{self, Cell, Fault, lock},
 };
@@ -128,6 +129,7 @@ impl Simulation {
     pub fn subject(&self) -> Option<(&'static str, String)> {
         let cluster = &self.state.cluster;
         match self.state.position {
+            0 if cluster.get("environmentrestores", NAMESPACE, RESTORE).is_some() => Some(("restore", RESTORE.to_owned())),
             0 => cluster.get("promotions", NAMESPACE, RUN).map(|_| ("promotion", RUN.to_owned())),
             1 => cluster.names("environmentbackups", NAMESPACE).pop().map(|name| ("backup", name)),
             _ => Some(("environment", "production".to_owned())),
@@ -136,7 +138,7 @@ impl Simulation {
 
     /// A turn of a controller, with a fault in its next write. Gives the turn and how many writes there were.
     pub fn turn(&mut self, kind: &str, name: &str, fault: Fault, stale: Option<Cluster>) -> (Result<Turn>, u64) {
-        let resource = format!("{kind}s").replace("backups", "environmentbackups");
+        let resource = format!("{kind}s").replace("backups", "environmentbackups").replace("restores", "environmentrestores");
         let uid = self.state.cluster.get(&resource, NAMESPACE, name).map(|o| text(o, "/metadata/uid").to_owned());
         self.state.cluster.acting = uid.unwrap_or_default();
         NOW.set(stale.as_ref().map_or(self.state.cluster.now, |s| s.now));
@@ -150,6 +152,7 @@ impl Simulation {
         let result = self.runtime.block_on(async {
             match kind {
                 "promotion" => controller::promotion::turn(context, NAMESPACE, name).await,
+                "restore" => controller::restore::turn(context, NAMESPACE, name).await,
                 "backup" => controller::backup::turn(context, NAMESPACE, name).await,
                 _ => controller::environment::turn(context, NAMESPACE, name).await,
             }
@@ -218,7 +221,7 @@ impl Simulation {
 
     /// The run's phase, where it is still there.
     pub fn phase(&self) -> Option<String> {
-        let run = self.state.cluster.get("promotions", NAMESPACE, RUN)?;
+        let run = self.state.cluster.run()?;
         Some(text(run, "/status/phase").to_owned())
     }
 
@@ -239,7 +242,7 @@ impl Simulation {
 
     /// Where the run stands, for messages of tests.
     pub fn describe(&self) -> String {
-        let run = self.state.cluster.get("promotions", NAMESPACE, RUN).map(|r| (**r).clone()).unwrap_or_default();
+        let run = self.state.cluster.run().map(|r| (*r).clone()).unwrap_or_default();
         format!(
             "phase {}, step {}, next {}, failure {}, errors {:?}",
             run["status"]["phase"], run["status"]["step"], run["status"]["next"], run["status"]["failure"], self.errors
@@ -270,7 +273,7 @@ pub struct Ending {
 
 impl Ending {
     pub fn of(cluster: &Cluster) -> Self {
-        let run = cluster.get("promotions", NAMESPACE, RUN).map(|o| (**o).clone());
+        let run = cluster.run().map(|o| (*o).clone());
         let environment = cluster.get("environments", NAMESPACE, "production").map(|o| (**o).clone()).unwrap_or_default();
         let named = |resource: &str, what: &dyn Fn(&Value) -> Value| -> BTreeMap<String, Value> {
             cluster.all(resource, NAMESPACE).map(|o| (text(o, "/metadata/name").to_owned(), what(o))).collect()
@@ -300,14 +303,24 @@ impl Ending {
                 .chain(named("statefulsets", &|o| both(o, ["replicas", "template"])))
                 .chain(named("cronjobs", &|o| both(o, ["suspend", "jobTemplate"])))
                 .collect(),
-            configuration: named("configmaps", &|o| o["data"].clone()),
+            configuration: cluster
+                .all("configmaps", NAMESPACE)
+                .filter(|o| !made(o))
+                .map(|o| (text(o, "/metadata/name").to_owned(), o["data"].clone()))
+                .collect(),
             rows: cluster.data.databases.keys().map(|n| (n.clone(), cluster.data.rows(n))).collect(),
             doors: format!("{:?}", cluster.data.databases.iter().map(|(n, d)| (n, d.door)).collect::<Vec<_>>()),
             kept: texts(&environment["status"]["kept"], "database"),
             undo: run.as_ref().map(|r| texts(&r["status"]["undo"], "database")).unwrap_or_default(),
             left_over: ["services", "deployments", "configmaps", "jobs", "pods"]
                 .into_iter()
-                .flat_map(|r| cluster.all(r, NAMESPACE).filter(made).map(move |o| format!("{r} {}", text(o, "/metadata/name"))))
+                .flat_map(|r| {
+                    cluster
+                        .all(r, NAMESPACE)
+                        .filter(made)
+                        .filter(|o| !invariants::is_kept(cluster, o))
+                        .map(move |o| format!("{r} {}", text(o, "/metadata/name")))
+                })
                 .collect(),
             lost: written.filter(|w| !live.rows.contains(w)).collect(),
             source: cluster

@@ -15,6 +15,7 @@ use super::{actors, cluster::Cluster, people::Script};
 pub const NAMESPACE: &str = "shop-production";
 pub const SOURCE: &str = "shop-staging";
 pub const RUN: &str = "flags-7-4";
+pub const RESTORE: &str = "back-again";
 
 /// The digest of an image of the simulated registry.
 pub fn digest(image: &str) -> String {
@@ -180,4 +181,14 @@ pub fn cluster(script: Script) -> Cluster {
     cluster.data.acknowledged = 0;
     cluster.data.live().rows.retain(|r| !r.starts_with("user-"));
     cluster
+}
+
+/// Olga asks for a restore in an environment at rest.
+pub fn restore(cluster: &mut Cluster, from: Value, script: Script) {
+    let run = json!({
+        "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "EnvironmentRestore", "metadata": {"name": RESTORE},
+        "spec": {"environment": {"name": "production"}, "from": from, "requestedBy": {"username": "olga"}, "approvals": []},
+    });
+    cluster.create("environmentrestores", NAMESPACE, run).expect("there is no other");
+    cluster.script = Script { restores: true, ..script };
 }

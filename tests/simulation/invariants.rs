@@ -12,7 +12,7 @@ use super::{
     actors,
     cluster::{Cluster, text},
     data::State,
-    fixture::{NAMESPACE, RUN, SOURCE},
+    fixture::{NAMESPACE, SOURCE},
     server::Call,
 };
 
@@ -55,8 +55,8 @@ pub fn check(before: &Cluster, call: &Call<'_>, after: &Cluster) -> Vec<String> 
             begins(text(new, "/metadata/labels/lockkeeper.dev~1step"), before, &run, &mut must);
         }
         "environments" if call.status => environment(before, old, new, &run, &mut must),
-        "promotions" if call.status => promotion(old, new, after, &run, &mut must),
-        "promotions" if new.is_null() || (has_finalizer(old) && !has_finalizer(new)) => {
+        "promotions" | "environmentrestores" if call.status => promotion(old, new, after, &run, &mut must),
+        "promotions" | "environmentrestores" if new.is_null() || (has_finalizer(old) && !has_finalizer(new)) => {
             must(run.phase.is_terminal(), "L: the finalizer goes last");
         }
         _ => {}
@@ -70,7 +70,7 @@ fn begins(step: &str, before: &Cluster, run: &Run, must: &mut impl FnMut(bool, &
         must(run.locked, "S3: a migration starts only under this run's lock");
         must(run.may_change(before), "S2: a migration starts only after the undo point and a proven backup");
     }
-    if ["fence", "undo", "release-data", "rollback-data", "rollback-release-data"].contains(&step) {
+    if ["fence", "undo", "load", "release-data", "rollback-data", "rollback-release-data"].contains(&step) {
         must(run.locked, "S3: the database is worked on only under this run's lock");
     }
     if step == "undo" {
@@ -97,7 +97,7 @@ struct Run {
 
 impl Run {
     fn of(cluster: &Cluster) -> Self {
-        let promotion = cluster.get("promotions", NAMESPACE, RUN).map(|o| (**o).clone()).unwrap_or_default();
+        let promotion = cluster.run().map(|o| (**o).clone()).unwrap_or_default();
         let environment = cluster.get("environments", NAMESPACE, "production").map(|o| (**o).clone()).unwrap_or_default();
         let uid = text(&promotion, "/metadata/uid").to_owned();
         let holder = text(&environment, "/status/lock/holder/uid");
@@ -118,7 +118,7 @@ impl Run {
                 && r.undo.as_ref().is_some_and(|u| cluster.data.databases.contains_key(u))
         });
         let back = matches!(self.phase, Phase::RollingBack | Phase::NeedsHuman);
-        back || (undo && is_proven(cluster) && matches!(self.phase, Phase::Promoting | Phase::Verifying))
+        back || (undo && is_proven(cluster) && matches!(self.phase, Phase::Promoting | Phase::Loading | Phase::Verifying))
     }
 }
 
@@ -154,10 +154,7 @@ fn environment(before: &Cluster, old: &Value, new: &Value, run: &Run, must: &mut
     }
     let (had, has) = (text(old, "/status/active/uid"), text(new, "/status/active/uid"));
     if had != has {
-        must(
-            had.is_empty() || had == before.acting || before.get("promotions", NAMESPACE, RUN).is_none(),
-            "S3: only whose turn it is gives it up",
-        );
+        must(had.is_empty() || had == before.acting || before.run().is_none(), "S3: only whose turn it is gives it up");
         must(has.is_empty() || has == before.acting, "S3: nobody takes a turn for another");
     }
 }
@@ -170,6 +167,11 @@ fn promotion(old: &Value, new: &Value, after: &Cluster, run: &Run, must: &mut im
         let approved = new["spec"]["approvals"].as_array().into_iter().flatten();
         let by_another = approved.filter(|a| a["planHash"] == *hash && a["username"] != new["spec"]["requestedBy"]["username"]);
         must(by_another.count() > 0, "S8: what locks was approved by another, as it is");
+    }
+    if to == Phase::Loading && from != to {
+        must(run.locked, "S3: nothing is loaded but under this run's lock");
+        let closed = after.data.row.as_ref().is_some_and(|r| r.state == State::Fenced && r.holder.as_deref() == Some(&run.uid));
+        must(closed, "S2: nothing is loaded but behind the fence, where today's data is kept");
     }
     if matches!(to, Phase::Promoting) && from != to {
         must(run.may_change_soon(after), "S3: nothing is promoted before the undo point is there");
@@ -188,7 +190,12 @@ fn promotion(old: &Value, new: &Value, after: &Cluster, run: &Run, must: &mut im
         let mut left = left_over(after, &run.uid);
         left.retain(|what| !given_up || !what.starts_with("configmaps"));
         must(left.is_empty(), &format!("S4: an ended run leaves nothing behind: {left:?}"));
-        let mix = if given_up { Vec::new() } else { mix(after, to == Phase::Completed) };
+        // What a restore undoes was brought by a promotion: it is back, or as the promotion left it. One of data alone is
+        // judged by its own test.
+        let undone = new["spec"]["from"]["undoOf"].is_object();
+        let planned = if undone { to != Phase::Completed } else { to == Phase::Completed };
+        let alone = ["backup", "snapshot"].iter().any(|from| new["spec"]["from"][*from].is_object());
+        let mix = if alone || given_up { Vec::new() } else { mix(after, planned) };
         must(mix.is_empty(), &format!("S5: the target is as planned or as before, never a mix: {mix:?}"));
     }
 }
@@ -214,12 +221,21 @@ pub fn held_back(cluster: &Cluster, uid: &str) -> Vec<String> {
         .collect()
 }
 
+/// Whether an object is a copy of configuration that an undo point, kept by the Environment or of a run under way, needs.
+pub fn is_kept(cluster: &Cluster, object: &Value) -> bool {
+    let of = text(object, "/metadata/labels/lockkeeper.dev~1run");
+    let environment = cluster.get("environments", NAMESPACE, "production").map(|o| (**o).clone()).unwrap_or_default();
+    let kept = environment["status"]["kept"].as_array().cloned().unwrap_or_default();
+    object["metadata"]["annotations"]["lockkeeper.dev/copy"] == "prior" && kept.iter().any(|k| text(k, "/run/uid") == of)
+}
+
 /// What was made for a run and is still there.
 pub fn left_over(cluster: &Cluster, uid: &str) -> Vec<String> {
     cluster
         .objects
         .iter()
         .filter(|((resource, ..), o)| resource != "environmentbackups" && o["metadata"]["labels"][labels::RUN] == *uid)
+        .filter(|(_, o)| !is_kept(cluster, o))
         .map(|(k, _)| format!("{} {}", k.0, k.2))
         .collect()
 }

@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use super::{
-    cluster::{Cluster, key, seconds, text},
-    fixture::{NAMESPACE, RUN, service},
+    cluster::{Cluster, Key, key, seconds, text},
+    fixture::{NAMESPACE, RESTORE, RUN, service},
 };
 
 /// What the new image does.
@@ -47,16 +47,28 @@ pub struct Script {
     pub acted: bool,
     /// How many more times another program applies its own Service, pod count, image and configuration while we are locked.
     pub foreign: u32,
+    /// Whether the run is a restore, after the promotion.
+    pub restores: bool,
+}
+
+fn run(cluster: &Cluster) -> Key {
+    let (resource, name) = if cluster.script.restores { ("environmentrestores", RESTORE) } else { ("promotions", RUN) };
+    key(resource, NAMESPACE, name)
 }
 
 /// People take a look and act.
 pub fn step(cluster: &mut Cluster) {
-    let run = key("promotions", NAMESPACE, RUN);
+    let run = run(cluster);
     if application_is_reached(cluster) {
         cluster.data.write();
     }
     foreign_hands(cluster);
     let Some(promotion) = cluster.objects.get(&run).cloned() else { return };
+    // Who asked for a restore accepts what it loses, once he has been told.
+    let taken = &promotion["status"]["takenAt"];
+    if taken.is_string() && promotion["spec"]["acknowledgeDataLossSince"] != *taken {
+        cluster.edit(&run, |o| o["spec"]["acknowledgeDataLossSince"] = taken.clone());
+    }
     let hash = text(&promotion, "/status/planHash").to_owned();
     if !hash.is_empty() && promotion["spec"]["approvals"][0]["planHash"] != *hash && cluster.script.at_step != "unapproved" {
         cluster.edit(&run, |o| o["spec"]["approvals"] = json!([{"username": "bob", "planHash": hash}]));
@@ -94,7 +106,7 @@ fn foreign_hands(cluster: &mut Cluster) {
 
 /// The scenario's one deed, as soon as its time has come.
 pub fn act(cluster: &mut Cluster) {
-    let run = key("promotions", NAMESPACE, RUN);
+    let run = run(cluster);
     let Some(promotion) = cluster.objects.get(&run).cloned() else { return };
     let step = text(&promotion, "/status/step");
     let there = match cluster.script.at_step {

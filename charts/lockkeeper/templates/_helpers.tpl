@@ -55,7 +55,7 @@ spec:
 {{- end }}
 
 {{/*
-Variables about a Promotion that is changed. `planSame`: the spec is as it was but for what people add to it; fields that
+Variables about a run that is changed. `planSame`: the spec is as it was but for what people add to it; fields that
 later versions bring count as well. `approvalsSame` does not look at the order, which a merge may change.
 */}}
 {{- define "lockkeeper.promotionVariables" -}}

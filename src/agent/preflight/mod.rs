@@ -9,6 +9,7 @@
 mod contents;
 mod rights;
 mod traffic;
+mod undo;
 
 use std::collections::BTreeMap;
 
@@ -26,7 +27,7 @@ use crate::{
         },
         repository,
     },
-    manifest::task::Outcome,
+    manifest::task::{BackupOutcome, Outcome},
 };
 
 /// The oldest server that is served.
@@ -89,7 +90,8 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     }
     outcome.control_epoch = epoch;
     if context.task.repository {
-        repository_checks(context, size, &mut Checks { data: "", list: &mut outcome.checks }).await?;
+        let mut checks = Checks { data: "", list: &mut outcome.checks };
+        repository_checks(context, size, &mut checks, &mut outcome.backup).await?;
     }
     Ok(())
 }
@@ -150,7 +152,12 @@ async fn inspect(
         }
     }
     traffic::check(context, &subject, checks).await.of(data)?;
-    undo_check(&subject, checks);
+    let method = context.task.data.iter().find(|d| d.name == data).map(|d| d.undo).unwrap_or_default();
+    if context.task.restores() {
+        restore_check(context, &subject, checks).await.of(data)?;
+    } else {
+        undo::check(&subject, method, context.task.repository, checks).await.of(data)?;
+    }
     let epoch = match Control::ensure(&access.admin, &context.task.environment, &context.stop).await {
         Ok(control) => {
             let epochs = control.all().await.of(data)?;
@@ -172,22 +179,42 @@ async fn identity(session: &Session) -> Result<String, PgError> {
     Ok(session.one("reading the server's identity", sql, &[]).await?.get(0))
 }
 
-fn undo_check(subject: &Subject<'_>, checks: &mut Checks<'_>) {
+/// Of a restore: whether there is room beside, and what is to become live again is there.
+async fn restore_check(context: &Context<'_>, subject: &Subject<'_>, checks: &mut Checks<'_>) -> Result<(), PgError> {
     let size = mebibytes(subject.database.size);
-    // About what copying took on two cores without a cloning file system, with a margin.
-    let seconds = 1 + subject.database.size / (300 << 20);
+    if let Some(aside) = context.task.databases.iter().find(|d| d.data == subject.access.data) {
+        let database = &aside.database;
+        if catalog::exists(&subject.session, database).await? {
+            checks.pass("undo point", format!("database {database} is there; today's is kept in its stead"));
+        } else {
+            checks.fail("undo point", format!("database {database} is not on the server any more; restore a backup instead"));
+        }
+        return Ok(());
+    }
     checks.pass(
         "undo point",
-        format!(
-            "a clone beside the database: {size} MiB more, about {seconds} s while locked. SQL does not show how much is free on the \
-             server's volume: see to it that {size} MiB are"
-        ),
+        format!("today's database is kept aside; what is loaded needs its own space beside it, now {size} MiB would"),
     );
+    Ok(())
 }
 
-async fn repository_checks(context: &Context<'_>, size: i64, checks: &mut Checks<'_>) -> Result<(), AgentError> {
+async fn repository_checks(
+    context: &Context<'_>,
+    size: i64,
+    checks: &mut Checks<'_>,
+    of_restore: &mut Option<BackupOutcome>,
+) -> Result<(), AgentError> {
     match backup::open(context).await {
-        Ok(_) => checks.pass("repository", "it opens, can be written, and is this environment's"),
+        Ok(repository) => {
+            checks.pass("repository", "it opens, can be written, and is this environment's");
+            if let Some(snapshot) = &context.task.snapshot {
+                match backup::look(context, repository, snapshot).await {
+                    Ok(found) => *of_restore = Some(found),
+                    Err(AgentError::Stopped(stopped)) => return Err(stopped.into()),
+                    Err(error) => checks.fail("snapshot", error.to_string()),
+                }
+            }
+        }
         Err(AgentError::Stopped(stopped)) => return Err(stopped.into()),
         Err(error) => {
             checks.fail("repository", error.to_string());

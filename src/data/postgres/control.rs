@@ -85,10 +85,30 @@ pub struct Row {
     pub holder: Option<String>,
     /// How far it is.
     pub state: State,
-    /// The undo point, once it is whole.
+    /// The undo point, once it is whole: a database, or `snapshot:` and the id of a snapshot in the repository.
     pub undo: Option<String>,
     /// What the database had when it was found.
     pub found: Option<Found>,
+}
+
+/// Before the id of a snapshot that is an undo point.
+const SNAPSHOT: &str = "snapshot:";
+
+/// The snapshot that an undo point is, where it is no database.
+pub fn snapshot_of(undo: &str) -> Option<&str> {
+    undo.strip_prefix(SNAPSHOT)
+}
+
+impl Row {
+    /// The snapshot that is the undo point, where no database is.
+    pub fn undo_snapshot(&self) -> Option<&str> {
+        snapshot_of(self.undo.as_deref()?)
+    }
+
+    /// How a snapshot stands in [`Self::undo`].
+    pub fn of_snapshot(id: &str) -> String {
+        format!("{SNAPSHOT}{id}")
+    }
 }
 
 /// A session in the control database.

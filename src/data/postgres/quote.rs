@@ -12,6 +12,8 @@ pub enum Made {
     Failed,
     /// The scratch database of a proof.
     Proof,
+    /// What a restore loads, until it becomes live.
+    Load,
 }
 
 impl Made {
@@ -21,6 +23,7 @@ impl Made {
             Self::Undo => "undo",
             Self::Failed => "failed",
             Self::Proof => "proof",
+            Self::Load => "load",
         }
     }
 }
@@ -57,7 +60,7 @@ pub fn made_database(database: &str, made: Made, run: &str) -> String {
 
 /// Whether the name is one that [`made_database`] makes beside `database`, whichever the run.
 pub fn is_made_database(database: &str, name: &str) -> bool {
-    [Made::Undo, Made::Failed, Made::Proof].into_iter().any(|made| {
+    [Made::Undo, Made::Failed, Made::Proof, Made::Load].into_iter().any(|made| {
         name.len() >= 8
             && name.is_char_boundary(name.len() - 8)
             && name[name.len() - 8..].chars().all(|c| c.is_ascii_alphanumeric())
@@ -80,7 +83,7 @@ mod tests {
         let run = "12AB34cd-0000-0000-0000-000000000000";
         assert_eq!(made_database("shop", Made::Undo, run), "shop__undo_12ab34cd");
         for database in ["shop", &"x".repeat(63), &"ä".repeat(31), "Shop \"A\""] {
-            for made in [Made::Undo, Made::Failed, Made::Proof] {
+            for made in [Made::Undo, Made::Failed, Made::Proof, Made::Load] {
                 let name = made_database(database, made, run);
                 assert!(name.len() <= 63, "{name}");
                 assert!(is_made_database(database, &name), "{name}");

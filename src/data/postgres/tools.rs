@@ -27,6 +27,24 @@ pub const RESTRICT_KEY: &str = "lockkeeper";
 const STDERR_LIMIT: u64 = 64 * 1024;
 const GRACE: Duration = Duration::from_secs(3);
 
+/// What a restore does with owners and grants of tables and other objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rights {
+    /// They come back as they were.
+    Kept,
+    /// Everything belongs to the role that restores.
+    LeftOut,
+}
+
+impl Rights {
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Kept => &[],
+            Self::LeftOut => &["--no-owner", "--no-acl"],
+        }
+    }
+}
+
 /// The client programs of one major version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tools {
@@ -118,22 +136,23 @@ impl Tools {
         }
     }
 
-    /// Restores a directory into a database, as another role where one is given. The first error ends it.
+    /// Restores a directory into a database, as another role where one is given, with owners and grants or all the role's own.
+    /// The first error ends it.
     pub async fn restore(
         &self,
         at: &Endpoint,
         database: &str,
-        owner: Option<&str>,
+        (owner, rights): (Option<&str>, Rights),
         from: &Path,
         server_major: u32,
         stop: &Stop,
     ) -> Result<(), PgError> {
         let doing = format!("restoring into database {database}");
         if self.major >= 17 && server_major < 17 {
-            return self.restore_by_script(at, database, owner, from, &doing, stop).await;
+            return self.restore_by_script(at, database, (owner, rights), from, &doing, stop).await;
         }
         let mut command = self.command("pg_restore", at, database);
-        command.args(["--jobs=2", "--no-owner", "--no-acl", "--exit-on-error", "--no-password"]);
+        command.args(["--jobs=2", "--exit-on-error", "--no-password"]).args(rights.flags());
         command.args(owner.map(|owner| format!("--role={owner}")));
         command.arg(format!("--dbname={}", conninfo(database))).arg(from);
         finish(command, "pg_restore", &doing, stop).await
@@ -144,14 +163,14 @@ impl Tools {
         &self,
         at: &Endpoint,
         database: &str,
-        owner: Option<&str>,
+        (owner, rights): (Option<&str>, Rights),
         from: &Path,
         doing: &str,
         stop: &Stop,
     ) -> Result<(), PgError> {
         let broken = |cause: &str| PgError::Tool { tool: "pg_restore".into(), doing: doing.to_owned(), cause: cause.to_owned() };
         let mut writer = self.command("pg_restore", at, database);
-        writer.args(["--no-owner", "--no-acl", "--file=-"]).args(owner.map(|owner| format!("--role={owner}")));
+        writer.arg("--file=-").args(rights.flags()).args(owner.map(|owner| format!("--role={owner}")));
         writer.arg(from).stdout(Stdio::piped());
         let mut reader = self.command("psql", at, database);
         reader.args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]);

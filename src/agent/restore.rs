@@ -1,0 +1,141 @@
+//! Puts data back under the lock, with today's database kept aside.
+//!
+//! 1. Every data must be fenced, and what comes back must be there: a snapshot, or a database aside.
+//! 2. For each data from a snapshot: it is loaded into a database beside the live one, with owners and grants, and compared
+//!    with what its manifest says. A killed attempt's half is made anew.
+//! 3. For each data, in one transaction: the live database takes the undo point's name, what was loaded takes its name, with
+//!    settings, comment and connection limit; the row says `open` and names the undo point. The owner and the application
+//!    alone may connect until `release`.
+
+use std::time::Instant;
+
+use super::{
+    Context, Row,
+    error::{AgentError, OfData},
+    lock::Guarded,
+    prove,
+    scratch::Scratch,
+};
+use crate::{
+    data::postgres::{
+        catalog,
+        control::State,
+        quote::{Made, ident, made_database},
+        tools::Rights,
+    },
+    manifest::task::{Aside, Outcome},
+};
+
+pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let mut all = Vec::new();
+    for access in context.accesses()? {
+        let guarded = Guarded::ensure(context, access).await?;
+        let row = guarded.begin_held().await?;
+        guarded.run("giving the row back", "ROLLBACK").await?;
+        match row.state {
+            State::Fenced => all.push((guarded, false)),
+            State::Open => all.push((guarded, true)),
+            state => return Err(guarded.state_error(state, "it must be fenced first")),
+        }
+    }
+    let loaded = load_all(context, &all, outcome).await;
+    if loaded.is_err() {
+        // What was loaded in vain is in nobody's way.
+        for (guarded, _) in &all {
+            prove::drop_made(&guarded.access, &loaded_name(context, guarded)).await?;
+        }
+    }
+    loaded?;
+    for (guarded, _) in &all {
+        let row = swap(context, guarded, outcome).await?;
+        let database = row.undo.unwrap_or_default();
+        outcome.aside.push(Aside { data: guarded.data().to_owned(), database, snapshot: None, method: "Swap".into() });
+    }
+    Ok(())
+}
+
+fn loaded_name(context: &Context<'_>, guarded: &Guarded<'_>) -> String {
+    made_database(guarded.access.database(), Made::Load, &context.task.run)
+}
+
+/// The database aside that becomes live again, where the data does not come from a snapshot.
+fn aside<'a>(context: &'a Context<'_>, data: &str) -> Option<&'a str> {
+    context.task.databases.iter().find(|d| d.data == data).map(|d| d.database.as_str())
+}
+
+async fn load_all(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &mut Outcome) -> Result<(), AgentError> {
+    let scratch = Scratch::new(&context.paths.scratch, "restore")?;
+    let mut fetched = false;
+    for (guarded, done) in all {
+        let data = guarded.data();
+        if *done {
+            continue;
+        }
+        if let Some(database) = aside(context, data) {
+            if !catalog::exists(&guarded.control.session, database).await.of(data)? {
+                return Err(AgentError::Refused(format!(
+                    "data {data}: database {database}, which was kept aside, is not on the server {} any more; restore a backup instead",
+                    guarded.control.session.server()
+                )));
+            }
+            continue;
+        }
+        let Some(snapshot) = &context.task.snapshot else {
+            return Err(AgentError::Task(format!("verb restore names neither snapshot nor database for data {data}")));
+        };
+        if !fetched {
+            prove::fetch(context, snapshot, scratch.path()).await?;
+            fetched = true;
+        }
+        let name = (loaded_name(context, guarded), Rights::Kept);
+        prove::restore_and_compare(context, &guarded.access, (&name.0, name.1), scratch.path(), outcome).await?;
+    }
+    Ok(())
+}
+
+/// Swaps one in; a row that is open was swapped by an earlier attempt.
+async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, outcome: &mut Outcome) -> Result<Row, AgentError> {
+    let began = Instant::now();
+    let data = guarded.data();
+    loop {
+        let row = guarded.begin_held().await?;
+        if row.state == State::Open {
+            guarded.run("giving the row back", "ROLLBACK").await?;
+            return Ok(row);
+        }
+        let name = &row.database;
+        let next = aside(context, data).map_or_else(|| loaded_name(context, guarded), str::to_owned);
+        let undo = made_database(name, Made::Undo, &context.task.run);
+        for database in [name, &next] {
+            // Nobody may connect to either; a session that was still closing is waited for here.
+            guarded.run("closing the database", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(database))).await?;
+            outcome.notes.extend(guarded.end_sessions(database, began).await?);
+        }
+        let at = Instant::now();
+        let roles = catalog::roles(&guarded.control.session).await.of(data)?;
+        let fresh = guarded.found(&next).await?;
+        let mut sql = format!(
+            "ALTER DATABASE {0} RENAME TO {1};\nALTER DATABASE {2} RENAME TO {0};\n",
+            ident(name),
+            ident(&undo),
+            ident(&next)
+        );
+        if let Some(found) = &row.found {
+            sql += &found.restore_rest(name, &roles);
+        }
+        sql += &fresh.close_to_others(name, &guarded.access.connection.user);
+        sql += &format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(name));
+        match guarded.run("swapping what was loaded in", &sql).await {
+            Ok(()) => {
+                let row = Row { state: State::Open, undo: Some(undo), ..row };
+                guarded.commit(&row).await?;
+                outcome
+                    .notes
+                    .push(format!("{data}: swapped in {:.3} s; today's database is kept aside", at.elapsed().as_secs_f64()));
+                return Ok(row);
+            }
+            Err(error) if guarded.may_repeat(&error, began) => guarded.run("giving the row back", "ROLLBACK").await?,
+            Err(error) => return Err(error),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! `rollback`: a completed run is undone. Its undo point becomes live again, and of a Promotion images and configuration too.
+
+use super::{
+    args::{Global, RollbackArgs},
+    error::{CliError, Exit},
+    restoring::{self, Wanted},
+    session::Session,
+};
+use crate::api::{EnvironmentRestore, Phase, Promotion, RestoreSource, RunStatus, Timestamp, UndoOf, UndoableKind};
+
+/// Runs the subcommand.
+pub async fn run(global: &Global, args: RollbackArgs) -> Result<Exit, CliError> {
+    let session = Session::open(global).await?;
+    let RollbackArgs { run, restore, restoring } = args;
+    let (kind, status) = if restore {
+        (UndoableKind::EnvironmentRestore, session.get::<EnvironmentRestore>(&run).await?.status)
+    } else {
+        (UndoableKind::Promotion, session.get::<Promotion>(&run).await?.status)
+    };
+    let taken_at = undoable(&format!("{kind:?} {run}"), &status.unwrap_or_default())?;
+    let what = format!("what was before {kind:?} {run}");
+    let from = RestoreSource { backup: None, snapshot: None, undo_of: Some(UndoOf { kind, name: run.as_str().into() }) };
+    let also = " Images and configuration that it brought go back as well.";
+    restoring::ask(&session, Wanted { from, data: None, what, taken_at: Some(taken_at), also }, restoring).await
+}
+
+/// The time to which a run can be undone, or why it cannot.
+fn undoable(named: &str, status: &RunStatus) -> Result<Timestamp, CliError> {
+    if status.phase != Phase::Completed {
+        return Err(CliError::Error(format!(
+            "{named} is {}; only a run that Completed is undone. One that is under way is cancelled: kubectl lockkeeper cancel",
+            status.phase
+        )));
+    }
+    let locked = status.locked_at.and_then(|at| Timestamp::from_second(at.as_second()).ok());
+    locked.filter(|_| !status.undo.is_empty()).ok_or_else(|| {
+        CliError::Error(format!("{named} kept no undo point; restore its backup instead: kubectl lockkeeper restore"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::promotion::UndoStatus;
+
+    #[test]
+    fn only_a_completed_run_with_an_undo_point_is_undone_and_to_the_second() {
+        let mut status = RunStatus { phase: Phase::RolledBack, ..RunStatus::default() };
+        assert!(undoable("Promotion r", &status).unwrap_err().to_string().contains("only a run that Completed"));
+        status.phase = Phase::Completed;
+        status.locked_at = Some("2026-11-25T20:00:05.250Z".parse().unwrap());
+        assert!(undoable("Promotion r", &status).unwrap_err().to_string().contains("kept no undo point"));
+        let undo = UndoStatus { data: "d".into(), method: "Clone".into(), database: "x".into(), snapshot: None, until: None };
+        status.undo.push(undo);
+        assert_eq!(undoable("Promotion r", &status).unwrap().to_string(), "2026-11-25T20:00:05Z");
+    }
+}
