@@ -195,7 +195,11 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
             agents("/volumes/0", volume(json!({"secret": {"secretName": "tokens"}}))),
             "only Secrets that the Environment names",
         ),
-        ("a projected one", agents("/volumes/0", volume(projected)), "nothing of its node"),
+        (
+            "a projected one",
+            agents("/volumes/0", volume(projected)),
+            "nothing of its node|only Secrets that the Environment names",
+        ),
         ("one as a variable", agents("/containers/0/env", named), "only Secrets that the Environment names"),
         (
             "all of one as variables",
@@ -209,7 +213,7 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
         ),
         ("the node's disk", agents("/volumes/0", volume(json!({"hostPath": {"path": "/"}}))), "nothing of its node"),
         ("an API token", agents("/automountServiceAccountToken", json!(true)), "no API token"),
-        ("another image", agents("/containers/0/image", json!("evil:1")), "runs no other images"),
+        ("another image", agents("/containers/0/image", json!("evil:1")), "runs no other images|only the agent's pods"),
         (
             "the admin role's Secret in a migration",
             migration("/containers/0/env/0/valueFrom/secretKeyRef/name", json!("admin")),
@@ -223,7 +227,8 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
         ("a migration by a tag", migration("/containers/0/image", json!("registry.example/unleash:2")), "by its digest"),
     ] {
         let said = make(&world, &made).await.expect_err(what);
-        assert!(said.contains(sentence), "{what}: {said}");
+        // Where two policies refuse, which of them speaks is the API server's choice.
+        assert!(sentence.split('|').any(|s| said.contains(s)), "{what}: {said}");
     }
     let template = json!({"spec": {"containers": [{"name": "c", "image": "evil:1"}]}});
     let check =
