@@ -50,7 +50,13 @@ impl Error {
         }
     }
 
-    /// The HTTP status of an API server's answer.
+    /// In words, where the API server refused the request for what it is: by a quota, a policy, a right, a schema. Trying
+    /// again helps only once somebody has changed that.
+    pub fn refusal(&self) -> Option<String> {
+        matches!(self.code(), Some(400 | 403 | 422)).then(|| format!("the API server refuses it: {self}"))
+    }
+
+    /// The HTTP status, where the API server answered with one.
     pub fn code(&self) -> Option<u16> {
         match self {
             Self::Api { source, .. } => match &**source {

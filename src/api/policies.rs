@@ -13,6 +13,7 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-metadata",
     "lockkeeper-bounds-made",
     "lockkeeper-bounds-named",
+    "lockkeeper-bounds-pods",
     "lockkeeper-bounds-changed",
 ];
 

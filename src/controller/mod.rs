@@ -13,6 +13,7 @@ pub mod report;
 pub mod restore;
 pub mod run;
 pub mod server;
+pub mod slim;
 pub mod status;
 pub mod watch;
 

@@ -1,7 +1,7 @@
 //! The driver of Promotions: `observe → plan → status::swap | execute → report`, over and over, until there is something to
 //! wait for.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use kube::{Api, Resource, ResourceExt};
 
@@ -78,8 +78,16 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
             let uid = run.uid().unwrap_or_default();
             let version = run.resource_version().unwrap_or_default();
             let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
-            execute::<Promotion>(&context.client, &subject, &effect).await?;
-            Ok(Turn::Again)
+            let Err(error) = execute::<Promotion>(&context.client, &subject, &effect).await else { return Ok(Turn::Again) };
+            if let Some(message) = error.refusal()
+                && let Decision::Advance(new) = planner::refused(&world, &message, (context.clock)())
+            {
+                let mut run = run.clone();
+                let old = run.status.replace(*new).unwrap_or_default();
+                status::swap(&context.client, &run).await?;
+                context.report.run(Run::Promotion(&run), &old, &run.object_ref(&())).await;
+            }
+            Err(error)
         }
         Decision::Advance(new) => {
             let mut run = run.clone();
@@ -178,6 +186,6 @@ pub fn patience(phase: Phase) -> std::time::Duration {
 }
 
 /// The phase of a run as the cache has it.
-pub fn phase(run: &Arc<Promotion>) -> Phase {
+pub fn phase(run: &Promotion) -> Phase {
     run.status.as_ref().map(|s| s.phase).unwrap_or_default()
 }

@@ -23,6 +23,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::slim::Slim;
 use crate::{
     api::{EnvironmentBackup, EnvironmentBackupStatus, Phase, Promotion, RunStatus, Timestamp, conditions, reasons},
     error::Error,
@@ -129,7 +130,7 @@ impl Report {
     }
 
     /// What is there now, as the caches have it.
-    pub fn population(&self, promotions: &[Arc<Promotion>], backups: &[Arc<EnvironmentBackup>], now: Timestamp) {
+    pub fn population(&self, promotions: &[Arc<Slim<Promotion>>], backups: &[Arc<Slim<EnvironmentBackup>>], now: Timestamp) {
         let mut runs: BTreeMap<(&str, String, String), i64> = BTreeMap::new();
         let mut queue: BTreeMap<String, i64> = BTreeMap::new();
         for run in promotions {
@@ -281,7 +282,7 @@ mod tests {
         let now: Timestamp = "2026-11-25T20:00:10Z".parse().unwrap();
         let waiting = run("a", json!({"phase": "Validated", "validatedAt": "2026-11-25T20:00:00Z"}));
         let stuck = run("b", json!({"phase": "NeedsHuman"}));
-        report.population(&[Arc::new(waiting.clone()), Arc::new(stuck)], &[], now);
+        report.population(&[Arc::new(Slim::new(waiting.clone())), Arc::new(Slim::new(stuck))], &[], now);
         report.reconciled("Promotion", Duration::from_millis(20));
         report.leading(true);
         let error = Error::Foreign { what: "make a Job".into() };

@@ -87,8 +87,16 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
             let uid = run.uid().unwrap_or_default();
             let version = run.resource_version().unwrap_or_default();
             let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
-            execute::<EnvironmentRestore>(client, &subject, &effect).await?;
-            Ok(Turn::Again)
+            let Err(error) = execute::<EnvironmentRestore>(client, &subject, &effect).await else { return Ok(Turn::Again) };
+            if let Some(message) = error.refusal()
+                && let Decision::Advance(new) = crate::plan::promotion::refused(&world, &message, (context.clock)())
+            {
+                let mut run = run.clone();
+                let old = run.status.replace(*new).unwrap_or_default();
+                status::swap(client, &run).await?;
+                context.report.run(Run::Restore(&run), &old, &run.object_ref(&())).await;
+            }
+            Err(error)
         }
         Decision::Advance(new) => {
             let mut run = run.clone();

@@ -22,7 +22,8 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    Context, Policies, Turn, backup, environment, leader, promotion, report::Report, restore, server, watch::Namespaces,
+    Context, Policies, Turn, backup, environment, leader, promotion, report::Report, restore, server, slim::Slim,
+    watch::Namespaces,
 };
 use crate::{
     api::{Environment, EnvironmentBackup, EnvironmentRestore, Promotion, Timestamp},
@@ -177,13 +178,13 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     let any = watcher::Config::default();
     let config = ControllerConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
 
-    let promotions = Controller::new(Api::<Promotion>::all(client.clone()), any.clone()).with_config(config.clone());
-    let environments = Controller::new(Api::<Environment>::all(client.clone()), any.clone()).with_config(config.clone());
-    let backups = Controller::new(Api::<EnvironmentBackup>::all(client.clone()), any.clone()).with_config(config.clone());
-    let restores = Controller::new(Api::<EnvironmentRestore>::all(client.clone()), any.clone()).with_config(config);
+    let promotions = Controller::new(Api::<Slim<Promotion>>::all(client.clone()), any.clone()).with_config(config.clone());
+    let environments = Controller::new(Api::<Slim<Environment>>::all(client.clone()), any.clone()).with_config(config.clone());
+    let backups = Controller::new(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone()).with_config(config.clone());
+    let restores = Controller::new(Api::<Slim<EnvironmentRestore>>::all(client.clone()), any.clone()).with_config(config);
     let (promotion_store, environment_store, backup_store) = (promotions.store(), environments.store(), backups.store());
     let restore_store = restores.store();
-    let under_way = |r: &EnvironmentRestore| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
+    let under_way = |r: &Slim<EnvironmentRestore>| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
 
     // What is heard in a namespace concerns its Environment, its runs under way, and the runs that take from it.
     let (to_promotions, from_promotions) = mpsc::unbounded();
@@ -210,7 +211,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         for reference in of_namespace(&environment_store, &namespace, |_| true) {
             let _ = to_environments.unbounded_send(reference);
         }
-        let open = |b: &EnvironmentBackup| b.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
+        let open = |b: &Slim<EnvironmentBackup>| b.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
         for reference in of_namespace(&backup_store, &namespace, open) {
             let _ = to_backups.unbounded_send(reference);
         }
@@ -218,7 +219,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     });
 
     let runs = promotion_store.clone();
-    let by_environment = move |environment: Environment| {
+    let by_environment = move |environment: Slim<Environment>| {
         let namespace = environment.namespace().unwrap_or_default();
         let state = runs.state();
         state
@@ -229,14 +230,14 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
             .collect::<Vec<_>>()
     };
     let runs = promotion_store.clone();
-    let by_backup = move |backup: EnvironmentBackup| {
-        of_namespace(&runs, &backup.namespace().unwrap_or_default(), |p: &Promotion| {
+    let by_backup = move |backup: Slim<EnvironmentBackup>| {
+        of_namespace(&runs, &backup.namespace().unwrap_or_default(), |p: &Slim<Promotion>| {
             p.status.as_ref().is_some_and(|s| s.phase == crate::api::Phase::BackingUp)
         })
     };
     let promotions = promotions
-        .watches(Api::<Environment>::all(client.clone()), any.clone(), by_environment)
-        .watches(Api::<EnvironmentBackup>::all(client.clone()), any.clone(), by_backup)
+        .watches(Api::<Slim<Environment>>::all(client.clone()), any.clone(), by_environment)
+        .watches(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone(), by_backup)
         .reconcile_on(from_promotions)
         .run(
             |run, context| async move {
@@ -276,7 +277,8 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
                 let (namespace, name) = (backup.namespace().unwrap_or_default(), backup.name_any());
                 let turn = turns(&context, "EnvironmentBackup", (&namespace, &name), |c, ns, n| Box::pin(backup::turn(c, ns, n)))
                     .await?;
-                Ok(action(turn, REST.min(Duration::from_secs(10))))
+                let over = backup.status.as_ref().is_some_and(|s| s.phase.is_terminal());
+                Ok(action(turn, if over { Duration::from_secs(3600) } else { REST.min(Duration::from_secs(10)) }))
             },
             |backup, error: &Error, context| failed("EnvironmentBackup", &context, &backup.name_any(), error),
             context.clone(),
@@ -286,8 +288,12 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     let in_namespace = move |namespace: Option<String>| of_namespace(&restore_store, &namespace.unwrap_or_default(), under_way);
     let (of_environment, of_backup) = (in_namespace.clone(), in_namespace);
     let restores = restores
-        .watches(Api::<Environment>::all(client.clone()), any.clone(), move |e: Environment| of_environment(e.namespace()))
-        .watches(Api::<EnvironmentBackup>::all(client.clone()), any.clone(), move |b: EnvironmentBackup| of_backup(b.namespace()))
+        .watches(Api::<Slim<Environment>>::all(client.clone()), any.clone(), move |e: Slim<Environment>| {
+            of_environment(e.namespace())
+        })
+        .watches(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone(), move |b: Slim<EnvironmentBackup>| {
+            of_backup(b.namespace())
+        })
         .reconcile_on(from_restores)
         .run(
             |run, context| async move {

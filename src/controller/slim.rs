@@ -7,7 +7,7 @@ use std::{borrow::Cow, ops::Deref};
 use kube::{Resource, core::ObjectMeta};
 use serde::{Deserialize, Deserializer};
 
-use crate::api::{BackupPhase, Environment, EnvironmentBackup, Phase, Promotion};
+use crate::api::{BackupPhase, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, RunStatus};
 
 /// An object without what only its readers need.
 #[derive(Clone, Debug)]
@@ -17,6 +17,17 @@ pub struct Slim<K>(K);
 pub trait Prune {
     /// Drops it.
     fn prune(&mut self);
+}
+
+impl<K: Prune + Resource> Slim<K> {
+    /// The object without what is not needed.
+    pub fn new(mut object: K) -> Self {
+        let metadata = object.meta_mut();
+        metadata.managed_fields = None;
+        metadata.annotations = None;
+        object.prune();
+        Self(object)
+    }
 }
 
 impl<K> Deref for Slim<K> {
@@ -29,12 +40,7 @@ impl<K> Deref for Slim<K> {
 
 impl<'de, K: Deserialize<'de> + Prune + Resource> Deserialize<'de> for Slim<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut object = K::deserialize(deserializer)?;
-        let metadata = object.meta_mut();
-        metadata.managed_fields = None;
-        metadata.annotations = None;
-        object.prune();
-        Ok(Self(object))
+        Ok(Self::new(K::deserialize(deserializer)?))
     }
 }
 
@@ -67,19 +73,33 @@ impl<K: Resource<DynamicType = ()>> Resource for Slim<K> {
     }
 }
 
+/// Whether the run has ended.
+fn prune_run(status: &mut RunStatus) -> bool {
+    if status.phase.is_terminal() {
+        *status = RunStatus { phase: status.phase, ..RunStatus::default() };
+        return true;
+    }
+    // The plan's details; what it waits for, and since when, stays.
+    status.changelog = Vec::new();
+    status.preflight = Vec::new();
+    status.release = None;
+    status.prior = None;
+    false
+}
+
 impl Prune for Promotion {
     fn prune(&mut self) {
-        let Some(status) = &mut self.status else { return };
-        if status.phase.is_terminal() {
-            *status = crate::api::PromotionStatus { phase: status.phase, finished_at: status.finished_at, ..Default::default() };
+        if self.status.as_mut().is_some_and(prune_run) {
             self.spec.approvals = Vec::new();
             self.spec.description = None;
-        } else {
-            // The plan's details; what it waits for, and since when, stays.
-            status.changelog = Vec::new();
-            status.preflight = Vec::new();
-            status.release = None;
-            status.prior = None;
+        }
+    }
+}
+
+impl Prune for EnvironmentRestore {
+    fn prune(&mut self) {
+        if self.status.as_mut().is_some_and(prune_run) {
+            self.spec.approvals = Vec::new();
         }
     }
 }
@@ -107,6 +127,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::Phase;
 
     #[test]
     fn of_a_finished_run_only_that_it_has_ended_is_kept() {

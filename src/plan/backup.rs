@@ -103,6 +103,11 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
         let message = format!("Environment {} names no repository: add spec.backups", environment.name_any());
         return fail(world, status, Failure { step: "backup".into(), reason: reasons::INVALID.into(), message }, now);
     };
+    if let (BackupPhase::Pending, Some(holder)) = (status.phase, lock::status(environment).lock.and_then(|l| l.holder)) {
+        let message =
+            format!("waits for {} {}, which holds the lock: what is half changed is no backup", holder.kind, holder.name);
+        return hold(world, status, "Locked", &message, now);
+    }
     match status.phase {
         BackupPhase::Pending => {
             status.phase = BackupPhase::Running;

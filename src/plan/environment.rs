@@ -108,6 +108,8 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
         return Decision::Perform(Effect::AddFinalizer);
     }
     let mut status = lock::status(environment);
+    // What goes on beside must not keep conditions, history and the rest from going on.
+    let mut beside = None;
     if world.refused.is_none() {
         if let Some(active) = &status.active
             && !world.runs.contains(&active.uid)
@@ -119,7 +121,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
         match drop_kept(world, &status, now) {
             Some(Ok(progress)) => match progress {
                 Progress::Do(effect) => return Decision::Perform(effect),
-                Progress::Waiting { until, .. } => return Decision::Wait(until),
+                Progress::Waiting { until, .. } => beside = until,
                 _ => {}
             },
             Some(Err(dropped)) => {
@@ -131,10 +133,13 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
                     return Decision::Perform(effect);
                 }
                 let wanted = environment_backups::scheduled(world, &status, now);
-                if let Some(decision) = wanted.or_else(|| environment_backups::retained(world, &status, now)) {
-                    return decision;
+                let mut at_work = false;
+                match wanted.or_else(|| environment_backups::retained(world, &status, now)) {
+                    Some(Decision::Wait(until)) => (at_work, beside) = (true, until),
+                    Some(decision) => return decision,
+                    None => {}
                 }
-                if let Some(left) = world.jobs.values().find(|j| !j.deleting) {
+                if let Some(left) = world.jobs.values().find(|j| !at_work && !j.deleting) {
                     return Decision::Perform(Effect::Delete {
                         resource: super::Resource::Job,
                         name: left.name.clone(),
@@ -192,6 +197,8 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
                 .kept
                 .iter()
                 .map(|k| k.until)
+                .filter(|at| *at > now)
+                .chain(beside)
                 .chain(history::next(world.records, history))
                 .chain(environment_backups::next(world, &status))
                 .min(),

@@ -56,7 +56,9 @@ pub fn guard(
     let deviation = deviation(world, target, status)?;
     let (metadata, what) = (deviation.metadata, deviation.what);
     let name = metadata.name.clone().unwrap_or_default();
-    let version = metadata.resource_version.clone().unwrap_or_default();
+    // Controllers write status, which is a new resourceVersion and no new hand; only what has no generation is known by that.
+    let version =
+        metadata.generation.map_or_else(|| metadata.resource_version.clone().unwrap_or_default(), |g| format!("generation {g}"));
     let known = status.reverts.iter().find(|r| r.kind == deviation.kind && r.name == name);
     if known.is_some_and(|r| r.resource_version == version) {
         return Some(Decision::Perform(deviation.effect));

@@ -579,6 +579,11 @@ fn verify(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &
     match look(world.jobs, &name, agent, now, || made) {
         JobProgress::Going(progress) => progress,
         JobProgress::Succeeded(_) => Progress::Done(None),
+        // Of the agent's own check something outside was in the way where it said nothing: evicted, or no room beside the
+        // migration's pod when it was made ahead.
+        JobProgress::Failed(failure) if agent && failure.outcome.is_none() && step.attempt + 1 < ATTEMPTS => {
+            Progress::Retry(failure.message)
+        }
         JobProgress::Failed(failure) => {
             Progress::failed("VerificationFailed", format!("check {}: {}", check.name, failure.message))
         }

@@ -9,7 +9,7 @@
 //! deleted. All of that is listed, for a person to put right.
 
 use super::{
-    Decision, Progress, forward, maintenance, millis, prepare,
+    Decision, Progress, after, forward, maintenance, millis, prepare,
     promotion::{advance, owner},
     release::Content,
     rollback, steps,
@@ -57,12 +57,25 @@ pub fn asked(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Option
     Some(advance(world, status, now))
 }
 
+/// How long giving up waits for Jobs that do not end.
+const GIVE_UP_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
 /// What a step of giving up needs next.
 pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step, now: Timestamp) -> Progress {
     let owner = owner(world);
+    let begun = step.started_at.unwrap_or(now);
     match steps::kind(&step.name) {
-        name::GIVE_UP_JOBS => rollback::end_jobs(world, owner, true).unwrap_or(Progress::Done(None)),
-        name::GIVE_UP_OPEN => maintenance::open(world, owner),
+        // Who breaks the glass gets out, also where a node that is gone holds a pod for ever.
+        name::GIVE_UP_JOBS => match rollback::end_jobs(world, owner, true, begun, now) {
+            Some(Progress::Waiting { what, .. } | Progress::Failed { message: what, .. })
+                if now >= after(begun, GIVE_UP_PATIENCE) =>
+            {
+                Progress::Done(Some(format!("given up waiting for {what}")))
+            }
+            Some(Progress::Waiting { what, .. }) => Progress::Waiting { what, until: Some(after(begun, GIVE_UP_PATIENCE)) },
+            other => other.unwrap_or(Progress::Done(None)),
+        },
+        name::GIVE_UP_OPEN => maintenance::open_services(world, owner),
         name::GIVE_UP_UNLOCK => forward::unlock(world, owner),
         name::GIVE_UP_TIDY => forward::tidy_but(world, owner, status, now, &prepare::is_prior),
         _ => rollback::step(world, target, status, step, now),

@@ -185,13 +185,15 @@ pub fn stop(
     if let Some(effect) = scalers::rest(world.target_side, &all, owner, epoch) {
         return Progress::Do(effect);
     }
-    stop_all(world.target_side, &all, owner, epoch, drained, now)
+    stop_all(world.target_side, &all, &spec.maintenance.pause, owner, epoch, drained, now)
 }
 
-/// Stops these workloads; what they have begun may go on until `drained`.
+/// Stops these workloads; what they have begun may go on until `drained`. An integration that somebody has started again
+/// stays as he wants it, and is not waited for.
 pub fn stop_all(
     side: &Side,
     workloads: &[WorkloadRef],
+    integrations: &[WorkloadRef],
     owner: Owner<'_>,
     epoch: i64,
     drained: Timestamp,
@@ -203,7 +205,8 @@ pub fn stop_all(
         }
     }
     let mut left = Vec::new();
-    for workload in workloads.iter().filter_map(|w| side.find(w)) {
+    let wished = |w: &Workload<'_>| !w.is_stopped() && integrations.contains(&w.reference());
+    for workload in workloads.iter().filter_map(|w| side.find(w)).filter(|w| !wished(w)) {
         if !workload.is_observed() {
             left.push(format!("{} to be observed", workload.reference()));
         }
@@ -250,6 +253,14 @@ pub fn is_over(pod: &Pod) -> bool {
 
 /// Opening: every Service leads where it led before, and its endpoints have followed; the twins are gone.
 pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
+    match open_services(world, owner) {
+        Progress::Done(said) => scalers::go_on(world.target_side, owner).map_or(Progress::Done(said), Progress::Do),
+        other => other,
+    }
+}
+
+/// The Services alone: what scales workloads by itself stays at rest.
+pub fn open_services(world: &World<'_>, owner: Owner<'_>) -> Progress {
     let side = world.target_side;
     let pages = page_pods(side, owner.uid);
     for service in &side.services {
@@ -264,9 +275,6 @@ pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
         if targets.iter().any(|t| pages.contains(t)) {
             return Progress::waiting(format!("Service {name} to lead to the workloads"));
         }
-    }
-    if let Some(effect) = scalers::go_on(side, owner) {
-        return Progress::Do(effect);
     }
     Progress::Done(None)
 }

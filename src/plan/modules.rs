@@ -1,5 +1,7 @@
 //! The order in which modules are delivered.
 
+use std::collections::BTreeSet;
+
 use crate::api::{EnvironmentSpec, Module};
 
 /// The modules in the order of their delivery: each after those that it requires, otherwise as they are listed. `Err`: which
@@ -23,6 +25,20 @@ pub fn in_order(spec: &EnvironmentSpec) -> Result<Vec<&Module>, String> {
         }
     }
     Ok(out)
+}
+
+/// Modules that are not promoted and that a promoted one requires, itself or by others.
+pub fn required<'a>(spec: &'a EnvironmentSpec, promoted: &dyn Fn(&str) -> bool) -> BTreeSet<&'a str> {
+    let mut out = BTreeSet::new();
+    let mut open: Vec<&Module> = spec.modules.iter().filter(|m| promoted(&m.name)).collect();
+    while let Some(module) = open.pop() {
+        for needed in module.requires.iter().filter_map(|r| spec.module(r)) {
+            if !promoted(&needed.name) && out.insert(&*needed.name) {
+                open.push(needed);
+            }
+        }
+    }
+    out
 }
 
 /// Names one circle among the modules that are left: each of them requires another that is left.

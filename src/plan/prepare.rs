@@ -374,11 +374,14 @@ pub fn copied(world: &World<'_>, owner: Owner<'_>, side: &str, config_map: &str)
 fn copy_configuration(world: &World<'_>, owner: Owner<'_>, modules: &[&Module]) -> Option<Effect> {
     let (source, target) = (world.source?, world.target?);
     modules.iter().flat_map(|m| m.configuration.iter().map(move |c| (m, c))).find_map(|(module, entry)| {
-        if world.target_side.config_map(&copy_name(owner, RELEASE, &entry.config_map.name)).is_some() {
-            return None;
-        }
         let keep = release::kept_keys(&module.name, &entry.config_map.name, &[&source.spec, &target.spec]);
         let content = Content::of(world.source_side.config_map(&entry.config_map.name)?, &keep);
+        if let Some(copy) = world.target_side.config_map(&copy_name(owner, RELEASE, &entry.config_map.name)) {
+            // An earlier look that was not taken up: modules were changed since, and the source's ConfigMap too.
+            let (name, uid) = (copy.name_any(), copy.uid().unwrap_or_default());
+            let stale = Content::of(copy, &Default::default()) != content && copy.metadata.deletion_timestamp.is_none();
+            return stale.then_some(Effect::Delete { resource: Resource::ConfigMap, name, uid, grace: None });
+        }
         Some(copy(owner, RELEASE, &entry.config_map.name, Some(&content)))
     })
 }

@@ -230,6 +230,28 @@ fn abandoned(status: &RunStatus) -> String {
     format!("{} gave the rollback up: {}. To be put right by hand: {left}{cause}", by.username, by.reason)
 }
 
+/// How long a write that is refused is tried again before the run gives it up.
+const REFUSED_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What a write comes to that the API server refuses for what it is, by a quota, a policy, a right: said first; after a
+/// while the run fails, or is put back, or calls for a person. Users must not be locked out behind a request that is made
+/// again and again.
+pub fn refused(world: &World<'_>, message: &str, now: Timestamp) -> Decision<RunStatus> {
+    const REASON: &str = "Refused";
+    let status = world.status();
+    let said = status.conditions.iter().find(|c| c.type_ == conditions::STALLED && c.status == "True" && c.reason == REASON);
+    let due = said.is_some_and(|c| after(c.last_transition_time.0, REFUSED_PATIENCE) <= now);
+    let step = steps::current(&status.steps).filter(|s| s.state == StepState::Running).cloned();
+    let (true, Some(step)) = (due, step) else { return stalled(world, REASON, message, now) };
+    let failure = Failure { step: step.name.clone(), reason: REASON.into(), message: message.chars().take(4000).collect() };
+    match status.phase {
+        Phase::RollingBack => rollback::stuck(world, status, &step, failure, now),
+        phase if phase.may_hold_lock() && phase != Phase::NeedsHuman => rollback::begin(world, status, failure, now),
+        Phase::BackingUp => before_lock(world, status, (Phase::Failed, failure), now),
+        _ => stalled(world, REASON, message, now),
+    }
+}
+
 /// A status that says why nothing goes on, and the wait for that to change.
 pub fn stalled(world: &World<'_>, reason: &str, message: &str, now: Timestamp) -> Decision<RunStatus> {
     stalled_with(world, world.status(), reason, message, now)

@@ -27,6 +27,10 @@ use crate::{
 
 /// How often a step of the rollback is tried before a person is called.
 const ATTEMPTS: i32 = 5;
+/// After this, a pod of the agent that does not end is deleted without waiting for its node.
+const FORCE_AFTER: Duration = Duration::from_secs(60);
+/// After this, a pod that does not end is for a person to look at.
+const END_PATIENCE: Duration = Duration::from_secs(300);
 /// How long a rollback that is stuck waits before it tries again by itself.
 const PAUSE: Duration = Duration::from_secs(120);
 
@@ -102,7 +106,7 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
     let epoch = status.epoch.unwrap_or(0);
     let begun = step.started_at.unwrap_or(now);
     match steps::kind(&step.name) {
-        name::BACK_STOP => match end_jobs(world, owner, false) {
+        name::BACK_STOP => match end_jobs(world, owner, false, begun, now) {
             Some(progress) => progress,
             None => {
                 let stopped = maintenance::stop(world, target, owner, epoch, begun, now);
@@ -136,7 +140,7 @@ pub fn after_step(world: &World<'_>, status: &mut RunStatus, step: &Step, now: T
 
 /// Jobs of the forward steps that still work must end before anything is put back: a migration checks no epoch. `all`: those
 /// of the rollback too.
-pub fn end_jobs(world: &World<'_>, owner: Owner<'_>, all: bool) -> Option<Progress> {
+pub fn end_jobs(world: &World<'_>, owner: Owner<'_>, all: bool, begun: Timestamp, now: Timestamp) -> Option<Progress> {
     let concerns = |step: &str| all || !step.starts_with("rollback-");
     let going: Vec<_> = world.jobs.values().filter(|j| j.state == JobState::Running && concerns(&j.step)).collect();
     if let Some(job) = going.iter().find(|j| !j.deleting) {
@@ -155,7 +159,24 @@ pub fn end_jobs(world: &World<'_>, owner: Owner<'_>, all: bool) -> Option<Progre
             && concerns(step)
     };
     let left = world.target_side.pods.iter().find(labelled)?;
-    Some(Progress::waiting(format!("pod {} to end", left.name_any())))
+    let name = left.name_any();
+    // What the agent does is fenced by its epoch, so its pod need not be seen to end; a migration's must be.
+    let force = after(begun, FORCE_AFTER);
+    let stuck = left.metadata.deletion_timestamp.is_some() && left.metadata.deletion_grace_period_seconds != Some(0);
+    if now >= force && stuck && left.labels().contains_key(crate::api::labels::AGENT) {
+        let uid = left.uid().unwrap_or_default();
+        return Some(Progress::Do(Effect::Delete { resource: Resource::Pod, name, uid, grace: Some(0) }));
+    }
+    let given_up = after(begun, END_PATIENCE);
+    if now >= given_up {
+        let message = format!(
+            "pod {name} does not end: its node may be gone. What it did to the data can only be undone once it is known to be over: \
+             make sure of that, then kubectl delete pod {name} --force"
+        );
+        return Some(Progress::failed("PodDoesNotEnd", message));
+    }
+    let until = if now < force { force } else { given_up };
+    Some(Progress::Waiting { what: format!("pod {name} to end"), until: Some(until) })
 }
 
 fn configuration(world: &World<'_>, owner: Owner<'_>, status: &RunStatus) -> Progress {

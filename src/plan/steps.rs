@@ -126,7 +126,16 @@ pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
     }
     // An order that does not exist is refused before a run gets here.
     let modules = modules::in_order(target).unwrap_or_else(|_| target.modules.iter().collect());
-    for module in modules.into_iter().filter(|m| release.modules.iter().any(|r| r.name == *m.name)) {
+    let promoted = |name: &str| release.modules.iter().any(|r| r.name == name);
+    let needed = modules::required(target, &promoted);
+    for module in modules {
+        // One that is not promoted starts again where a promoted one needs it, as it was found.
+        if !promoted(&module.name) {
+            if needed.contains(&*module.name) {
+                out.push(format!("{}/{}", name::WORKLOADS, module.name));
+            }
+            continue;
+        }
         if !module.configuration.is_empty() {
             out.push(format!("{}/{}", name::CONFIGURATION, module.name));
         }
@@ -135,7 +144,7 @@ pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
         }
         out.push(format!("{}/{}", name::WORKLOADS, module.name));
     }
-    if target.modules.iter().any(|m| !release.modules.iter().any(|r| r.name == *m.name)) {
+    if target.modules.iter().any(|m| !promoted(&m.name) && !needed.contains(&*m.name)) {
         out.push(name::OTHERS.into());
     }
     out.extend(target.verification.iter().map(|v| format!("{}/{}", name::VERIFY, v.name)));

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, rbac::v1::RoleBinding};
+use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::Pod, rbac::v1::RoleBinding};
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
@@ -215,11 +215,6 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
         ("an API token", agents("/automountServiceAccountToken", json!(true)), "no API token"),
         ("another image", agents("/containers/0/image", json!("evil:1")), "runs no other images|only the agent's pods"),
         (
-            "the admin role's Secret in a migration",
-            migration("/containers/0/env/0/valueFrom/secretKeyRef/name", json!("admin")),
-            "only the agent's pods",
-        ),
-        (
             "the repository's password in a migration",
             migration("/containers/0/env/0/valueFrom/secretKeyRef/name", json!("backup-key")),
             "only the agent's pods",
@@ -290,4 +285,33 @@ async fn of_a_workload_the_operator_changes_images_and_counts_alone() {
     assert!(change(json!({"name": "unleash"}), volumes).await.unwrap_err().contains("not its volumes or its rights"));
     let account = json!({"serviceAccountName": "admin"});
     assert!(change(json!({"name": "unleash"}), account).await.unwrap_err().contains("not its volumes or its rights"));
+}
+
+#[tokio::test]
+async fn of_a_pod_the_operator_changes_the_gate_alone() {
+    let (world, _) = world("bounds-pods").await;
+    let admin: Api<Pod> = Api::namespaced(world.admin(), &world.production);
+    for (name, labels) in [("ours", json!({"lockkeeper.dev/agent": "fence"})), ("theirs", json!({"app": "unleash"}))] {
+        let pod = json!({
+            "metadata": {"name": name, "labels": labels},
+            "spec": {"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "c:1"}]},
+        });
+        admin.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    }
+    let pods: Api<Pod> = Api::namespaced(world.operator(), &world.production);
+    let change = async |name: &str, patch: Value| {
+        let dry = PatchParams { dry_run: true, ..PatchParams::default() };
+        pods.patch(name, &dry, &Patch::Strategic(patch)).await.map(drop).map_err(|error| error.to_string())
+    };
+    let gate = json!({"metadata": {"annotations": {"lockkeeper.dev/gate": "7"}}});
+    change("ours", gate.clone()).await.unwrap();
+    for (name, patch) in [
+        ("theirs", gate),
+        ("ours", json!({"spec": {"containers": [{"name": "c", "image": "evil:1"}]}})),
+        ("ours", json!({"metadata": {"labels": {"app": "unleash"}}})),
+        ("ours", json!({"metadata": {"annotations": {"other": "x"}}})),
+    ] {
+        let said = change(name, patch.clone()).await.expect_err(&patch.to_string());
+        assert!(said.contains("changes nothing of a pod but"), "{patch}: {said}");
+    }
 }

@@ -410,3 +410,46 @@ fn a_start_in_the_future_is_waited_for_by_the_clock() {
     assert_eq!(seen.plan(), Decision::Wait(Some("2026-11-22T23:00:00Z".parse().unwrap())));
     assert_eq!(seen.target.unwrap().status.unwrap_or_default().active, None, "and holds nothing meanwhile");
 }
+
+// ---- Refused writes ----
+
+#[test]
+fn a_write_that_is_refused_is_said_and_then_ends_in_a_rollback_or_calls_for_a_person() {
+    use lockkeeper::plan::{Decision, promotion::refused};
+    let mut seen = Seen::new();
+    let status = |phase: &str, step: &str| {
+        of(
+            json!({"phase": phase, "epoch": 1, "step": step, "steps": [{"name": "lock", "state": "Succeeded"}, {"name": step, "state": "Running"}]}),
+        )
+    };
+    let answer = |seen: &Seen| match refused(&seen.world(), "quota exceeded", seen.now) {
+        Decision::Advance(status) => *status,
+        other => panic!("{other:?}"),
+    };
+    for (phase, step, then) in [
+        ("Locked", "fence", "RollingBack"),
+        ("BackingUp", "backup", "BackingUp"),
+        ("RollingBack", "rollback-data", "RollingBack"),
+    ] {
+        seen.run.status = Some(status(phase, step));
+        let first = answer(&seen);
+        assert_eq!(first.phase.to_string(), phase, "first it is only said");
+        assert_eq!(first.next.as_deref(), Some("quota exceeded"));
+        seen.run.status = Some(first);
+        assert!(matches!(refused(&seen.world(), "quota exceeded", seen.now), Decision::Wait(_)), "and said once");
+        let before = seen.now;
+        seen.now += jiff::SignedDuration::from_secs(31);
+        let last = answer(&seen);
+        assert_eq!(last.phase.to_string(), then);
+        if phase == "RollingBack" {
+            assert_eq!(last.steps[1].attempt, 1, "counted, so that a person is called in the end");
+        } else {
+            let failure = last.failure.expect("a cause");
+            assert_eq!(
+                (failure.step.as_str(), failure.reason.as_str(), failure.message.as_str()),
+                (step, "Refused", "quota exceeded")
+            );
+        }
+        seen.now = before;
+    }
+}

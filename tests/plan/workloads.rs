@@ -134,7 +134,7 @@ fn what_a_cron_job_has_begun_is_waited_for_and_then_ended() {
         pods: vec![cron_pod("sync-1", "aa", "Succeeded"), cron_pod("sync-2", "aa", "Running")],
         ..Side::default()
     };
-    let stop = |side: &Side, now: Timestamp| stop_all(side, std::slice::from_ref(&reference), us, 3, drained, now);
+    let stop = |side: &Side, now: Timestamp| stop_all(side, std::slice::from_ref(&reference), &[], us, 3, drained, now);
     let Progress::Do(Effect::Patch { resource: Resource::CronJob, name, patch, .. }) = stop(&side, now) else {
         panic!("it is suspended")
     };
