@@ -18,13 +18,14 @@ impl Gone {
     }
 
     fn new() -> Self {
+        let gone = Self;
         Self::scale("0").expect("the operator is taken away");
         eventually("no operator is left", PATIENCE, || {
             let pods =
                 kubectl(&["-n", OPERATOR_NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=lockkeeper", "-o", "name"])?;
             if pods.is_empty() { Ok(()) } else { Err(pods) }
         });
-        Self
+        gone
     }
 }
 

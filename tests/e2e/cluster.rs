@@ -74,6 +74,9 @@ fn install(image: &str) -> Result<(), String> {
     let settings = format!("image.repository={repository},image.digest={digest}");
     let arguments = ["upgrade", "--install", "lockkeeper", "charts/lockkeeper", "-n", OPERATOR_NAMESPACE];
     helm(&[&arguments[..], &["--set", &settings, "--wait", "--timeout", "3m"]].concat())?;
+    // A run that was cut off may have left it at none, which helm does not see.
+    kubectl(&["-n", OPERATOR_NAMESPACE, "scale", "deployment", "lockkeeper", "--replicas=1"])?;
+    kubectl(&["-n", OPERATOR_NAMESPACE, "rollout", "status", "deployment", "lockkeeper", "--timeout=120s"])?;
     Ok(())
 }
 
