@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// So often somebody's change is put right before the run gives up.
-pub const BOUND: i32 = 10;
+pub const BOUND: i32 = 5;
 /// A rollback waits so much longer than the drain for pods that somebody starts again and again.
 const PATIENCE: Duration = Duration::from_secs(15);
 
