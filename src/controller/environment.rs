@@ -12,10 +12,7 @@ use super::{
     status,
 };
 use crate::{
-    api::{
-        ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Phase, Promotion, RunStatus, conditions,
-        labels,
-    },
+    api::{ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Phase, Promotion, RunStatus, labels},
     error::Result,
     plan::{
         Decision,
@@ -100,10 +97,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     }
 }
 
-/// Whether more than its pods must be watched: a run has its turn here, or something is not as it must be and may be mended
-/// any moment.
+/// Whether more than its pods must be watched: a run has its turn here.
 pub fn at_work(environment: &Environment) -> bool {
-    let status = environment.status.as_ref();
-    let ready = status.is_some_and(|s| s.conditions.iter().any(|c| c.type_ == conditions::READY && c.status == "True"));
-    !ready || status.is_some_and(|s| s.active.is_some() || s.lock.as_ref().is_some_and(|l| l.holder.is_some()))
+    environment.status.as_ref().is_some_and(|s| s.active.is_some() || s.lock.as_ref().is_some_and(|l| l.holder.is_some()))
 }

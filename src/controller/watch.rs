@@ -38,7 +38,7 @@ impl Namespaces {
     }
 
     /// Starts watches in a namespace, where none run: of pods always, since whatever else changes there soon changes pods,
-    /// and of the rest where a run has its turn or something is not as it must be.
+    /// and of the rest where a run has its turn.
     pub fn watch(&self, namespace: &str, at_work: bool) {
         let Ok(mut all) = self.running.lock() else { return };
         let running = all.entry(namespace.to_owned()).or_default();
