@@ -13,7 +13,7 @@ use super::{
     status,
 };
 use crate::{
-    api::{Environment, EnvironmentBackup, FINALIZER, Phase, Promotion, verbs},
+    api::{Environment, EnvironmentBackup, FINALIZER, Phase, Promotion, RunStatus, verbs},
     error::Result,
     plan::{
         Decision, Effect, forward, intervention, promotion as planner,
@@ -82,21 +82,24 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
             if let Some(message) = error.refusal()
                 && let Decision::Advance(new) = planner::refused(&world, &message, (context.clock)())
             {
-                let mut run = run.clone();
-                let old = run.status.replace(*new).unwrap_or_default();
-                status::swap(&context.client, &run).await?;
-                context.report.run(Run::Promotion(&run), &old, &run.object_ref(&())).await;
+                write(context, &run, *new).await?;
             }
             Err(error)
         }
         Decision::Advance(new) => {
-            let mut run = run.clone();
-            let old = run.status.replace(*new).unwrap_or_default();
-            status::swap(&context.client, &run).await?;
-            context.report.run(Run::Promotion(&run), &old, &run.object_ref(&())).await;
+            write(context, &run, *new).await?;
             Ok(Turn::Again)
         }
     }
+}
+
+/// Writes a status over the one that was read, and tells of it.
+async fn write(context: &Context, run: &Promotion, new: RunStatus) -> Result<()> {
+    let mut run = run.clone();
+    let old = run.status.replace(new).unwrap_or_default();
+    status::swap(&context.client, &run).await?;
+    context.report.run(Run::Promotion(&run), &old, &run.object_ref(&())).await;
+    Ok(())
 }
 
 async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<Observed> {

@@ -12,7 +12,7 @@ use super::{
     status,
 };
 use crate::{
-    api::{Environment, EnvironmentBackup, EnvironmentRestore, FINALIZER, Promotion, UndoableKind, verbs},
+    api::{Environment, EnvironmentBackup, EnvironmentRestore, FINALIZER, Promotion, RunStatus, UndoableKind, verbs},
     error::Result,
     plan::{
         Decision, Effect, intervention, promotion as planner,
@@ -91,21 +91,24 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
             if let Some(message) = error.refusal()
                 && let Decision::Advance(new) = crate::plan::promotion::refused(&world, &message, (context.clock)())
             {
-                let mut run = run.clone();
-                let old = run.status.replace(*new).unwrap_or_default();
-                status::swap(client, &run).await?;
-                context.report.run(Run::Restore(&run), &old, &run.object_ref(&())).await;
+                write(context, &run, *new).await?;
             }
             Err(error)
         }
         Decision::Advance(new) => {
-            let mut run = run.clone();
-            let old = run.status.replace(*new).unwrap_or_default();
-            status::swap(client, &run).await?;
-            context.report.run(Run::Restore(&run), &old, &run.object_ref(&())).await;
+            write(context, &run, *new).await?;
             Ok(Turn::Again)
         }
     }
+}
+
+/// Writes a status over the one that was read, and tells of it.
+async fn write(context: &Context, run: &EnvironmentRestore, new: RunStatus) -> Result<()> {
+    let mut run = run.clone();
+    let old = run.status.replace(new).unwrap_or_default();
+    status::swap(&context.client, &run).await?;
+    context.report.run(Run::Restore(&run), &old, &run.object_ref(&())).await;
+    Ok(())
 }
 
 async fn observe(context: &Context, run: &EnvironmentRestore, namespace: &str) -> Result<Observed> {

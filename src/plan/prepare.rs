@@ -17,7 +17,7 @@ use super::{
     world::{Run, World},
 };
 use crate::{
-    api::{EnvironmentRef, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, reasons},
+    api::{Change, EnvironmentRef, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, reasons},
     manifest::Owner,
 };
 
@@ -152,13 +152,7 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
             let keep = release::kept_keys(module, name, &[&target.spec, &source.spec]);
             world.target_side.config_map(name).map(|c| Content::of(c, &keep)).unwrap_or_default()
         };
-        status.changelog = release::changelog(&captured, &plan.prior, &fresh, &old);
-        status.changelog.truncate(1000);
-        status.steps = steps::pending(&plan.steps);
-        status.prior = Some(plan.prior.clone());
-        status.plan_hash = Some(plan.hash.clone());
-        status.preflight_at = None;
-        status.phase = Phase::Scheduled;
+        renew(&mut status, &plan, release::changelog(&captured, &plan.prior, &fresh, &old));
     }
     if let Some(by) = run.modified_by.as_ref().map(|m| m.username.to_string())
         && !status.modifiers.contains(&by)
@@ -166,6 +160,17 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
         status.modifiers.push(by);
     }
     admit(world, status, &plan, now)
+}
+
+/// Writes another plan than the one that stood there: it is checked anew, and approved anew.
+pub fn renew(status: &mut RunStatus, plan: &Plan, mut changelog: Vec<Change>) {
+    changelog.truncate(1000);
+    status.changelog = changelog;
+    status.steps = steps::pending(&plan.steps);
+    status.prior = Some(plan.prior.clone());
+    status.plan_hash = Some(plan.hash.clone());
+    status.preflight_at = None;
+    status.phase = Phase::Scheduled;
 }
 
 /// The last part before the start, the same for each kind of run: approvals, checks, right, time, turn.

@@ -88,13 +88,7 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
         Err(message) => return invalid(&message),
     };
     if status.plan_hash.as_deref() != Some(&plan.hash) {
-        status.changelog = changelog(world, target, &origin.release, &plan.prior);
-        status.changelog.truncate(1000);
-        status.steps = steps::pending(&plan.steps);
-        status.prior = Some(plan.prior.clone());
-        status.plan_hash = Some(plan.hash.clone());
-        status.preflight_at = None;
-        status.phase = Phase::Scheduled;
+        prepare::renew(&mut status, &plan, changelog(world, target, &origin.release, &plan.prior));
     }
     prepare::admit(world, status, &plan, now)
 }
