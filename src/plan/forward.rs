@@ -1,17 +1,14 @@
 //! The steps of a promotion from its backup to its end, each as a function of what is seen: what it needs next, or that it
 //! is done. A step is resumed, never repeated blindly: each first looks whether its work is there already.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Effect, Progress, Resource, after, foreign,
+    Effect, Progress, Resource, after, agents, foreign,
     jobs::{JobProgress, look},
     lock, maintenance, millis,
     preflight::{self, Preflight},
@@ -24,21 +21,17 @@ use super::{
 };
 use crate::{
     api::{
-        API_VERSION, BackupPhase, EnvironmentSpec, HttpCheck, LocalRef, Release, ReleaseContainer, ReleaseModule, RunStatus,
-        Step, Timestamp, UndoMethod, Verification, WorkloadRef, labels, promotion::UndoStatus,
+        API_VERSION, BackupPhase, EnvironmentSpec, LocalRef, Release, ReleaseContainer, ReleaseModule, RunStatus, Step,
+        Timestamp, WorkloadRef, promotion::UndoStatus,
     },
     manifest::{
         Owner,
         found::FoundWorkload,
         job, page, patch,
-        task::{Aside, Outcome, Task, Verb},
+        task::{Aside, Outcome, Verb},
     },
 };
 
-/// How long the agent's work under the lock may take.
-pub const DATA_DEADLINE: Duration = Duration::from_secs(3600);
-/// The same where data goes into the repository or comes out of it.
-const REPOSITORY_DEADLINE: Duration = Duration::from_secs(6 * 3600);
 /// A proven backup older than this is made again before the lock is taken.
 const BACKUP_AGE: Duration = Duration::from_secs(3600);
 
@@ -46,43 +39,14 @@ const BACKUP_AGE: Duration = Duration::from_secs(3600);
 pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step, now: Timestamp) -> Progress {
     match this_step(world, target, status, step, now) {
         // First the status says what is waited for: a migration's Job that is gone is known by that.
-        Progress::Waiting { what, until } if status.next.as_deref() == Some(&what) => match ahead(world, target, status, step) {
-            Some(effect) => Progress::Do(effect),
-            None => Progress::Waiting { what, until },
-        },
-        other => other,
-    }
-}
-
-/// Makes Jobs of the agent before their turn, in steps that take their time; they wait at their gates. The fence's while
-/// users still work, the checks' and the last one's while the migration runs and the new workloads start.
-fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step) -> Option<Effect> {
-    let owner = owner(world);
-    let wanted: &[&str] = match steps::kind(&step.name) {
-        name::PAGE => &[name::FENCE],
-        name::MIGRATION | name::LOAD | name::WORKLOADS | name::OTHERS | name::VERIFY => &[name::VERIFY, name::RELEASE],
-        _ => return None,
-    };
-    let later = status.steps.iter().skip_while(|s| s.name != step.name).skip(1);
-    later.filter(|s| wanted.contains(&steps::kind(&s.name))).find_map(|next| {
-        if world.jobs.contains_key(&owner.object_name(&next.name, next.attempt)) {
-            return None;
-        }
-        match steps::kind(&next.name) {
-            name::FENCE => Some(make_data_job(world, target, owner, next, (Verb::Fence, None), Vec::new())),
-            name::RELEASE => Some(make_data_job(world, target, owner, next, (Verb::Release, None), Vec::new())),
-            _ => {
-                let check = target.verification.iter().find(|v| *v.name == *steps::subject(&next.name))?;
-                Some(http_check(world, owner, next, (check, check.http.as_ref()?), true))
+        Progress::Waiting { what, until } if status.next.as_deref() == Some(&what) => {
+            match agents::ahead(world, target, status, step) {
+                Some(effect) => Progress::Do(effect),
+                None => Progress::Waiting { what, until },
             }
         }
-    })
-}
-
-/// The gate of a step's Job, where its pod waits for its turn: to be opened.
-fn opens(world: &World<'_>, job: &str, epoch: i64, addresses: &[String]) -> Option<Progress> {
-    let gate = world.jobs.get(job)?.gate.as_ref().filter(|g| !g.open)?;
-    Some(Progress::Do(patch::open_gate(gate, epoch, addresses)))
+        other => other,
+    }
 }
 
 fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step, now: Timestamp) -> Progress {
@@ -99,13 +63,13 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
         name::PAUSE => maintenance::pause(world, target, owner, epoch),
         name::CLOSE => maintenance::close(world, target, owner, epoch),
         name::STOP => stop(world, target, owner, epoch, status, begun, now),
-        name::FENCE => data_job(world, target, owner, step, (Verb::Fence, epoch), now),
+        name::FENCE => agents::data_job(world, target, owner, step, (Verb::Fence, epoch), now),
         // The fence's pod has made the undo points too, if its outcome names them; else a pod of this step makes them.
         name::UNDO if fenced_outcome(world, status).is_none_or(|o| o.aside.len() != target.data.len()) => {
-            data_job(world, target, owner, step, (Verb::Undo, epoch), now)
+            agents::data_job(world, target, owner, step, (Verb::Undo, epoch), now)
         }
         name::UNDO => Progress::Done(None),
-        name::LOAD => data_job(world, target, owner, step, (Verb::Restore, epoch), now),
+        name::LOAD => agents::data_job(world, target, owner, step, (Verb::Restore, epoch), now),
         name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
         name::MIGRATION => migration(world, target, owner, status, step, now),
         name::WORKLOADS => {
@@ -115,10 +79,10 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
         }
         name::OTHERS => workloads(world, &BTreeMap::new(), &other_workloads(target, &release), begun, now),
         name::VERIFY => match foreign::rolled_out(world, target, status, begun, now) {
-            Progress::Done(_) => verify(world, target, owner, step, epoch, now),
+            Progress::Done(_) => agents::verify(world, target, owner, step, epoch, now),
             other => other,
         },
-        name::RELEASE => data_job(world, target, owner, step, (Verb::Release, epoch), now),
+        name::RELEASE => agents::data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::OPEN => maintenance::open(world, owner),
         name::RESUME => maintenance::resume(world, owner),
         name::UNLOCK => unlock(world, owner),
@@ -299,105 +263,6 @@ fn stop(
     maintenance::stop(world, target, owner, epoch, begun, now)
 }
 
-/// A Job of the agent on all data of the environment, under the run's epoch.
-pub fn data_job(
-    world: &World<'_>,
-    target: &EnvironmentSpec,
-    owner: Owner<'_>,
-    step: &Step,
-    (verb, epoch): (Verb, i64),
-    now: Timestamp,
-) -> Progress {
-    let name = owner.object_name(&step.name, step.attempt);
-    let addresses = if steps::kind(&step.name) == name::RELEASE { own_addresses(world, target, owner) } else { Vec::new() };
-    if let Some(opening) = opens(world, &name, epoch, &addresses) {
-        return opening;
-    }
-    let make = || make_data_job(world, target, owner, step, (verb, Some(epoch)), addresses);
-    match look(world.jobs, &name, true, now, make) {
-        JobProgress::Going(progress) => progress,
-        JobProgress::Succeeded(outcome) => {
-            let notes = outcome.map(|o| o.notes).unwrap_or_default();
-            Progress::Done((!notes.is_empty()).then(|| notes.join("; ")))
-        }
-        JobProgress::Failed(failure) => failure.into_progress(step.attempt, ATTEMPTS),
-    }
-}
-
-/// Addresses of the pods whose sessions belong in the databases: of the modules' workloads, and of the run's own Jobs.
-fn own_addresses(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>) -> Vec<String> {
-    let side = world.target_side;
-    let workloads = target.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.find(w));
-    let of_run = side.pods.iter().filter(|p| p.labels().get(labels::RUN).is_some_and(|v| v == owner.uid));
-    let all = workloads.flat_map(|w| side.pods_of(w)).chain(of_run);
-    all.filter_map(|p| p.status.as_ref()?.pod_ip.clone()).collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// Without an epoch the Job waits at its gate, where it is told.
-fn make_data_job(
-    world: &World<'_>,
-    target: &EnvironmentSpec,
-    owner: Owner<'_>,
-    step: &Step,
-    (verb, epoch): (Verb, Option<i64>),
-    addresses: Vec<String>,
-) -> Effect {
-    let data = restore::data(world, target);
-    let backups = target.backups.as_ref().filter(|_| needs_repository(world, target, verb));
-    let mut task = preflight::task(world, owner, verb);
-    task.covered_addresses = addresses;
-    task.data = Task::data_of(data.iter().copied());
-    task.epoch = epoch;
-    task.gated = epoch.is_none();
-    task.then = (verb == Verb::Fence && world.run.promotion().is_some()).then_some(Verb::Undo);
-    task.repository = backups.is_some();
-    if verb == Verb::Restore {
-        restore::fill(world, &mut task);
-    }
-    let deadline = if task.repository { REPOSITORY_DEADLINE } else { DATA_DEADLINE };
-    let name = owner.object_name(&step.name, step.attempt);
-    job::agent(owner, world.settings, (&name, &step.name), &task, (&data, backups), &[], deadline)
-}
-
-/// The Job that asks a URL. `gated`: it waits for its turn.
-fn http_check(
-    world: &World<'_>,
-    owner: Owner<'_>,
-    step: &Step,
-    (check, http): (&Verification, &HttpCheck),
-    gated: bool,
-) -> Effect {
-    let mut task = preflight::task(world, owner, Verb::Http);
-    task.data = Vec::new();
-    task.repository = false;
-    task.gated = gated;
-    task.url = Some(http.url.to_string());
-    task.expect_status = Some(http.expect_status);
-    task.timeout_seconds = Some(check.timeout().as_secs());
-    // The agent ends by itself at the timeout; the Job's deadline only catches a pod that hangs.
-    let deadline = check.timeout() + if gated { DATA_DEADLINE } else { Duration::from_secs(30) };
-    let aliases = maintenance::aliases(world, owner);
-    let name = owner.object_name(&step.name, step.attempt);
-    job::agent(owner, world.settings, (&name, &step.name), &task, (&[], None), &aliases, deadline)
-}
-
-/// Whether a Job under the lock reads or writes the repository. Its volume is not mounted needlessly: a pod may have to wait for
-/// one, and so would users.
-fn needs_repository(world: &World<'_>, target: &EnvironmentSpec, verb: Verb) -> bool {
-    let status = world.status();
-    let only_clones = target
-        .data
-        .iter()
-        .all(|d| d.undo.method == UndoMethod::Clone || status.undo.iter().any(|u| u.data == *d.name && u.snapshot.is_none()));
-    match verb {
-        Verb::Restore => status.snapshot.is_some(),
-        Verb::Undo => target.data.iter().any(|d| d.undo.method != UndoMethod::Clone),
-        // What undoes a restore is today's database, aside.
-        Verb::Rollback => world.run.promotion().is_some() && !only_clones,
-        _ => false,
-    }
-}
-
 /// Brings a module's configuration.
 pub fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, module: &str) -> Progress {
     if world.run.restore().is_some() {
@@ -548,46 +413,6 @@ pub fn workloads(world: &World<'_>, images: &Images, workloads: &[WorkloadRef], 
         }
     }
     Progress::Done(None)
-}
-
-fn verify(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &Step, epoch: i64, now: Timestamp) -> Progress {
-    let Some(check) = target.verification.iter().find(|v| *v.name == *steps::subject(&step.name)) else {
-        return Progress::Done(None);
-    };
-    let name = owner.object_name(&step.name, step.attempt);
-    let aliases = maintenance::aliases(world, owner);
-    let Verification { job: by_job, http, .. } = check;
-    let timeout = check.timeout();
-    let (made, agent) = match (by_job, http) {
-        (Some(by_job), _) => match job::check(owner, (&name, &step.name), &by_job.template, &aliases, timeout) {
-            Ok(made) => (made, false),
-            Err(why) => {
-                return Progress::failed(
-                    "CheckInvalid",
-                    format!("verification {}: its template is not a pod's: {why}", check.name),
-                );
-            }
-        },
-        (None, Some(http)) => {
-            if let Some(opening) = opens(world, &name, epoch, &[]) {
-                return opening;
-            }
-            (http_check(world, owner, step, (check, http), false), true)
-        }
-        (None, None) => return Progress::Done(None),
-    };
-    match look(world.jobs, &name, agent, now, || made) {
-        JobProgress::Going(progress) => progress,
-        JobProgress::Succeeded(_) => Progress::Done(None),
-        // Of the agent's own check something outside was in the way where it said nothing: evicted, or no room beside the
-        // migration's pod when it was made ahead.
-        JobProgress::Failed(failure) if agent && failure.outcome.is_none() && step.attempt + 1 < ATTEMPTS => {
-            Progress::Retry(failure.message)
-        }
-        JobProgress::Failed(failure) => {
-            Progress::failed("VerificationFailed", format!("check {}: {}", check.name, failure.message))
-        }
-    }
 }
 
 /// Gives the lock back.

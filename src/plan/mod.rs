@@ -4,6 +4,7 @@
 //! anything irreversible is done, so that a crash at any point is a replay. One file a kind ([`promotion`], [`backup`],
 //! [`environment`]); beside them the small deciders that they share.
 
+pub mod agents;
 pub mod approval;
 pub mod backup;
 pub mod cron;

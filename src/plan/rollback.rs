@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, after, foreign, forward, maintenance, millis, prepare,
+    Decision, Effect, Progress, Resource, after, agents, foreign, forward, maintenance, millis, prepare,
     promotion::{advance, drive, owner},
     release::Content,
     steps,
@@ -113,14 +113,14 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
                 foreign::stopped_enough(stopped, target, status, begun, now)
             }
         },
-        name::BACK_DATA => forward::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
+        name::BACK_DATA => agents::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
         name::BACK_CONFIGURATION => configuration(world, owner, status),
         name::BACK_WORKLOADS => {
             let prior = status.prior.clone().unwrap_or_default();
             let all: Vec<WorkloadRef> = target.modules.iter().flat_map(|m| m.workloads.clone()).collect();
             forward::workloads(world, &prior_images(&prior), &all, begun, now)
         }
-        name::BACK_RELEASE => forward::data_job(world, target, owner, step, (Verb::Release, epoch), now),
+        name::BACK_RELEASE => agents::data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::BACK_OPEN => maintenance::open(world, owner),
         name::BACK_RESUME => maintenance::resume(world, owner),
         name::BACK_UNLOCK => forward::unlock(world, owner),
