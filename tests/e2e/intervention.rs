@@ -12,9 +12,13 @@ use super::{
 };
 
 /// A run that is cancelled in its migration and cannot be rolled back.
-fn stuck(world: &World, name: &str) {
+fn stuck(world: &World, users: Option<&mut Users>, name: &str) {
     world.ask(&world.promotion(name));
     world.approve(name);
+    world.begins(name, "page");
+    if let Some(users) = users {
+        users.rush();
+    }
     world.begins(name, "migration/tiny");
     eventually("half of the migration is committed", PATIENCE, || {
         world.database.query("tiny", "SELECT count(digits) FROM writes").map(drop)
@@ -48,9 +52,9 @@ fn intervene(world: &World, person: &str, name: &str, action: &str) -> Result<Pr
 #[test]
 fn story_a_rollback_that_failed_is_resumed_once_its_cause_is_mended_and_puts_everything_back() {
     let world = World::new("resume", "2-slow");
-    let users = Users::of(&world, "resume", "*/*", 1);
+    let mut users = Users::of(&world, "resume", "*/*", 1);
     let before = Before::of(&world, &users, 1);
-    stuck(&world, "stuck");
+    stuck(&world, Some(&mut users), "stuck");
     world.database.query("postgres", "GRANT tiny TO tiny_admin").expect("the right is given back");
     intervene(&world, ALICE, "stuck", "Resume").expect_err("who asked may not by that alone");
     intervene(&world, BOB, "stuck", "Resume").expect("who may cancel may resume");
@@ -64,7 +68,7 @@ fn story_a_rollback_that_is_given_up_lists_what_is_left_and_by_that_list_a_perso
     let world = World::new("unlock", "2-slow");
     let rows = world.database.query("tiny", "SELECT count(*) FROM writes").expect("rows");
     let images = world.digests(&world.production);
-    stuck(&world, "stuck");
+    stuck(&world, None, "stuck");
     intervene(&world, BOB, "stuck", "Unlock").expect_err("the verb unlock is not an approver's");
     kubectl(&["-n", &world.production, "create", "rolebinding", "olga", "--clusterrole=lockkeeper-owner", "--user=olga"])
         .expect("olga is the owner");

@@ -16,11 +16,11 @@ use lockkeeper::api::{Phase, Promotion, PromotionStatus, StepState, Timestamp};
 use serde_json::Value;
 
 use super::{
-    cluster::{self, wait},
+    cluster::{self, eventually, wait},
     database::Shape,
     history,
     users::{self, Outage, Testimony, Users},
-    world::World,
+    world::{PATIENCE, World},
 };
 
 /// So many of the first writes are compared column by column.
@@ -161,13 +161,15 @@ fn outage(status: &PromotionStatus, testimony: &Testimony) {
 pub fn nothing_left(world: &World, run: &Promotion, before: &Before) {
     assert_eq!(world.service(), before.service, "the Service leads where it led");
     assert_eq!(world.source(), before.source, "the source is never written");
+    // What an earlier run left aside goes by the Environment's own Jobs, which may begin when this run has ended.
+    let own = world.record.environment("production").metadata.uid.expect("a uid");
     for namespace in [&world.production, &world.staging] {
         let left = [
-            labelled::<Job>(namespace),
-            labelled::<Pod>(namespace),
-            labelled::<Deployment>(namespace),
-            labelled::<Service>(namespace),
-            labelled::<ConfigMap>(namespace),
+            labelled::<Job>(namespace, &own),
+            labelled::<Pod>(namespace, &own),
+            labelled::<Deployment>(namespace, &own),
+            labelled::<Service>(namespace, &own),
+            labelled::<ConfigMap>(namespace, &own),
         ];
         // The earlier configuration is part of the undo point, and goes with it.
         let undoable = run.status.as_ref().is_some_and(|s| s.phase == Phase::Completed && !s.undo.is_empty());
@@ -176,8 +178,11 @@ pub fn nothing_left(world: &World, run: &Promotion, before: &Before) {
     }
     let status = run.status.as_ref().expect("a status");
     let named: BTreeSet<String> = status.undo.iter().map(|u| u.database.clone()).collect();
-    let earlier: BTreeSet<String> = world.kept_by_others(run);
-    assert_eq!(world.database.made(), named.union(&earlier).cloned().collect(), "databases that are aside are named");
+    eventually("databases that are aside are named", PATIENCE, || {
+        let all: BTreeSet<String> = named.union(&world.kept_by_others(run)).cloned().collect();
+        let made = world.database.made();
+        if made == all { Ok(()) } else { Err(format!("{made:?} are there, {all:?} are named")) }
+    });
     let environment = world.record.environment("production").status.unwrap_or_default();
     assert!(environment.active.is_none(), "the turn is given back: {:?}", environment.active);
     assert!(environment.lock.and_then(|l| l.holder).is_none(), "the lock is given back");
@@ -187,7 +192,8 @@ pub fn nothing_left(world: &World, run: &Promotion, before: &Before) {
     assert!(faults.is_empty(), "what the watcher saw: {faults:#?}");
 }
 
-fn labelled<K>(namespace: &str) -> Vec<String>
+/// What carries a mark of ours, but for the work of the Environment with this UID.
+fn labelled<K>(namespace: &str, environment: &str) -> Vec<String>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -197,7 +203,8 @@ where
     let api: Api<K> = Api::namespaced(cluster::client(None), namespace);
     let all = wait(api.list(&ListParams::default())).expect("a list");
     let ours = |object: &K| {
-        object.labels().contains_key("lockkeeper.dev/run") || object.annotations().contains_key("lockkeeper.dev/found")
+        object.labels().get("lockkeeper.dev/run").is_some_and(|uid| uid != environment)
+            || object.annotations().contains_key("lockkeeper.dev/found")
     };
     all.items.iter().filter(|object| ours(object)).map(|object| format!("{} {}", K::kind(&()), object.name_any())).collect()
 }
