@@ -10,8 +10,10 @@ pub mod error;
 pub mod quote;
 pub mod secret;
 pub mod sessions;
+pub mod tables;
 mod tls;
 pub mod tools;
+pub mod transform;
 
 pub use connection::{Pace, Session};
 pub use error::PgError;
