@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "plan/alignments.rs"]
+mod alignments;
 #[path = "plan/fixture.rs"]
 mod fixture;
 #[path = "simulation/merge.rs"]

@@ -225,6 +225,7 @@ async fn one(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result
         Verb::Preflight => preflight::run(context, outcome).await,
         Verb::Backup => backup::run(context, outcome).await,
         Verb::Prove => prove::run(context, outcome).await,
+        Verb::Snapshot => Err(AgentError::Task("verb snapshot is not there yet".into())),
         Verb::Fence => fence::run(context, outcome).await,
         Verb::Undo => undo::run(context, outcome).await,
         Verb::Release => release::run(context, outcome).await,

@@ -7,21 +7,26 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::{CustomResourceExt, ResourceExt};
 
-use super::{Environment, EnvironmentBackup, EnvironmentRestore, Promotion};
+use super::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion};
 
 /// Helm leaves what carries this annotation in place when a release is uninstalled: with a definition go all its objects.
 const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
 /// Fields of the status that all runs share, and a kind does not use.
-const UNUSED: &[(&str, &[&str])] =
-    &[("Promotion", &["snapshot", "takenAt"]), ("EnvironmentRestore", &["backup", "modifiers", "intervention"])];
+const UNUSED: &[(&str, &[&str])] = &[
+    ("Promotion", &["snapshot", "takenAt"]),
+    ("EnvironmentRestore", &["alignment", "backup", "modifiers", "intervention"]),
+    ("DownAlignment", &["alignment", "backup", "takenAt", "modifiers", "intervention", "approvals"]),
+];
 
 /// Every program that reads JSON tells integers up to here apart. Counts and epochs stay far below.
 const GREATEST_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 /// The definitions of all kinds, in the order in which a reader meets them.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    [Environment::crd(), Promotion::crd(), EnvironmentBackup::crd(), EnvironmentRestore::crd()].map(tidied).into()
+    [Environment::crd(), Promotion::crd(), EnvironmentBackup::crd(), EnvironmentRestore::crd(), DownAlignment::crd()]
+        .map(tidied)
+        .into()
 }
 
 /// The definition of one kind as YAML, by kind (`Promotion`) or plural (`promotions`). `None` for a kind that is not ours.

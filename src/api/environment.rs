@@ -40,7 +40,9 @@ use super::common::*;
     validation = Rule::new("!has(self.maintenance) || !has(self.maintenance.pause) || self.maintenance.pause.all(p, !self.modules.exists(m, m.workloads.exists(w, w.kind == p.kind && w.name == p.name)))")
         .message("maintenance.pause: a module's own workload goes down anyway; name it in one of the two"),
     validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.exists_one(n, w in n.workloads)))")
-        .message("modules: a workload belongs to one module; it is named in two")
+        .message("modules: a workload belongs to one module; it is named in two"),
+    validation = Rule::new("!has(self.exchange) || !has(self.backups) || (self.exchange.passwordSecret != self.backups.passwordSecret && self.exchange.repository != self.backups.repository)")
+        .message("exchange: masked data never goes where backups are: another volume, and another password")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentSpec {
@@ -53,6 +55,17 @@ pub struct EnvironmentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace", "name"]))]
     pub promotes_from: Vec<EnvironmentRef>,
+    /// The environments that a DownAlignment may mirror here: this environment's consent. The source consents by `grants`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["namespace", "name"]))]
+    pub aligns_from: Vec<EnvironmentRef>,
+    /// Before each Promotion to here, the environment becomes a mirror of this one, within the Promotion's own slot; or it is said why not. An environment of tier Staging must say one of the two before anything is promoted to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub align_before_promotion: Option<AlignBeforePromotion>,
+    /// What this environment lets others take from it. None by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub grants: Vec<DataGrant>,
     /// What is delivered here, in the order of delivery where `requires` says no other.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub modules: Vec<Module>,
@@ -73,6 +86,9 @@ pub struct EnvironmentSpec {
     /// Where backups go. Required where there is data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backups: Option<Backups>,
+    /// Where masked data is handed over: each side of a DownAlignment names the same place, by a claim and a Secret of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
     /// Who must say yes.
     #[serde(default)]
     pub approvals: Approvals,
@@ -450,6 +466,80 @@ pub struct Backups {
     /// When backups are made by themselves: five fields as in cron (minute, hour, day, month, weekday), in UTC. A time that was missed is made up for once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<CronSchedule>,
+}
+
+/// What happens before each Promotion: exactly one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.from) != has(self.disabled)").message("alignBeforePromotion: exactly one of: from, disabled"))]
+pub struct AlignBeforePromotion {
+    /// The environment that is mirrored. It must be among alignsFrom, and grant its data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<EnvironmentRef>,
+    /// Nothing is mirrored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled: Option<Disabled>,
+}
+
+/// That something is left out on purpose.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Disabled {
+    /// Why, in words.
+    pub reason: Line,
+}
+
+/// What an environment lets another take from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataGrant {
+    /// Who takes it.
+    pub to: EnvironmentRef,
+    /// Which data. Default: all.
+    #[serde(default)]
+    pub data: super::backup::DataSelection,
+    /// What becomes of each value before it leaves.
+    pub masking_policy: GrantedPolicy,
+}
+
+/// A MaskingPolicy, as it was when the grant was given.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantedPolicy {
+    /// Name of the MaskingPolicy, in this namespace.
+    pub name: ObjectName,
+    /// Its `status.hash`. A policy that was changed since takes nothing out until the grant names its new hash.
+    #[schemars(length(max = 71), regex(pattern = r"^sha256:[0-9a-f]{64}$"))]
+    pub hash: String,
+}
+
+/// Where masked data is handed over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Exchange {
+    /// The place: a volume that is bound in both namespaces.
+    pub repository: Repository,
+    /// Secret with the exchange's password, key `password`, the same on both sides. Never that of the backups.
+    pub password_secret: LocalRef,
+    /// How long masked snapshots stay. Default 168h.
+    #[serde(default = "Exchange::default_keep_within")]
+    pub keep_within: Period,
+}
+
+impl Exchange {
+    fn default_keep_within() -> Period {
+        "168h".into()
+    }
+
+    /// The exchange as a place that a Job mounts.
+    pub fn place(&self) -> Backups {
+        Backups {
+            repository: self.repository.clone(),
+            password_secret: self.password_secret.clone(),
+            retention: Some(Retention { keep_last: None, keep_within: Some(self.keep_within.clone()) }),
+            schedule: None,
+        }
+    }
 }
 
 /// Which backups stay: those that either member keeps. The newest proven one always does, and what is marked `keep` or an unfinished run refers to.

@@ -3,6 +3,7 @@
 //! Nothing here does I/O. Bounds and CEL rules stand beside the fields, so that `kubectl explain`, the API server and
 //! this program read the same text. A field enters the schema when it works, never before.
 
+pub mod alignment;
 pub mod backup;
 pub mod common;
 pub mod crds;
@@ -12,6 +13,7 @@ pub mod promotion;
 pub mod restore;
 pub mod rights;
 
+pub use alignment::*;
 pub use backup::*;
 pub use common::*;
 pub use environment::*;
@@ -55,6 +57,8 @@ pub mod annotations {
     pub const FOUND: &str = "lockkeeper.dev/found";
     /// On the pod of a Job that was made before its turn: the epoch under which its work may begin.
     pub const GATE: &str = "lockkeeper.dev/gate";
+    /// On a Job that masks data: the name of the MaskingPolicy whose key it mounts.
+    pub const MASKING_POLICY: &str = "lockkeeper.dev/masking-policy";
 }
 
 /// The custom verbs on `environments`, checked by admission policies and, before a run starts, by the operator.
@@ -87,4 +91,6 @@ pub mod verbs {
     pub const BACKUP: &str = "backup";
     /// On the target: put a backup back, or undo a completed run.
     pub const RESTORE: &str = "restore";
+    /// On the source: have another environment made a mirror of it, as its grants allow.
+    pub const ALIGN: &str = "align";
 }

@@ -8,11 +8,13 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-promotion-self-approval",
     "lockkeeper-promotion-delete",
     "lockkeeper-restore",
+    "lockkeeper-alignment",
     "lockkeeper-backup",
     "lockkeeper-status",
     "lockkeeper-metadata",
     "lockkeeper-bounds-made",
     "lockkeeper-bounds-named",
+    "lockkeeper-bounds-masking",
     "lockkeeper-bounds-pods",
     "lockkeeper-bounds-changed",
 ];
@@ -21,7 +23,7 @@ pub const NAMES: &[&str] = &[
 pub const VERSION_LABEL: &str = "lockkeeper.dev/policy-version";
 
 /// The generation of the rules that this program relies on. Raised with each change to the rules, in the chart too.
-pub const VERSION: &str = "2";
+pub const VERSION: &str = "3";
 
 /// What each binding must say: the request is refused, not merely noted.
 pub const VALIDATION_ACTION: &str = "Deny";

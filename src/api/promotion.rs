@@ -138,8 +138,12 @@ pub enum Phase {
     Scheduled,
     /// Approved. Waits, holding nothing, for its time and its turn.
     Validated,
+    /// Users still work at first. The environment becomes a mirror of another, by a DownAlignment of its own.
+    Aligning,
     /// Users still work. Checked again, backed up, the backup proven.
     BackingUp,
+    /// Users still work. Checked again; the source's data is masked, in its own namespace, into the exchange.
+    Snapshotting,
     /// Users see the page. Workloads stop, the database is fenced, the undo point is made.
     Locked,
     /// The release goes in.
@@ -168,10 +172,12 @@ pub enum Phase {
 
 impl Phase {
     /// Every phase, in the order of the flow.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Scheduled,
         Self::Validated,
+        Self::Aligning,
         Self::BackingUp,
+        Self::Snapshotting,
         Self::Locked,
         Self::Promoting,
         Self::Loading,
@@ -208,8 +214,9 @@ impl Phase {
             || matches!(
                 (self, next),
                 (Scheduled, Validated | Expired | Cancelled | Failed)
-                    | (Validated, Scheduled | BackingUp | Locked | Expired | Cancelled | Failed)
-                    | (BackingUp, Locked | Failed | Cancelled | Expired)
+                    | (Validated, Scheduled | Aligning | BackingUp | Snapshotting | Locked | Expired | Cancelled | Failed)
+                    | (Aligning, BackingUp | Failed | Cancelled)
+                    | (BackingUp | Snapshotting, Locked | Failed | Cancelled | Expired)
                     | (Locked, Promoting | Loading | RollingBack)
                     | (Promoting | Loading, Verifying | RollingBack)
                     | (Verifying, Completed | RollingBack)
@@ -265,10 +272,9 @@ pub struct RunStatus {
     /// What the target ran when the run began: what a rollback brings back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prior: Option<Release>,
-    /// The snapshot that comes back.
+    /// The snapshot whose data comes: of a backup, or masked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64))]
-    pub snapshot: Option<String>,
+    pub snapshot: Option<SnapshotStatus>,
     /// The time of the data that comes back: writes made after it are lost. spec.acknowledgeDataLossSince must name it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_timestamp_schema")]
@@ -295,6 +301,9 @@ pub struct RunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 512))]
     pub steps: Vec<Step>,
+    /// The DownAlignment made before the change. Once it has completed, what it left is what a rollback brings back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<LocalRef>,
     /// The backup made before the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<LocalRef>,
@@ -346,6 +355,36 @@ pub struct RunStatus {
     #[serde(flatten)]
     #[schemars(skip)]
     pub remainder: Remainder,
+}
+
+/// A snapshot whose data comes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotStatus {
+    /// Its id in the repository, as `restic snapshots` names it.
+    #[schemars(length(max = 64))]
+    pub id: String,
+    /// Of a masked one: the hash of the MaskingPolicy by which each value was masked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub masking_policy_hash: Option<String>,
+    /// Rows in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
+    /// Bytes in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<i64>,
+    /// When the data was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_timestamp_schema")]
+    pub at: Option<Timestamp>,
+}
+
+impl SnapshotStatus {
+    /// A snapshot of which no more than the id is known.
+    pub fn named(id: String) -> Self {
+        Self { id, ..Self::default() }
+    }
 }
 
 /// An object that somebody else changed while it had to stay as it was.

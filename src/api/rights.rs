@@ -52,11 +52,18 @@ pub const DELIVERY: &[Right] = &[
 /// In all namespaces, by a ClusterRoleBinding.
 pub const OPERATOR: &[Right] = &[
     right("lockkeeper.dev", &["environments", "environmentrestores"], &["get", "list", "watch", "patch"]),
+    right("lockkeeper.dev", &["downalignments"], &["get", "list", "watch", "create", "patch", "delete"]),
     right("lockkeeper.dev", &["promotions"], &["get", "list", "watch", "patch", "delete"]),
     right("lockkeeper.dev", &["environmentbackups"], &["get", "list", "watch", "create", "patch", "delete"]),
     right(
         "lockkeeper.dev",
-        &["environments/status", "promotions/status", "environmentbackups/status", "environmentrestores/status"],
+        &[
+            "environments/status",
+            "promotions/status",
+            "environmentbackups/status",
+            "environmentrestores/status",
+            "downalignments/status",
+        ],
         &["get", "update"],
     ),
     right("events.k8s.io", &["events"], &["create", "patch"]),

@@ -43,7 +43,9 @@ impl Exit {
             Phase::NeedsHuman => Some(Self::NeedsHuman),
             Phase::Scheduled
             | Phase::Validated
+            | Phase::Aligning
             | Phase::BackingUp
+            | Phase::Snapshotting
             | Phase::Locked
             | Phase::Promoting
             | Phase::Loading

@@ -12,7 +12,10 @@ use super::{
     status,
 };
 use crate::{
-    api::{ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Phase, Promotion, RunStatus, labels},
+    api::{
+        DownAlignment, ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Phase, Promotion, RunStatus,
+        labels,
+    },
     error::Result,
     plan::{
         Decision,
@@ -50,6 +53,8 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let backups: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
     let backups = call(format!("list EnvironmentBackups in {namespace}"), backups.list(&ListParams::default())).await?.items;
     // Only those of runs that have completed: what others keep is theirs.
+    let here: Api<DownAlignment> = Api::namespaced(client.clone(), namespace);
+    let here = call(format!("list DownAlignments in {namespace}"), here.list(&ListParams::default())).await?.items;
     let completed = |s: Option<&RunStatus>| s.is_some_and(|s| s.phase == Phase::Completed);
     let ended: BTreeSet<String> = runs
         .items
@@ -57,9 +62,14 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         .filter(|r| completed(r.status.as_ref()))
         .filter_map(ResourceExt::uid)
         .chain(restores.iter().filter(|r| completed(r.status.as_ref())).filter_map(ResourceExt::uid))
+        .chain(here.iter().filter(|r| completed(r.status.as_ref())).filter_map(ResourceExt::uid))
         .collect();
     copies.retain(|c| c.labels().get(labels::RUN).is_some_and(|of| ended.contains(of)));
+    // Those of other namespaces too: what they take from here they mask here.
+    let alignments: Api<DownAlignment> = Api::all(client.clone());
+    let alignments = call("list DownAlignments".to_owned(), alignments.list_metadata(&ListParams::default())).await?.items;
     let uids = runs.items.iter().filter_map(ResourceExt::uid).chain(restores.iter().filter_map(ResourceExt::uid));
+    let uids = uids.chain(alignments.iter().filter_map(ResourceExt::uid));
     let runs: Vec<String> = uids.chain(backups.iter().filter_map(ResourceExt::uid)).collect();
     let missing_policies = context.policies.missing(client).await?;
     let terminating = environment.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?;

@@ -64,6 +64,16 @@ where
             }
             create(client, subject.namespace, *resource, manifest, what).await
         }
+        Effect::In { namespace, effect } => match &**effect {
+            // The look at the run itself is at home.
+            Effect::Create { resource, manifest } => {
+                if !is_current::<K>(client, subject).await? {
+                    return Ok(Done::Stale);
+                }
+                create(client, namespace, *resource, manifest, what).await
+            }
+            other => Box::pin(execute::<K>(client, &Subject { namespace, ..subject.clone() }, other)).await,
+        },
         Effect::Patch { resource, name, kind, patch } => {
             let api = dynamic(client, subject.namespace, *resource);
             let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };

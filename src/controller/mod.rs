@@ -1,8 +1,9 @@
 //! The controllers: read, decide by [`crate::plan`], write the status or do one effect, report. All decisions are in `plan`;
 //! here is only what touches the API server.
 
+pub mod alignment;
 pub mod api;
-pub mod backup;
+mod backup;
 pub mod environment;
 pub mod execute;
 pub mod leader;

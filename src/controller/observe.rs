@@ -20,7 +20,8 @@ use serde::de::DeserializeOwned;
 use super::api::{call, dynamic};
 use crate::{
     api::{
-        EnvironmentRestore, EnvironmentSpec, Promotion, Timestamp, WorkloadKind, annotations, labels, policies, rights, verbs,
+        DownAlignment, EnvironmentRestore, EnvironmentSpec, Promotion, Timestamp, WorkloadKind, annotations, labels, policies,
+        rights, verbs,
     },
     delivery::direct::{self, OwnerKind},
     error::{Error, Result},
@@ -131,6 +132,11 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
 /// Copies of configuration from before runs.
 pub async fn prior_copies(client: &Client, namespace: &str) -> Result<Vec<ConfigMap>> {
     list(client, namespace, &ListParams::default().labels(&format!("{}={}", labels::STEP, prepare::PRIOR))).await
+}
+
+/// The ConfigMaps that were made for a run.
+pub async fn copies_of(client: &Client, namespace: &str, run: &str) -> Result<Vec<ConfigMap>> {
+    list(client, namespace, &ListParams::default().labels(&format!("{}={run}", labels::RUN))).await
 }
 
 /// What is there that was made for a run, whichever.
@@ -380,11 +386,15 @@ pub async fn terminating(client: &Client, namespace: &str) -> Result<bool> {
     Ok(found.is_none_or(|n| n.metadata.deletion_timestamp.is_some()))
 }
 
-/// The runs of a namespace that wait for their turn, of either kind.
+/// The runs of a namespace that wait for their turn, of every kind.
 pub async fn queue(client: &Client, namespace: &str, now: Timestamp) -> Result<Vec<Waiting>> {
     let all = ListParams::default();
-    let (promotions, restores) =
-        futures::try_join!(list::<Promotion>(client, namespace, &all), list::<EnvironmentRestore>(client, namespace, &all))?;
+    let (promotions, restores, alignments) = futures::try_join!(
+        list::<Promotion>(client, namespace, &all),
+        list::<EnvironmentRestore>(client, namespace, &all),
+        list::<DownAlignment>(client, namespace, &all)
+    )?;
     let waiting = promotions.iter().map(Run::Promotion).chain(restores.iter().map(Run::Restore));
+    let waiting = waiting.chain(alignments.iter().map(Run::Alignment));
     Ok(waiting.filter_map(|run| queue::waiting(run, now)).collect())
 }

@@ -13,10 +13,10 @@ use super::{
     status,
 };
 use crate::{
-    api::{Environment, EnvironmentBackup, FINALIZER, Phase, Promotion, RunStatus, verbs},
+    api::{DownAlignment, Environment, EnvironmentBackup, FINALIZER, Phase, Promotion, RunStatus, verbs},
     error::Result,
     plan::{
-        Decision, Effect, forward, intervention, promotion as planner,
+        Decision, Effect, alignment, forward, intervention, promotion as planner,
         queue::Waiting,
         steps,
         world::{JobView, Run, Side, World},
@@ -31,6 +31,7 @@ struct Observed {
     source_side: Side,
     jobs: BTreeMap<String, JobView>,
     backup: Option<EnvironmentBackup>,
+    child: Option<DownAlignment>,
     requester_may_promote: bool,
     approvers: BTreeMap<String, bool>,
     missing_policies: Vec<String>,
@@ -58,6 +59,9 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         jobs: &seen.jobs,
         backup: seen.backup.as_ref(),
         undone: None,
+        child: seen.child.as_ref(),
+        policy: None,
+        elsewhere: None,
         requester_may_promote: seen.requester_may_promote,
         approvers: &seen.approvers,
         missing_policies: &seen.missing_policies,
@@ -120,6 +124,7 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
         source_side: Side::default(),
         jobs: BTreeMap::new(),
         backup: None,
+        child: None,
         requester_may_promote: false,
         approvers: BTreeMap::new(),
         missing_policies: Vec::new(),
@@ -138,8 +143,8 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
         }
     }
     // What gates the start is asked up to the door; from the lock on a run finishes or rolls back.
-    if matches!(phase, Phase::Scheduled | Phase::Validated | Phase::BackingUp) {
-        if phase != Phase::BackingUp
+    if phase.is_before_start() || matches!(phase, Phase::Aligning | Phase::BackingUp) {
+        if phase.is_before_start()
             && let Some(source) = &seen.source
         {
             let there = &*from.namespace;
@@ -154,9 +159,15 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
     if phase == Phase::Validated {
         seen.queue = observe::queue(client, namespace, (context.clock)()).await?;
     }
+    let owner = crate::manifest::Owner { kind: "Promotion", name: &run.name_any(), uid: &uid, namespace };
+    let attempt = |step: &str| run.status.iter().flat_map(|s| &s.steps).find(|s| s.name == step).map_or(0, |s| s.attempt);
+    if phase == Phase::Aligning {
+        let name = alignment::child_name(owner, attempt(steps::name::ALIGN));
+        let api: Api<DownAlignment> = Api::namespaced(client.clone(), namespace);
+        seen.child = call(format!("get DownAlignment {namespace}/{name}"), api.get_opt(&name)).await?;
+    }
     if phase == Phase::BackingUp {
-        let owner = crate::manifest::Owner { kind: "Promotion", name: &run.name_any(), uid: &uid, namespace };
-        let attempt = run.status.iter().flat_map(|s| &s.steps).find(|s| s.name == steps::name::BACKUP).map_or(0, |s| s.attempt);
+        let attempt = attempt(steps::name::BACKUP);
         let name = forward::backup_name(owner, attempt);
         let api: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
         seen.backup = call(format!("get EnvironmentBackup {namespace}/{name}"), api.get_opt(&name)).await?;

@@ -22,11 +22,11 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    Context, Policies, Turn, backup, environment, leader, promotion, report::Report, restore, server, slim::Slim,
+    Context, Policies, Turn, alignment, backup, environment, leader, promotion, report::Report, restore, server, slim::Slim,
     watch::Namespaces,
 };
 use crate::{
-    api::{Environment, EnvironmentBackup, EnvironmentRestore, Promotion, Timestamp},
+    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, Timestamp},
     error::{Error, Result},
     plan::world::Settings,
 };
@@ -181,7 +181,10 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     let promotions = Controller::new(Api::<Slim<Promotion>>::all(client.clone()), any.clone()).with_config(config.clone());
     let environments = Controller::new(Api::<Slim<Environment>>::all(client.clone()), any.clone()).with_config(config.clone());
     let backups = Controller::new(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone()).with_config(config.clone());
-    let restores = Controller::new(Api::<Slim<EnvironmentRestore>>::all(client.clone()), any.clone()).with_config(config);
+    let restores = Controller::new(Api::<Slim<EnvironmentRestore>>::all(client.clone()), any.clone()).with_config(config.clone());
+    let alignments = Controller::new(Api::<Slim<DownAlignment>>::all(client.clone()), any.clone()).with_config(config);
+    let alignment_store = alignments.store();
+    let aligning = |r: &Slim<DownAlignment>| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
     let (promotion_store, environment_store, backup_store) = (promotions.store(), environments.store(), backups.store());
     let restore_store = restores.store();
     let under_way = |r: &Slim<EnvironmentRestore>| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
@@ -191,6 +194,15 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     let (to_environments, from_environments) = mpsc::unbounded();
     let (to_backups, from_backups) = mpsc::unbounded();
     let (to_restores, from_restores) = mpsc::unbounded();
+    let (to_alignments, from_alignments) = mpsc::unbounded();
+    // What happens in either namespace concerns it: its masking works where the data comes from.
+    let going_alignments = move |namespace: &str| -> Vec<ObjectRef<Slim<DownAlignment>>> {
+        let state = alignment_store.state();
+        let concerned =
+            state.iter().filter(|a| a.namespace().as_deref() == Some(namespace) || *a.spec.from.namespace == *namespace);
+        concerned.filter(|a| aligning(a)).map(|a| ObjectRef::from_obj(&**a)).collect()
+    };
+    let alignments_of = going_alignments.clone();
     let runs = promotion_store.clone();
     let going_restores = restore_store.clone();
     let backups_now = backup_store.clone();
@@ -207,6 +219,9 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         }
         for reference in of_namespace(&going_restores, &namespace, under_way) {
             let _ = to_restores.unbounded_send(reference);
+        }
+        for reference in going_alignments(&namespace) {
+            let _ = to_alignments.unbounded_send(reference);
         }
         for reference in of_namespace(&environment_store, &namespace, |_| true) {
             let _ = to_environments.unbounded_send(reference);
@@ -235,7 +250,14 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
             p.status.as_ref().is_some_and(|s| s.phase == crate::api::Phase::BackingUp)
         })
     };
+    let runs = promotion_store.clone();
+    let by_alignment = move |alignment: Slim<DownAlignment>| {
+        of_namespace(&runs, &alignment.namespace().unwrap_or_default(), |p: &Slim<Promotion>| {
+            promotion::phase(p) == crate::api::Phase::Aligning
+        })
+    };
     let promotions = promotions
+        .watches(Api::<Slim<DownAlignment>>::all(client.clone()), any.clone(), by_alignment)
         .watches(Api::<Slim<Environment>>::all(client.clone()), any.clone(), by_environment)
         .watches(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone(), by_backup)
         .reconcile_on(from_promotions)
@@ -309,6 +331,24 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         )
         .for_each(|_| futures::future::ready(()));
 
+    let alignments = alignments
+        .watches(Api::<Slim<Environment>>::all(client.clone()), any.clone(), move |e: Slim<Environment>| {
+            alignments_of(&e.namespace().unwrap_or_default())
+        })
+        .reconcile_on(from_alignments)
+        .run(
+            |run, context| async move {
+                let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
+                let turn =
+                    turns(&context, "DownAlignment", (&namespace, &name), |c, ns, n| Box::pin(alignment::turn(c, ns, n))).await?;
+                let phase = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
+                Ok(action(turn, if phase.is_terminal() { Duration::from_secs(3600) } else { promotion::patience(phase) }))
+            },
+            |run, error: &Error, context| failed("DownAlignment", &context, &run.name_any(), error),
+            context.clone(),
+        )
+        .for_each(|_| futures::future::ready(()));
+
     let told = context.clone();
     let counted = async move {
         let mut every = tokio::time::interval(COUNT);
@@ -317,5 +357,5 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
             told.report.population(&promotion_store.state(), &backups_now.state(), (told.clock)());
         }
     };
-    futures::join!(fan_out, promotions, environments, backups, restores, counted);
+    futures::join!(fan_out, promotions, environments, backups, restores, alignments, counted);
 }

@@ -7,7 +7,7 @@ use std::{borrow::Cow, ops::Deref};
 use kube::{Resource, core::ObjectMeta};
 use serde::{Deserialize, Deserializer};
 
-use crate::api::{BackupPhase, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, RunStatus};
+use crate::api::{BackupPhase, DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, RunStatus};
 
 /// An object without what only its readers need.
 #[derive(Clone, Debug)]
@@ -100,6 +100,14 @@ impl Prune for EnvironmentRestore {
     fn prune(&mut self) {
         if self.status.as_mut().is_some_and(prune_run) {
             self.spec.approvals = Vec::new();
+        }
+    }
+}
+
+impl Prune for DownAlignment {
+    fn prune(&mut self) {
+        if let Some(status) = &mut self.status {
+            prune_run(status);
         }
     }
 }

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::{
     Owner,
-    task::{GATE_PATH, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task},
+    task::{
+        GATE_PATH, MASKING_KEY_DIR, MASKING_POLICY_PATH, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task,
+    },
 };
 use crate::{
     api::{Backups, Data, annotations, labels},
@@ -20,6 +22,9 @@ use crate::{
 /// The volume of a pod that waits for its turn. The kubelet follows a change of the pod's own annotations within a fraction
 /// of a second, and the pod needs no right to read anything.
 pub const GATE_VOLUME: &str = "gate";
+
+/// The volume with a MaskingPolicy's key.
+pub const MASKING_KEY_VOLUME: &str = "masking-key";
 
 /// The user of all pods of ours.
 const USER: i64 = 65532;
@@ -105,7 +110,7 @@ fn job(owner: Owner<'_>, name: &str, step: &str, deadline: Duration, template: V
 pub fn agent(
     owner: Owner<'_>,
     settings: &Settings,
-    (name, step): (&str, &str),
+    names: (&str, &str),
     task: &Task,
     (data, backups): (&[&Data], Option<&Backups>),
     aliases: &[Value],
@@ -121,14 +126,51 @@ pub fn agent(
         });
         volumes.push(json!({"name": GATE_VOLUME, "downwardAPI": {"items": [item]}}));
     }
-    let container = agent_container(settings, task, &mounts);
+    job(owner, names.0, names.1, deadline, agent_template(owner, settings, names.1, task, (&mounts, volumes), aliases))
+}
+
+fn agent_template(
+    owner: Owner<'_>,
+    settings: &Settings,
+    step: &str,
+    task: &Task,
+    (mounts, volumes): (&[Value], Vec<Value>),
+    aliases: &[Value],
+) -> Value {
+    let container = agent_container(settings, task, mounts);
     let mut pod = restricted_pod(vec![container], volumes, "Never");
     if !aliases.is_empty() {
         pod["hostAliases"] = json!(aliases);
     }
     let mut labels_ = owner.labels(step);
     labels_.insert(labels::AGENT.to_owned(), task.verb.as_str().to_owned());
-    job(owner, name, step, deadline, json!({"metadata": {"labels": labels_}, "spec": pod}))
+    json!({"metadata": {"labels": labels_}, "spec": pod})
+}
+
+/// The Job that masks data into the exchange, in the namespace that owns it: with the copy of a MaskingPolicy, and the Secret
+/// with its key where it keeps one. The policy's name stands on the Job, so that admission can hold the Secret against it.
+pub fn snapshot(
+    owner: Owner<'_>,
+    settings: &Settings,
+    (name, step): (&str, &str),
+    task: &Task,
+    (data, exchange): (&[&Data], &Backups),
+    (policy, copy, key): (&str, &str, Option<&str>),
+    deadline: Duration,
+) -> Effect {
+    let (mut mounts, mut volumes) = (agent_mounts(data, Some(exchange)), agent_volumes(data, Some(exchange)));
+    let directory = MASKING_POLICY_PATH.rsplit_once('/').map_or(MASKING_POLICY_PATH, |(dir, _)| dir);
+    mounts.push(json!({"name": "masking-policy", "mountPath": directory, "readOnly": true}));
+    volumes.push(json!({"name": "masking-policy", "configMap": {"name": copy}}));
+    if let Some(secret) = key {
+        mounts.push(json!({"name": MASKING_KEY_VOLUME, "mountPath": MASKING_KEY_DIR, "readOnly": true}));
+        volumes.push(json!({"name": MASKING_KEY_VOLUME, "secret": {"secretName": secret, "defaultMode": 0o440}}));
+    }
+    let mut effect = job(owner, name, step, deadline, agent_template(owner, settings, step, task, (&mounts, volumes), &[]));
+    if let Effect::Create { manifest, .. } = &mut effect {
+        manifest["metadata"]["annotations"] = json!({annotations::MASKING_POLICY: policy});
+    }
+    effect
 }
 
 /// The migration's Job: the workload's pod with the new image, one container, another command. Its labels are ours alone,

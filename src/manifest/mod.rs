@@ -58,7 +58,7 @@ impl Owner<'_> {
     /// `--cascade=foreground` above all, the page and the copies of the earlier configuration would go before anything is put
     /// back. There the run's finalizer and label clean up, and the backup stays when the run's record goes.
     fn is_collected(&self) -> bool {
-        !matches!(self.kind, "Promotion" | "EnvironmentRestore")
+        !matches!(self.kind, "Promotion" | "EnvironmentRestore" | "DownAlignment")
     }
 
     /// The owner reference: what is made for it goes with it.

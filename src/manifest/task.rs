@@ -20,6 +20,10 @@ pub const SECRETS_DIR: &str = "/lockkeeper/data";
 pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 /// The directory that holds the file `password` of the repository.
 pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
+/// The spec of the MaskingPolicy, as JSON.
+pub const MASKING_POLICY_PATH: &str = "/lockkeeper/masking-policy/policy.json";
+/// The directory that holds the file `key` of the MaskingPolicy's Secret, where it keeps one.
+pub const MASKING_KEY_DIR: &str = "/lockkeeper/masking-key";
 /// Where a gated task reads its epoch, and after it the addresses of [`Task::covered_addresses`]: a file that is empty until
 /// the operator writes [`crate::api::annotations::GATE`].
 pub const GATE_PATH: &str = "/lockkeeper/gate/epoch";
@@ -50,6 +54,8 @@ pub enum Verb {
     Backup,
     /// Restores the snapshot beside the data, compares, drops the scratch.
     Prove,
+    /// Masks the data into the exchange: nothing leaves its namespace as it is.
+    Snapshot,
     /// Takes the epoch in the control database, closes the database, ends its sessions, observes that none is left.
     Fence,
     /// Makes the undo point, then opens the database for the run alone.
@@ -80,6 +86,7 @@ impl Verb {
             Self::Preflight => "preflight",
             Self::Backup => "backup",
             Self::Prove => "prove",
+            Self::Snapshot => "snapshot",
             Self::Fence => "fence",
             Self::Undo => "undo",
             Self::Release => "release",
@@ -144,6 +151,12 @@ pub struct Task {
     /// Prune: snapshots that go, whatever retention says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
+    /// Snapshot: the hash of the MaskingPolicy that is mounted at [`MASKING_POLICY_PATH`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masking_policy_hash: Option<String>,
+    /// Restore of a DownAlignment: the UID of the Environment whose masked data it is, of which the snapshot must be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Whether a repository is mounted.
     #[serde(default)]
     pub repository: bool,
@@ -187,6 +200,8 @@ impl Task {
             retention: None,
             keep: Vec::new(),
             remove: Vec::new(),
+            masking_policy_hash: None,
+            origin: None,
             repository: false,
             databases: Vec::new(),
             url: None,

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use kube::ResourceExt;
 
 use super::{
-    Effect, Progress,
+    Effect, Progress, alignment,
     jobs::{JobProgress, look},
     maintenance, preflight,
     promotion::{ATTEMPTS, owner},
@@ -15,7 +15,7 @@ use super::{
     world::World,
 };
 use crate::{
-    api::{EnvironmentSpec, HttpCheck, RunStatus, Step, Timestamp, UndoMethod, Verification, labels},
+    api::{EnvironmentSpec, Exchange, HttpCheck, RunStatus, Step, Timestamp, UndoMethod, Verification, labels},
     manifest::{
         Owner, job, patch,
         task::{Task, Verb},
@@ -102,7 +102,8 @@ fn make_data_job(
     addresses: Vec<String>,
 ) -> Effect {
     let data = restore::data(world, target);
-    let backups = target.backups.as_ref().filter(|_| needs_repository(world, target, verb));
+    let exchange = target.exchange.as_ref().filter(|_| world.run.alignment().is_some()).map(Exchange::place);
+    let backups = exchange.as_ref().or(target.backups.as_ref()).filter(|_| needs_repository(world, target, verb));
     let mut task = preflight::task(world, owner, verb);
     task.covered_addresses = addresses;
     task.data = Task::data_of(data.iter().copied());
@@ -112,6 +113,7 @@ fn make_data_job(
     task.repository = backups.is_some();
     if verb == Verb::Restore {
         restore::fill(world, &mut task);
+        alignment::fill(world, &mut task);
     }
     let deadline = if task.repository { REPOSITORY_DEADLINE } else { DATA_DEADLINE };
     let name = owner.object_name(&step.name, step.attempt);

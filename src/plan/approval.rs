@@ -56,6 +56,7 @@ pub fn count_of(
     match run {
         Run::Promotion(run) => count(&run.spec, &askers(&run.spec, modifiers), policy, plan_hash, may),
         Run::Restore(_) => tally((run.approvals(), &[run.requester()]), policy, plan_hash, may),
+        Run::Alignment(_) => ApprovalsStatus::default(),
     }
 }
 

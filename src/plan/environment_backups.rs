@@ -142,7 +142,7 @@ pub fn kept(world: &World<'_>, status: &EnvironmentStatus) -> BTreeSet<String> {
     });
     let bare = going().flat_map(|r| {
         let id = r.spec.from.snapshot.as_ref().map(|s| s.id.to_string());
-        id.into_iter().chain(r.status.as_ref().and_then(|s| s.snapshot.clone()))
+        id.into_iter().chain(r.status.as_ref().and_then(|s| s.snapshot.clone()).map(|s| s.id))
     });
     let undo = status.kept.iter().filter_map(|k| k.snapshot.clone());
     let last = status.last_backup.iter().map(|b| b.snapshot.clone());

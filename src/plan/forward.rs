@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Effect, Progress, Resource, after, agents, foreign,
+    Effect, Progress, Resource, after, agents, alignment, foreign,
     jobs::{JobProgress, look},
     lock, maintenance, millis,
     preflight::{self, Preflight},
@@ -57,6 +57,8 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
     match steps::kind(&step.name) {
         name::PREFLIGHT => again(world, owner, target, &release, step, now),
         name::BACKUP => backup(world, owner, step, now),
+        name::ALIGN => alignment::before_promotion(world, target, owner, step),
+        name::SNAPSHOT => alignment::snapshot(world, owner, step, now),
         name::PAGE => page_pod(world, owner),
         name::LOCK => take_lock(world, status, now),
         name::RECORD => record(world, owner, status),
@@ -95,6 +97,8 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
 pub fn after_step(world: &World<'_>, status: &mut RunStatus, step: &Step, now: Timestamp) {
     let owner = owner(world);
     match steps::kind(&step.name) {
+        name::ALIGN => alignment::aligned(world, owner, status, step),
+        name::SNAPSHOT => alignment::snapshotted(world, owner, status, step),
         name::BACKUP => status.backup = Some(LocalRef { name: backup_name(owner, step.attempt).into() }),
         name::PREFLIGHT => {
             let release = status.release.clone().unwrap_or_default();
@@ -370,7 +374,7 @@ pub fn images_of<'a>(
 /// How a run names an image: a release by its digest; what a restore brings back, as the specs named it then.
 pub fn image(world: &World<'_>) -> fn(&ReleaseContainer) -> String {
     match world.run {
-        Run::Promotion(_) => ReleaseContainer::pinned,
+        Run::Promotion(_) | Run::Alignment(_) => ReleaseContainer::pinned,
         Run::Restore(_) => |container| container.image.clone(),
     }
 }

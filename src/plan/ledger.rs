@@ -30,6 +30,7 @@ pub fn hash_of(run: Run<'_>) -> String {
     match run {
         Run::Promotion(run) => spec_hash(&run.spec),
         Run::Restore(run) => spec_hash(&run.spec),
+        Run::Alignment(run) => spec_hash(&run.spec),
     }
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
-    Effect, Progress, Resource, after, prepare, scalers,
+    Effect, Progress, Resource, after, alignment, prepare, scalers,
     workload::Workload,
     world::{Side, World, has_ended},
 };
@@ -317,6 +317,9 @@ pub fn leftovers_but(world: &World<'_>, owner: Owner<'_>, keep: &dyn Fn(&ConfigM
     if let Some(job) = world.jobs.values().find(|j| !j.deleting) {
         return Some(delete(Resource::Job, job.name.clone(), Some(job.uid.clone())));
     }
+    if let Some(left) = alignment::left_elsewhere(world) {
+        return Some(left);
+    }
     // What was there before a run that keeps undo points is needed to undo it; the Environment removes it with them.
     let status = world.status();
     let keeps = status.phase == Phase::Verifying && !status.undo.is_empty();
@@ -331,6 +334,7 @@ pub fn leftovers_but(world: &World<'_>, owner: Owner<'_>, keep: &dyn Fn(&ConfigM
 /// Whether pods or Jobs of the run are still on their way out.
 pub fn still_leaving(world: &World<'_>, owner: Owner<'_>) -> bool {
     !world.jobs.is_empty()
+        || world.elsewhere.is_some_and(|e| !e.jobs.is_empty())
         || world.target_side.pods.iter().any(|p| p.labels().get(labels::RUN).is_some_and(|v| v == owner.uid))
         || world.target_side.deployments.iter().any(|d| d.labels().get(labels::RUN).is_some_and(|v| v == owner.uid))
 }

@@ -5,6 +5,7 @@
 //! [`environment`]); beside them the small deciders that they share.
 
 pub mod agents;
+pub mod alignment;
 pub mod approval;
 pub mod backup;
 pub mod cron;
@@ -68,6 +69,8 @@ pub enum Resource {
     Pod,
     /// EnvironmentBackup.
     EnvironmentBackup,
+    /// DownAlignment.
+    DownAlignment,
     /// Promotion.
     Promotion,
 }
@@ -81,7 +84,7 @@ pub enum PatchKind {
     Strategic,
 }
 
-/// One change outside the run's own status. All are in the run's namespace.
+/// One change outside the run's own status, in the run's namespace unless it says another.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// Puts the finalizer on the run itself.
@@ -126,6 +129,13 @@ pub enum Effect {
         /// The new status.
         status: Box<EnvironmentStatus>,
     },
+    /// An effect in another namespace: what a DownAlignment does where its data comes from.
+    In {
+        /// The namespace.
+        namespace: String,
+        /// What is made or deleted there.
+        effect: Box<Effect>,
+    },
 }
 
 impl Effect {
@@ -140,6 +150,7 @@ impl Effect {
             Self::Patch { resource, name, .. } => format!("patch {resource:?} {name}"),
             Self::Delete { resource, name, .. } => format!("delete {resource:?} {name}"),
             Self::SetEnvironment { name, .. } => format!("set the status of Environment {name}"),
+            Self::In { namespace, effect } => format!("{} in {namespace}", effect.describe()),
         }
     }
 }

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, after, approval, lock, millis, modules,
+    Decision, Effect, Progress, Resource, after, alignment, approval, lock, millis, modules,
     preflight::{self, Preflight},
     promotion::{advance, enter, owner, reference, stalled, stalled_with},
     queue::{self, Waiting},
@@ -37,9 +37,9 @@ pub const RELEASE: &str = "release";
 pub const PRIOR: &str = "prior";
 
 /// When a run that has not started expires.
-pub fn deadline(run: &Promotion) -> Option<Timestamp> {
-    let schedule = run.spec.schedule.as_ref()?;
-    let from = schedule.not_before.or_else(|| run.metadata.creation_timestamp.as_ref().map(|t| t.0))?;
+pub fn deadline(run: Run<'_>) -> Option<Timestamp> {
+    let schedule = run.schedule()?;
+    let from = schedule.not_before.or_else(|| run.metadata().creation_timestamp.as_ref().map(|t| t.0))?;
     match (&schedule.start_deadline, schedule.not_before) {
         (Some(span), _) => Some(after(from, span.or(DEFAULT_DEADLINE))),
         (None, Some(_)) => Some(after(from, DEFAULT_DEADLINE)),
@@ -49,7 +49,8 @@ pub fn deadline(run: &Promotion) -> Option<Timestamp> {
 
 /// Whether the requester still has the right that admission saw. One that came through a group cannot be looked up later.
 pub fn granted(world: &World<'_>, status: &RunStatus) -> bool {
-    world.requester_may_promote || status.grant == Some(Grant::ByGroup)
+    // What a Promotion needs first is asked for by the environment's own word, not by a person.
+    world.requester_may_promote || world.slot() != world.uid() || status.grant == Some(Grant::ByGroup)
 }
 
 /// What is missing, in words.
@@ -78,13 +79,16 @@ pub fn todays_plan(world: &World<'_>, status: &RunStatus) -> Result<Plan, String
     let run = match world.run {
         Run::Promotion(run) => &run.spec,
         Run::Restore(run) => return restore::todays_plan(world, &run.spec, target, status),
+        Run::Alignment(run) => return alignment::todays_plan(world, &run.spec, target, status),
     };
     let captured = status.release.as_ref().ok_or("the release is not captured yet")?;
     let chosen: Vec<&Module> =
         target.spec.modules.iter().filter(|m| captured.modules.iter().any(|r| r.name == *m.name)).collect();
     let prior = release::read(namespace, &target.spec, world.target_side, &chosen, &[], Reading::Loose)?;
     let steps = steps::forward(&target.spec, captured);
-    let hash = release::plan_hash(run, captured, &prior, &steps, &target.spec);
+    // Where the environment becomes a mirror of another first, what it runs today is not what the release replaces.
+    let replaced = if steps::aligned_from(&target.spec).is_some() { &Release::default() } else { &prior };
+    let hash = release::plan_hash(run, captured, replaced, &steps, &target.spec);
     Ok(Plan { hash, prior, steps })
 }
 
@@ -110,6 +114,9 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
         ));
     };
     if let Err(message) = consent(world, from, namespace) {
+        return invalid(&message);
+    }
+    if let Some(message) = alignment::unsaid(target) {
         return invalid(&message);
     }
     if let Err(message) = modules::in_order(&target.spec) {
@@ -181,7 +188,8 @@ pub fn admit(world: &World<'_>, mut status: RunStatus, plan: &Plan, now: Timesta
     let enough = approval::enough(&approvals);
     // Who is approved keeps the place in the queue; who must be approved anew stands at its end again.
     status.validated_at = enough.then(|| status.validated_at.unwrap_or(millis(now)));
-    status.approvals = Some(approvals.clone());
+    // Nobody approves a DownAlignment: each side's consent stands in its Environment.
+    status.approvals = world.run.alignment().is_none().then(|| approvals.clone());
     status.phase = if enough { Phase::Validated } else { Phase::Scheduled };
     status.next = Some(match status.phase {
         Phase::Scheduled => format!("{} of {} approvals in {namespace}", approvals.given.len(), approvals.required),
@@ -202,20 +210,23 @@ pub fn admit(world: &World<'_>, mut status: RunStatus, plan: &Plan, now: Timesta
     }
     if !granted(world, &status) {
         let who = world.run.requester();
-        let message = match world.run.promotion() {
-            Some(PromotionSpec { from, .. }) => format!(
+        let message = match world.run {
+            Run::Promotion(Promotion { spec: PromotionSpec { from, .. }, .. }) => format!(
                 "{who} may not promote from {}/{}: whoever owns it grants the verb promote on environments.lockkeeper.dev there",
                 from.namespace, from.name
             ),
-            None => format!(
+            Run::Alignment(run) => format!(
+                "{who} may not align others with {}/{}: whoever owns it grants the verb align on environments.lockkeeper.dev there",
+                run.spec.from.namespace, run.spec.from.name
+            ),
+            Run::Restore(_) => format!(
                 "{who} may not restore Environment {namespace}/{}: whoever owns it grants the verb restore on it (ClusterRole lockkeeper-owner)",
                 world.run.environment()
             ),
         };
         return stalled_with(world, status, "NotGranted", &message, now);
     }
-    let schedule = world.run.promotion().and_then(|p| p.schedule.as_ref());
-    if let Some(start) = schedule.and_then(|s| s.not_before).filter(|at| *at > now) {
+    if let Some(start) = world.run.schedule().and_then(|s| s.not_before).filter(|at| *at > now) {
         status.next = Some(format!("starts at {start}"));
         return or_wait(advance(world, status, now), Some(start));
     }
@@ -224,10 +235,7 @@ pub fn admit(world: &World<'_>, mut status: RunStatus, plan: &Plan, now: Timesta
 
 /// When a run that has not started expires, if it does.
 fn expires(world: &World<'_>) -> Option<Timestamp> {
-    match world.run {
-        Run::Promotion(run) => deadline(run),
-        Run::Restore(_) => None,
-    }
+    deadline(world.run)
 }
 
 /// Goes on once all checks have been asked and passed; before that, gives what is to be done for it.
@@ -266,7 +274,7 @@ fn take_turn(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
     if world.run.status().map(|s| s.phase) != Some(Phase::Validated) {
         return advance(world, status, now);
     }
-    if lock::has_slot(target, &world.uid()) {
+    if lock::has_slot(target, &world.slot()) || lock::has_slot(target, &world.uid()) {
         let first = steps::current(&status.steps).map(|s| s.name.clone()).unwrap_or_default();
         enter(world, &mut status, &first, now);
         return advance(world, status, now);
@@ -376,7 +384,7 @@ pub fn copied(world: &World<'_>, owner: Owner<'_>, side: &str, config_map: &str)
 }
 
 /// The next ConfigMap of the source that has no copy yet.
-fn copy_configuration(world: &World<'_>, owner: Owner<'_>, modules: &[&Module]) -> Option<Effect> {
+pub fn copy_configuration(world: &World<'_>, owner: Owner<'_>, modules: &[&Module]) -> Option<Effect> {
     let (source, target) = (world.source?, world.target?);
     modules.iter().flat_map(|m| m.configuration.iter().map(move |c| (m, c))).find_map(|(module, entry)| {
         let keep = release::kept_keys(&module.name, &entry.config_map.name, &[&source.spec, &target.spec]);
@@ -392,7 +400,7 @@ fn copy_configuration(world: &World<'_>, owner: Owner<'_>, modules: &[&Module]) 
 }
 
 /// The copies and the captured hashes must be of one instant.
-fn copies_agree(world: &World<'_>, owner: Owner<'_>, release: &Release) -> Result<(), String> {
+pub fn copies_agree(world: &World<'_>, owner: Owner<'_>, release: &Release) -> Result<(), String> {
     for entry in release.modules.iter().flat_map(|m| &m.configuration) {
         let hash = copied(world, owner, RELEASE, &entry.config_map).map(|c| c.hash());
         if hash.as_deref() != Some(entry.hash.as_str()) {

@@ -1,5 +1,5 @@
 //! What to do next for a run. The flow of a Promotion, phase by phase (an EnvironmentRestore differs in 1 and 5, see
-//! [`super::restore`], and makes no backup):
+//! [`super::restore`], and a DownAlignment in 3 and 5, see [`super::alignment`]; neither makes a backup):
 //!
 //! 1. **Scheduled**: capture the source's release and copy its configuration; compute the plan; ask preflight; count approvals.
 //! 2. **Validated**: wait, holding nothing, for the time and for the environment's slot.
@@ -15,8 +15,8 @@
 use kube::ResourceExt;
 
 use super::{
-    Decision, Effect, Progress, after, approval, foreign, forward, intervention, ledger, lock, maintenance, millis, prepare,
-    restore, rollback, steps,
+    Decision, Effect, Progress, after, alignment, approval, foreign, forward, intervention, ledger, lock, maintenance, millis,
+    prepare, restore, rollback, steps,
     world::{Run, World},
 };
 use crate::{
@@ -71,12 +71,15 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<RunStatus> {
         return Decision::Perform(Effect::AddFinalizer);
     }
     match status.phase {
-        Phase::Scheduled | Phase::Validated | Phase::BackingUp => match ending(world, &status, now) {
-            Some(end) => before_lock(world, status, end, now),
-            None if status.phase == Phase::BackingUp || status.step.is_some() => drive(world, status, now),
-            None if world.run.restore().is_some() => restore::plan(world, status, now),
-            None => prepare::plan(world, status, now),
-        },
+        Phase::Scheduled | Phase::Validated | Phase::Aligning | Phase::BackingUp | Phase::Snapshotting => {
+            match ending(world, &status, now) {
+                Some(end) => before_lock(world, status, end, now),
+                None if status.step.is_some() || status.phase == Phase::BackingUp => drive(world, status, now),
+                None if world.run.restore().is_some() => restore::plan(world, status, now),
+                None if world.run.alignment().is_some() => alignment::plan(world, status, now),
+                None => prepare::plan(world, status, now),
+            }
+        }
         Phase::Locked | Phase::Promoting | Phase::Loading | Phase::Verifying => match rollback_cause(world, &status) {
             Some(failure) => rollback::begin(world, status, failure, now),
             None => drive(world, status, now),
@@ -136,8 +139,7 @@ fn ending(world: &World<'_>, status: &RunStatus, now: Timestamp) -> Option<(Phas
         let message = format!("the {} was deleted before it started", world.run.kind());
         return Some((Phase::Cancelled, Failure { step, reason: "Deleted".into(), message }));
     }
-    let Run::Promotion(run) = world.run else { return None };
-    let deadline = prepare::deadline(run)?;
+    let deadline = prepare::deadline(world.run)?;
     (status.phase.is_before_start() && now >= deadline).then(|| {
         let message = format!("it could not start before {deadline}: {}", status.next.clone().unwrap_or_default());
         (Phase::Expired, Failure { step, reason: "StartDeadlinePassed".into(), message })
@@ -160,6 +162,12 @@ fn before_lock(
         }
         status.failure = Some(failure);
         return advance(world, status, now);
+    }
+    // What the Promotion has begun ends first: it may hold the lock, and then puts everything back.
+    match alignment::call_off(world) {
+        Some(Progress::Do(effect)) => return Decision::Perform(effect),
+        Some(_) => return Decision::Wait(None),
+        None => {}
     }
     if let Some(effect) = maintenance::leftovers(world, owner) {
         return Decision::Perform(effect);
@@ -197,6 +205,7 @@ fn in_place(run: Run<'_>) -> &'static str {
     match run {
         Run::Promotion(_) => "the release is in place",
         Run::Restore(_) => "what was asked for is back",
+        Run::Alignment(_) => "it is a mirror of its source",
     }
 }
 
@@ -211,7 +220,15 @@ pub fn advance(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Deci
             let stuck = status.next.clone().unwrap_or_default();
             ("RollbackFailed".to_owned(), format!("{stuck}. It began with {}: {}", failure.step, failure.message))
         }
-        (Some(failure), phase) => (failure.reason.clone(), format!("{phase}, because of {}: {}", failure.step, failure.message)),
+        (Some(failure), phase) => {
+            let aligned = status
+                .alignment
+                .as_ref()
+                .filter(|_| phase.is_terminal())
+                .map(|a| format!("; aligned, not promoted: what is there now is what DownAlignment {} brought", a.name));
+            let message = format!("{phase}, because of {}: {}{}", failure.step, failure.message, aligned.unwrap_or_default());
+            (failure.reason.clone(), message)
+        }
         (None, phase) => (phase.to_string(), status.next.clone().unwrap_or_default()),
     };
     let list = &mut status.conditions;
@@ -247,7 +264,7 @@ pub fn refused(world: &World<'_>, message: &str, now: Timestamp) -> Decision<Run
     match status.phase {
         Phase::RollingBack => rollback::stuck(world, status, &step, failure, now),
         phase if phase.may_hold_lock() && phase != Phase::NeedsHuman => rollback::begin(world, status, failure, now),
-        Phase::BackingUp => before_lock(world, status, (Phase::Failed, failure), now),
+        Phase::Aligning | Phase::BackingUp | Phase::Snapshotting => before_lock(world, status, (Phase::Failed, failure), now),
         _ => stalled(world, REASON, message, now),
     }
 }
@@ -359,7 +376,7 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
         Progress::Failed { reason, message } => {
             let failure = Failure { step: step.name.clone(), reason, message: message.chars().take(4000).collect() };
             match status.phase {
-                Phase::BackingUp | Phase::Validated => {
+                Phase::Aligning | Phase::BackingUp | Phase::Snapshotting | Phase::Validated => {
                     steps::end(&mut status.steps, &step.name, StepState::Failed, Some(failure.message.clone()), now);
                     status.failure = Some(failure);
                     advance(world, status, now)
@@ -418,6 +435,9 @@ fn door(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus) -> Resu
             ),
         );
     }
+    if let Err(message) = alignment::consent(world) {
+        return fail("GrantRevoked", message);
+    }
     if let Some(message) = restore::unacknowledged(world, status) {
         return fail("DataLossNotAcknowledged", message);
     }
@@ -427,6 +447,7 @@ fn door(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus) -> Resu
             match world.run {
                 Run::Promotion(_) => format!("{} no longer has the verb promote on the source", world.run.requester()),
                 Run::Restore(_) => format!("{} no longer has the verb restore on this Environment", world.run.requester()),
+                Run::Alignment(_) => format!("{} no longer has the verb align on the source", world.run.requester()),
             },
         );
     }
@@ -454,6 +475,10 @@ fn record_end(world: &World<'_>, status: RunStatus, phase: Phase, now: Timestamp
         }
         if lock::has_slot(target, &world.uid()) {
             wanted.active = None;
+            return Decision::Perform(lock::set(target, wanted));
+        }
+        // One that works in the turn of a Promotion leaves that to it.
+        if lock::has_slot(target, &world.slot()) && wanted.kept != lock::status(target).kept {
             return Decision::Perform(lock::set(target, wanted));
         }
     }

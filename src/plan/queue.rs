@@ -27,7 +27,7 @@ impl Waiting {
 /// A run as one who waits. `None`: it is not ready, so it stands in nobody's way.
 pub fn waiting(run: Run<'_>, now: Timestamp) -> Option<Waiting> {
     let status = run.status()?;
-    let schedule = run.promotion().and_then(|p| p.schedule.as_ref());
+    let schedule = run.schedule();
     let time_has_come = schedule.and_then(|s| s.not_before).is_none_or(|at| at <= now);
     let leaving = run.is_leaving() || run.cancel().is_some() || status.failure.is_some();
     let ready = status.phase == Phase::Validated

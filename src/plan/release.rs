@@ -249,7 +249,7 @@ fn names(spec: &EnvironmentSpec) -> String {
 }
 
 /// What travels must have a place: workloads and ConfigMaps of a module are the same on both sides.
-fn fits(from: &Module, to: &Module) -> Result<(), String> {
+pub fn fits(from: &Module, to: &Module) -> Result<(), String> {
     let name = &from.name;
     let workloads = |m: &Module| m.workloads.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
     let maps = |m: &Module| m.configuration.iter().map(|c| format!("ConfigMap {}", c.config_map.name)).collect::<BTreeSet<_>>();

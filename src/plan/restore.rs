@@ -24,7 +24,7 @@ use super::{
 use crate::{
     api::{
         BackupPhase, Data, Environment, EnvironmentRestoreSpec, EnvironmentSpec, Grant, Module, Phase, Release, RunStatus,
-        Timestamp, environment::Kept, reasons,
+        SnapshotStatus, Timestamp, environment::Kept, reasons,
     },
     manifest::{
         Owner, patch,
@@ -52,10 +52,12 @@ fn second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// The data that a run works on: of a restore, what it names.
+/// The data that a run works on: of a restore or a DownAlignment, what it names.
 pub fn data<'a>(world: &World<'_>, target: &'a EnvironmentSpec) -> Vec<&'a Data> {
     let names = world.run.restore().and_then(|r| r.data.names.as_ref());
-    target.data.iter().filter(|d| names.is_none_or(|n| n.contains(&d.name))).collect()
+    let aligned = world.run.alignment();
+    let named = |d: &&Data| names.is_none_or(|n| n.contains(&d.name));
+    target.data.iter().filter(named).filter(|d| aligned.is_none_or(|a| a.include.data.takes(&d.name))).collect()
 }
 
 /// What to do next, before the start.
@@ -73,7 +75,7 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
         Err(message) => return invalid(&message),
     };
     status.grant.get_or_insert(if world.requester_may_promote { Grant::ByName } else { Grant::ByGroup });
-    status.snapshot = origin.snapshot.clone();
+    status.snapshot = origin.snapshot.clone().map(SnapshotStatus::named);
     status.taken_at = origin.taken_at;
     // A bare snapshot is looked at first: what it is, and of when, is what people say yes to.
     if status.taken_at.is_none() {
@@ -135,7 +137,7 @@ pub fn unacknowledged(world: &World<'_>, status: &RunStatus) -> Option<String> {
 /// Writes down what preflight found out about the snapshot.
 pub fn found(world: &World<'_>, status: &mut RunStatus, snapshot: Option<BackupOutcome>) {
     if let (Run::Restore(_), Some(snapshot)) = (world.run, snapshot) {
-        status.snapshot = Some(snapshot.snapshot);
+        status.snapshot = Some(SnapshotStatus::named(snapshot.snapshot));
         status.taken_at = status.taken_at.or(snapshot.taken_at.map(second));
     }
 }
@@ -183,7 +185,7 @@ fn origin(world: &World<'_>, spec: &EnvironmentRestoreSpec, target: &Environment
     if target.spec.backups.is_none() {
         return Err(format!("Environment {environment} names no repository: add spec.backups"));
     }
-    Ok(Origin { snapshot: status.snapshot.clone(), taken_at: status.taken_at, ..Origin::default() })
+    Ok(Origin { snapshot: status.snapshot.clone().map(|s| s.id), taken_at: status.taken_at, ..Origin::default() })
 }
 
 fn of_backup(world: &World<'_>, name: &str, target: &Environment) -> Result<Origin, String> {

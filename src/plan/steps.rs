@@ -1,14 +1,18 @@
 //! The steps of a promotion, in order: their names, and the phase in which each is done.
 
 use super::{maintenance, millis, modules, world::Run};
-use crate::api::{EnvironmentSpec, Phase, Release, Step, StepState, Timestamp, WorkloadKind};
+use crate::api::{EnvironmentRef, EnvironmentSpec, Phase, Release, Step, StepState, Timestamp, WorkloadKind};
 
 /// Names of steps. Steps of a module or a check carry its name after a slash.
 pub mod name {
+    /// The environment becomes a mirror of another, by a DownAlignment.
+    pub const ALIGN: &str = "align";
     /// Everything is checked once more.
     pub const PREFLIGHT: &str = "preflight";
     /// A backup, and its proof.
     pub const BACKUP: &str = "backup";
+    /// A DownAlignment: the source's data goes into the exchange, masked.
+    pub const SNAPSHOT: &str = "snapshot";
     /// The maintenance page's pod starts; nobody is led to it yet.
     pub const PAGE: &str = "page";
     /// The lock is taken.
@@ -25,7 +29,7 @@ pub mod name {
     pub const FENCE: &str = "fence";
     /// The undo points are made.
     pub const UNDO: &str = "undo";
-    /// A restore: the data is loaded beside the live database, compared, and swapped in.
+    /// A restore or a DownAlignment: the data is loaded beside the live database, compared, and swapped in.
     pub const LOAD: &str = "load";
     /// A module's configuration is delivered.
     pub const CONFIGURATION: &str = "configuration";
@@ -89,7 +93,8 @@ pub fn subject(step: &str) -> &str {
 pub fn phase_of(run: Run<'_>, step: &str) -> Phase {
     match (run, phase(step)) {
         (Run::Restore(_), Phase::BackingUp) => Phase::Validated,
-        (Run::Restore(_), Phase::Promoting) => Phase::Loading,
+        (Run::Alignment(_), Phase::BackingUp) => Phase::Snapshotting,
+        (Run::Restore(_) | Run::Alignment(_), Phase::Promoting) => Phase::Loading,
         (_, phase) => phase,
     }
 }
@@ -97,7 +102,9 @@ pub fn phase_of(run: Run<'_>, step: &str) -> Phase {
 /// The phase in which a step of a promotion is done.
 pub fn phase(step: &str) -> Phase {
     match kind(step) {
+        name::ALIGN => Phase::Aligning,
         name::PREFLIGHT | name::BACKUP | name::PAGE => Phase::BackingUp,
+        name::SNAPSHOT => Phase::Snapshotting,
         name::LOCK | name::RECORD | name::PAUSE | name::CLOSE | name::STOP | name::FENCE | name::UNDO => Phase::Locked,
         name::CONFIGURATION | name::MIGRATION | name::WORKLOADS | name::OTHERS => Phase::Promoting,
         name::LOAD => Phase::Loading,
@@ -110,7 +117,11 @@ pub fn phase(step: &str) -> Phase {
 /// The steps of a promotion of this release into this environment, in order.
 pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
     let with_data = !target.data.is_empty();
-    let mut out = vec![name::PREFLIGHT.to_owned()];
+    let mut out = Vec::new();
+    if aligned_from(target).is_some() {
+        out.push(name::ALIGN.to_owned());
+    }
+    out.push(name::PREFLIGHT.to_owned());
     if with_data {
         out.push(name::BACKUP.into());
     }
@@ -159,11 +170,30 @@ pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
     out
 }
 
+/// The environment that this one becomes a mirror of before each promotion.
+pub fn aligned_from(target: &EnvironmentSpec) -> Option<&EnvironmentRef> {
+    target.align_before_promotion.as_ref()?.from.as_ref()
+}
+
 /// The steps of a restore that brings this release with it (none: no module), in order. There is no undo step: loading swaps
 /// today's database aside, whole, and that is the undo point.
 pub fn restoring(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
-    let all = forward(target, release).into_iter().filter(|step| !matches!(kind(step), name::BACKUP | name::MIGRATION));
+    let all =
+        forward(target, release).into_iter().filter(|step| !matches!(kind(step), name::ALIGN | name::BACKUP | name::MIGRATION));
     all.map(|step| if step == name::UNDO { name::LOAD.to_owned() } else { step }).collect()
+}
+
+/// The steps of a DownAlignment that brings this release (none: no module), in order. As a restore's; its data comes from the
+/// source, masked, while users still work. Without data none is fenced.
+pub fn aligning(target: &EnvironmentSpec, release: &Release, with_data: bool) -> Vec<String> {
+    let data = [name::LOAD, name::FENCE, name::RELEASE];
+    let mut all = restoring(target, release);
+    all.retain(|step| with_data || !data.contains(&kind(step)));
+    if with_data {
+        let after = all.iter().position(|s| s == name::PREFLIGHT).map_or(0, |at| at + 1);
+        all.insert(after, name::SNAPSHOT.to_owned());
+    }
+    all
 }
 
 /// The steps that put back what the steps so far may have changed. A step that never began needs no undoing, and without a

@@ -13,8 +13,9 @@ use kube::{ResourceExt, core::DynamicObject};
 use super::{queue::Waiting, workload::Workload};
 use crate::{
     api::{
-        Approval, Author, Environment, EnvironmentBackup, EnvironmentRestore, EnvironmentRestoreSpec, EnvironmentStatus,
-        Intervention, Promotion, PromotionSpec, RunStatus, Timestamp, WorkloadKind, WorkloadRef,
+        Approval, Author, DownAlignment, DownAlignmentSpec, Environment, EnvironmentBackup, EnvironmentRestore,
+        EnvironmentRestoreSpec, EnvironmentStatus, Intervention, Promotion, PromotionSpec, RunStatus, Schedule, Timestamp,
+        WorkloadKind, WorkloadRef, labels,
     },
     delivery::direct::Owner,
     manifest::task::Outcome,
@@ -27,6 +28,8 @@ pub enum Run<'a> {
     Promotion(&'a Promotion),
     /// An EnvironmentRestore.
     Restore(&'a EnvironmentRestore),
+    /// A DownAlignment.
+    Alignment(&'a DownAlignment),
 }
 
 impl<'a> Run<'a> {
@@ -35,6 +38,7 @@ impl<'a> Run<'a> {
         match self {
             Self::Promotion(_) => "Promotion",
             Self::Restore(_) => "EnvironmentRestore",
+            Self::Alignment(_) => "DownAlignment",
         }
     }
 
@@ -43,6 +47,7 @@ impl<'a> Run<'a> {
         match self {
             Self::Promotion(run) => &run.metadata,
             Self::Restore(run) => &run.metadata,
+            Self::Alignment(run) => &run.metadata,
         }
     }
 
@@ -71,6 +76,7 @@ impl<'a> Run<'a> {
         match self {
             Self::Promotion(run) => run.status.as_ref(),
             Self::Restore(run) => run.status.as_ref(),
+            Self::Alignment(run) => run.status.as_ref(),
         }
     }
 
@@ -79,6 +85,7 @@ impl<'a> Run<'a> {
         match self {
             Self::Promotion(run) => &run.spec.environment.name,
             Self::Restore(run) => &run.spec.environment.name,
+            Self::Alignment(run) => &run.spec.environment.name,
         }
     }
 
@@ -87,6 +94,7 @@ impl<'a> Run<'a> {
         match self {
             Self::Promotion(run) => &run.spec.requested_by.username,
             Self::Restore(run) => &run.spec.requested_by.username,
+            Self::Alignment(run) => &run.spec.requested_by.username,
         }
     }
 
@@ -95,6 +103,7 @@ impl<'a> Run<'a> {
         match self {
             Self::Promotion(run) => &run.spec.approvals,
             Self::Restore(run) => &run.spec.approvals,
+            Self::Alignment(_) => &[],
         }
     }
 
@@ -103,6 +112,7 @@ impl<'a> Run<'a> {
         match self {
             Self::Promotion(run) => run.spec.cancel.as_ref(),
             Self::Restore(run) => run.spec.cancel.as_ref(),
+            Self::Alignment(run) => run.spec.cancel.as_ref(),
         }
     }
 
@@ -115,15 +125,32 @@ impl<'a> Run<'a> {
     pub fn promotion(&self) -> Option<&'a PromotionSpec> {
         match self {
             Self::Promotion(run) => Some(&run.spec),
-            Self::Restore(_) => None,
+            Self::Restore(_) | Self::Alignment(_) => None,
         }
     }
 
     /// What it asks for, if it is an EnvironmentRestore.
     pub fn restore(&self) -> Option<&'a EnvironmentRestoreSpec> {
         match self {
-            Self::Promotion(_) => None,
             Self::Restore(run) => Some(&run.spec),
+            Self::Promotion(_) | Self::Alignment(_) => None,
+        }
+    }
+
+    /// What it asks for, if it is a DownAlignment.
+    pub fn alignment(&self) -> Option<&'a DownAlignmentSpec> {
+        match self {
+            Self::Alignment(run) => Some(&run.spec),
+            Self::Promotion(_) | Self::Restore(_) => None,
+        }
+    }
+
+    /// When it may start.
+    pub fn schedule(&self) -> Option<&'a Schedule> {
+        match self {
+            Self::Promotion(run) => run.spec.schedule.as_ref(),
+            Self::Alignment(run) => run.spec.schedule.as_ref(),
+            Self::Restore(_) => None,
         }
     }
 }
@@ -137,6 +164,28 @@ pub struct Settings {
     pub namespace: String,
     /// ServiceAccount of the operator.
     pub service_account: String,
+}
+
+/// A MaskingPolicy, as a plan needs it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyView {
+    /// Its name.
+    pub name: String,
+    /// Hash of its spec, computed from what was read.
+    pub hash: String,
+    /// Name of the Secret with its key, where it keeps one.
+    pub key_secret: Option<String>,
+    /// Its spec.
+    pub spec: serde_json::Value,
+}
+
+/// What was made for a run in the namespace that it takes from.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Elsewhere {
+    /// Jobs, by name.
+    pub jobs: BTreeMap<String, JobView>,
+    /// Copies of a MaskingPolicy.
+    pub config_maps: Vec<ConfigMap>,
 }
 
 /// The objects of one environment's namespace.
@@ -312,8 +361,14 @@ pub struct World<'a> {
     pub jobs: &'a BTreeMap<String, JobView>,
     /// The backup made for this run; of a restore, the one that it names.
     pub backup: Option<&'a EnvironmentBackup>,
+    /// The DownAlignment that was made for a Promotion, before it changes anything itself.
+    pub child: Option<&'a DownAlignment>,
     /// The run that a restore undoes.
     pub undone: Option<Run<'a>>,
+    /// The MaskingPolicy that the source's grant names, read in this turn.
+    pub policy: Option<&'a PolicyView>,
+    /// What was made for a DownAlignment in the source's namespace.
+    pub elsewhere: Option<&'a Elsewhere>,
     /// Whether the requester may `promote` from the source.
     pub requester_may_promote: bool,
     /// By username: whether an approver may `approve` in the target.
@@ -337,6 +392,12 @@ impl World<'_> {
     /// The run's UID.
     pub fn uid(&self) -> String {
         self.run.uid().to_owned()
+    }
+
+    /// Whose turn this run works in: its own, or that of the Promotion for which it was made.
+    pub fn slot(&self) -> String {
+        let made_for = self.run.alignment().and(self.run.metadata().labels.as_ref()).and_then(|l| l.get(labels::RUN));
+        made_for.cloned().unwrap_or_else(|| self.uid())
     }
 
     /// Status of the target Environment.

@@ -9,11 +9,11 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 use lockkeeper::{
-    api::{Environment, EnvironmentBackup, Promotion, PromotionStatus, labels},
+    api::{DownAlignment, Environment, EnvironmentBackup, Promotion, PromotionStatus, labels},
     plan::{
         Decision, Effect, PatchKind, Resource, promotion,
         queue::Waiting,
-        world::{Gate, JobState, JobView, Run, Settings, Side, World},
+        world::{Elsewhere, Gate, JobState, JobView, PolicyView, Run, Settings, Side, World},
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -29,6 +29,11 @@ pub const NAMESPACE: &str = "shop-production";
 pub struct Seen {
     pub settings: Settings,
     pub run: Promotion,
+    /// What is decided on, where it is not the Promotion.
+    pub alignment: Option<DownAlignment>,
+    pub policy: Option<PolicyView>,
+    pub elsewhere: Elsewhere,
+    pub child: Option<DownAlignment>,
     pub target: Option<Environment>,
     pub source: Option<Environment>,
     pub target_side: Side,
@@ -158,6 +163,10 @@ impl Seen {
                 service_account: "lockkeeper".into(),
             },
             run: promotion(),
+            alignment: None,
+            policy: None,
+            elsewhere: Elsewhere::default(),
+            child: None,
             target: Some(production()),
             source: Some(staging),
             target_side: side("1", json!({"URL": "p", "LEVEL": "info", "OLD": "1"})),
@@ -178,7 +187,7 @@ impl Seen {
     pub fn world(&self) -> World<'_> {
         World {
             settings: &self.settings,
-            run: Run::Promotion(&self.run),
+            run: self.alignment.as_ref().map_or(Run::Promotion(&self.run), Run::Alignment),
             target: self.target.as_ref(),
             source: self.source.as_ref(),
             target_side: &self.target_side,
@@ -186,6 +195,9 @@ impl Seen {
             jobs: &self.jobs,
             backup: self.backup.as_ref(),
             undone: None,
+            policy: self.policy.as_ref(),
+            elsewhere: self.alignment.as_ref().map(|_| &self.elsewhere),
+            child: self.child.as_ref(),
             requester_may_promote: self.may_promote,
             approvers: &self.approvers,
             missing_policies: &self.missing_policies,
@@ -200,7 +212,7 @@ impl Seen {
     }
 
     pub fn status(&self) -> PromotionStatus {
-        self.run.status.clone().unwrap_or_default()
+        self.world().status()
     }
 
     /// Carries out a decision, as the API server would. False: there was nothing to do.
@@ -212,8 +224,12 @@ impl Seen {
             Decision::Advance(status) => {
                 // What is written must be what is read back.
                 let written = serde_json::to_value(status).expect("a status is JSON");
-                self.run.status = Some(of(written));
-                self.run.metadata.resource_version = Some(version);
+                let (status, metadata) = match &mut self.alignment {
+                    Some(run) => (&mut run.status, &mut run.metadata),
+                    None => (&mut self.run.status, &mut self.run.metadata),
+                };
+                *status = Some(of(written));
+                metadata.resource_version = Some(version);
             }
             Decision::Perform(effect) => self.perform(effect, version),
         }
@@ -222,9 +238,18 @@ impl Seen {
 
     fn perform(&mut self, effect: &Effect, version: String) {
         let side = &mut self.target_side;
+        let finalizers = match &mut self.alignment {
+            Some(run) => run.finalizers_mut(),
+            None => self.run.finalizers_mut(),
+        };
         match effect {
-            Effect::AddFinalizer => self.run.finalizers_mut().push(lockkeeper::api::FINALIZER.to_owned()),
-            Effect::RemoveFinalizer => self.run.finalizers_mut().clear(),
+            Effect::AddFinalizer => finalizers.push(lockkeeper::api::FINALIZER.to_owned()),
+            Effect::RemoveFinalizer => finalizers.clear(),
+            Effect::In { namespace, effect } => {
+                assert_ne!(namespace, NAMESPACE, "what is done at home needs no other word");
+                let now = self.now;
+                self.elsewhere.perform(effect, now);
+            }
             Effect::SetEnvironment { resource_version, status, .. } => {
                 let target = self.target.as_mut().expect("an Environment whose status is written is there");
                 assert_eq!(Some(resource_version), target.metadata.resource_version.as_ref(), "written as it was read");
@@ -247,6 +272,7 @@ impl Seen {
                     }
                     Resource::Job => drop(self.jobs.insert(name.clone(), job(&object, self.now))),
                     Resource::EnvironmentBackup => self.backup = Some(of(object)),
+                    Resource::DownAlignment => self.child = Some(of(object)),
                     Resource::Pod | Resource::Promotion => panic!("a run makes no {resource:?}"),
                 }
             }
@@ -276,8 +302,35 @@ impl Seen {
                     self.jobs.remove(name);
                 }
                 Resource::EnvironmentBackup => self.backup = None,
+                Resource::DownAlignment => self.child = None,
                 Resource::Promotion => panic!("a run deletes no run"),
             },
+        }
+    }
+}
+
+/// What is carried out in the source's namespace.
+trait Carries {
+    fn perform(&mut self, effect: &Effect, now: Timestamp);
+}
+
+impl Carries for Elsewhere {
+    fn perform(&mut self, effect: &Effect, now: Timestamp) {
+        match effect {
+            Effect::Create { resource, manifest } => {
+                let mut object = (**manifest).clone();
+                let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
+                assert_eq!(object["metadata"]["namespace"], "shop-staging", "made where it is needed");
+                object["metadata"]["uid"] = json!(format!("uid-{name}"));
+                match resource {
+                    Resource::Job => drop(self.jobs.insert(name, job(&object, now))),
+                    Resource::ConfigMap => self.config_maps.push(of(object)),
+                    other => panic!("no {other:?} is made in the source"),
+                }
+            }
+            Effect::Delete { resource: Resource::Job, name, .. } => drop(self.jobs.remove(name)),
+            Effect::Delete { resource: Resource::ConfigMap, name, .. } => self.config_maps.retain(|o| o.name_any() != *name),
+            other => panic!("not in the source: {}", other.describe()),
         }
     }
 }

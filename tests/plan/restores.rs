@@ -227,7 +227,7 @@ fn retention_is_a_job_that_is_told_what_stays_and_the_objects_follow_the_snapsho
     ];
     own.restores = vec![
         restoring("going", json!({"backup": {"name": "wanted"}}), json!({"phase": "Scheduled"})),
-        restoring("ended", json!({"backup": {"name": "old"}}), json!({"phase": "Completed", "snapshot": "aaaa"})),
+        restoring("ended", json!({"backup": {"name": "old"}}), json!({"phase": "Completed", "snapshot": {"id": "aaaa"}})),
         restoring("bare", json!({"snapshot": {"id": "eeeeeeee"}}), json!({"phase": "Validated"})),
     ];
     let mut status = own.environment.status.clone().unwrap_or_default();

@@ -378,7 +378,7 @@ fn a_run_that_has_not_started_expires_at_its_deadline_and_not_before() {
         value["spec"]["schedule"] = schedule.clone();
         value["metadata"]["creationTimestamp"] = json!(made);
         let run: Promotion = of(value);
-        assert_eq!(deadline(&run), expected.map(|t| t.parse().unwrap()), "{schedule}");
+        assert_eq!(deadline(lockkeeper::plan::world::Run::Promotion(&run)), expected.map(|t| t.parse().unwrap()), "{schedule}");
     }
     let mut seen = Seen::new();
     seen.run.spec.schedule = Some(of(json!({"startDeadline": "1h"})));

@@ -10,7 +10,7 @@ use lockkeeper::{
     manifest::{
         job::GATE_VOLUME,
         page,
-        task::{Aside, Outcome, OutcomeError, exit},
+        task::{Aside, BackupOutcome, Outcome, OutcomeError, exit},
     },
     plan::{
         Decision, Effect, Resource, approval,
@@ -118,7 +118,16 @@ impl Change {
                     snapshot: None,
                     method: "Clone".into(),
                 }];
-                job.outcome = Some(Outcome { aside, control_epoch: Some(3), ..Outcome::default() });
+                let written = BackupOutcome {
+                    snapshot: "a1".repeat(32),
+                    bytes: 9,
+                    stored_bytes: 5,
+                    rows: 3,
+                    contents: Vec::new(),
+                    taken_at: None,
+                };
+                let backup = (job.step == "snapshot").then_some(written);
+                job.outcome = Some(Outcome { aside, backup, control_epoch: Some(3), ..Outcome::default() });
             }),
             Self::JobsFail { code, says } => jobs(seen, |job| {
                 job.state = JobState::Failed("BackoffLimitExceeded".into());
@@ -233,7 +242,8 @@ fn jobs(seen: &mut Seen, change: impl Fn(&mut lockkeeper::plan::world::JobView))
     // One that waits for its turn neither ends nor fails by itself.
     let going =
         |j: &&mut lockkeeper::plan::world::JobView| j.state == JobState::Running && j.gate.as_ref().is_none_or(|g| g.open);
-    seen.jobs.values_mut().filter(going).for_each(change);
+    let all = seen.jobs.values_mut().chain(seen.elsewhere.jobs.values_mut());
+    all.filter(going).for_each(change);
 }
 
 fn environment(seen: &mut Seen, change: impl FnOnce(&mut lockkeeper::api::EnvironmentStatus)) {
@@ -283,6 +293,13 @@ pub fn settle(seen: &mut Seen) -> Result<(), TestCaseError> {
 
 fn judge(seen: &Seen, decision: &Decision<PromotionStatus>) -> Result<(), TestCaseError> {
     let status = seen.status();
+    // A DownAlignment has its own tables; what holds for every kind is looked at here.
+    if let (Some(_), Decision::Advance(next)) = (&seen.alignment, decision) {
+        prop_assert!(status.phase.may_become(next.phase), "S12: {} does not become {}", status.phase, next.phase);
+    }
+    if seen.alignment.is_some() {
+        return Ok(());
+    }
     match decision {
         Decision::Wait(until) => wait(seen, &status, *until),
         Decision::Advance(next) => advance(seen, &status, next),
@@ -379,6 +396,7 @@ fn perform(seen: &Seen, status: &PromotionStatus, effect: &Effect) -> Result<(),
     let ours = lock.holder.as_ref().is_some_and(|h| h.uid == UID) && status.epoch.is_none_or(|e| e == lock.epoch);
     let back = matches!(status.phase, Phase::RollingBack | Phase::NeedsHuman);
     match effect {
+        Effect::In { .. } => prop_assert!(false, "S9: a Promotion does nothing in its source"),
         Effect::SetEnvironment { status: new, .. } => {
             let (old_holder, new_lock) = (lock.holder.clone(), new.lock.clone().unwrap_or_default());
             prop_assert!(new_lock.epoch >= lock.epoch, "S1: the epoch only grows");

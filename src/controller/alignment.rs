@@ -1,0 +1,185 @@
+//! The driver of DownAlignments: as [`super::promotion`], with the MaskingPolicy that the source's grant names and what was made in
+//! the source's namespace.
+
+use std::collections::BTreeMap;
+
+use kube::{Api, Resource, ResourceExt};
+
+use super::{
+    Context, Turn,
+    api::call,
+    execute::{Subject, execute},
+    observe::{self, Seen},
+    status,
+};
+use crate::{
+    api::{DownAlignment, Environment, FINALIZER, Phase, RunStatus, verbs},
+    error::Result,
+    plan::{
+        Decision, Effect, intervention, promotion as planner,
+        queue::Waiting,
+        world::{Elsewhere, JobView, PolicyView, Run, Side, World},
+    },
+};
+
+/// All that was read for one decision.
+#[derive(Default)]
+struct Observed {
+    target: Option<Environment>,
+    source: Option<Environment>,
+    target_side: Side,
+    source_side: Side,
+    jobs: BTreeMap<String, JobView>,
+    elsewhere: Option<Elsewhere>,
+    policy: Option<PolicyView>,
+    requester_may: bool,
+    missing_policies: Vec<String>,
+    queue: Vec<Waiting>,
+    refused: Option<String>,
+    terminating: bool,
+}
+
+/// One turn for a DownAlignment.
+pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn> {
+    let api: Api<DownAlignment> = Api::namespaced(context.client.clone(), namespace);
+    let what = format!("get DownAlignment {namespace}/{name}");
+    let Some(run) = call(what, api.get_opt(name)).await? else { return Ok(Turn::Gone) };
+    let before = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    if before.is_terminal() && run.metadata.deletion_timestamp.is_none() {
+        return Ok(Turn::Wait(None));
+    }
+    let seen = observe(context, &run, namespace).await?;
+    let nobody = BTreeMap::new();
+    let world = World {
+        settings: &context.settings,
+        run: Run::Alignment(&run),
+        target: seen.target.as_ref(),
+        source: seen.source.as_ref(),
+        target_side: &seen.target_side,
+        source_side: &seen.source_side,
+        jobs: &seen.jobs,
+        backup: None,
+        undone: None,
+        child: None,
+        policy: seen.policy.as_ref(),
+        elsewhere: seen.elsewhere.as_ref(),
+        requester_may_promote: seen.requester_may,
+        approvers: &nobody,
+        missing_policies: &seen.missing_policies,
+        queue: &seen.queue,
+        refused: seen.refused.as_deref(),
+        terminating: seen.terminating,
+    };
+    match planner::plan(&world, (context.clock)()) {
+        Decision::Wait(until) => Ok(Turn::Wait(until)),
+        Decision::Perform(effect) => {
+            let step = run.status.as_ref().and_then(|s| s.step.as_deref()).unwrap_or_default();
+            tracing::info!(kind = "DownAlignment", namespace, run = name, phase = %before, step, effect = %effect.describe(), "perform");
+            if effect == Effect::RemoveFinalizer
+                && let Some(text) = intervention::farewell(&world)
+            {
+                context.report.farewell(&context.settings, run.object_ref(&()), &text).await;
+            }
+            let uid = run.uid().unwrap_or_default();
+            let version = run.resource_version().unwrap_or_default();
+            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
+            let Err(error) = execute::<DownAlignment>(&context.client, &subject, &effect).await else { return Ok(Turn::Again) };
+            if let Some(message) = error.refusal()
+                && let Decision::Advance(new) = planner::refused(&world, &message, (context.clock)())
+            {
+                write(context, &run, *new).await?;
+            }
+            Err(error)
+        }
+        Decision::Advance(new) => {
+            write(context, &run, *new).await?;
+            Ok(Turn::Again)
+        }
+    }
+}
+
+/// Writes a status over the one that was read, and tells of it.
+async fn write(context: &Context, run: &DownAlignment, new: RunStatus) -> Result<()> {
+    let mut run = run.clone();
+    let old = run.status.replace(new).unwrap_or_default();
+    status::swap(&context.client, &run).await?;
+    context.report.run(Run::Alignment(&run), &old, &run.object_ref(&())).await;
+    Ok(())
+}
+
+async fn observe(context: &Context, run: &DownAlignment, namespace: &str) -> Result<Observed> {
+    let client = &context.client;
+    let phase = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    let environments = |namespace: &str| -> Api<Environment> { Api::namespaced(client.clone(), namespace) };
+    let (spec, uid) = (&run.spec, run.uid().unwrap_or_default());
+    let (from, there) = (&spec.from, &*spec.from.namespace);
+    let (here, source) = (environments(namespace), environments(there));
+    let (target, source) = futures::try_join!(
+        call(format!("get Environment {namespace}/{}", spec.environment.name), here.get_opt(&spec.environment.name)),
+        call(format!("get Environment {there}/{}", from.name), source.get_opt(&from.name)),
+    )?;
+    let mut seen = Observed {
+        target,
+        source,
+        terminating: run.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?,
+        ..Observed::default()
+    };
+    if let Some(target) = &seen.target {
+        match observe::refused(&context.settings, namespace, observe::side(client, namespace, &target.spec, &uid, true).await)? {
+            Seen::All(side) => {
+                seen.jobs = observe::jobs(client, namespace, &uid, &side.pods).await?;
+                seen.target_side = side;
+            }
+            Seen::Refused(text) => seen.refused = Some(text),
+        }
+    }
+    // A namespace that is gone or closed to us holds nothing that could still be tidied.
+    if let Some(source) = &seen.source {
+        let before_lock = phase.is_before_start() || phase == Phase::Snapshotting;
+        match observe::refused(&context.settings, there, observe::side(client, there, &source.spec, &uid, false).await)? {
+            Seen::All(side) => {
+                seen.elsewhere = Some(Elsewhere {
+                    jobs: observe::jobs(client, there, &uid, &side.pods).await?,
+                    config_maps: observe::copies_of(client, there, &uid).await?,
+                });
+                seen.source_side = side;
+            }
+            Seen::Refused(text) if before_lock => seen.refused = Some(text),
+            Seen::Refused(_) => {}
+        }
+    }
+    // What gates the start is asked up to the door; from the lock on a run finishes or rolls back.
+    if phase.is_before_start() || phase == Phase::Snapshotting {
+        seen.policy = policy(context, run, seen.source.as_ref(), namespace).await?;
+        seen.missing_policies = context.policies.missing(client).await?;
+        let authenticated = vec!["system:authenticated".to_owned()];
+        let requester = &spec.requested_by.username;
+        seen.requester_may = observe::may(client, requester, &authenticated, verbs::ALIGN, (there, &from.name)).await?;
+    }
+    if phase == Phase::Validated {
+        seen.queue = observe::queue(client, namespace, (context.clock)()).await?;
+    }
+    Ok(seen)
+}
+
+/// The MaskingPolicy that the source's grant for this environment names.
+async fn policy(
+    context: &Context,
+    run: &DownAlignment,
+    source: Option<&Environment>,
+    namespace: &str,
+) -> Result<Option<PolicyView>> {
+    let to_us = |g: &&crate::api::DataGrant| *g.to.namespace == *namespace && g.to.name == run.spec.environment.name;
+    let Some(grant) = source.and_then(|s| s.spec.grants.iter().find(to_us)) else { return Ok(None) };
+    let (there, name) = (&*run.spec.from.namespace, &*grant.masking_policy.name);
+    let resource =
+        kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk("lockkeeper.dev", "v1alpha1", "MaskingPolicy"));
+    let policies: Api<kube::core::DynamicObject> = Api::namespaced_with(context.client.clone(), there, &resource);
+    let found = call(format!("get MaskingPolicy {there}/{name}"), policies.get_opt(name)).await?;
+    Ok(found.map(|p| PolicyView {
+        name: name.to_owned(),
+        hash: crate::plan::release::sha256(&p.data["spec"]),
+        key_secret: p.data["spec"]["keySecret"]["name"].as_str().map(str::to_owned),
+        spec: p.data["spec"].clone(),
+    }))
+}

@@ -1,0 +1,430 @@
+//! What a DownAlignment has of its own. Everything else it shares with a Promotion: slot, lock, page, checks, rollback.
+//!
+//! 1. **Scheduled**, **Validated**: both sides' consent is looked up: the target's `alignsFrom`, the source's `grants` with the
+//!    hash of a MaskingPolicy, and that neither side is asked for what it never gives. The source's release is captured as a
+//!    Promotion captures it. Nobody approves: what each side allows stands in its Environment.
+//! 2. **Snapshotting**: preflight again; then a Job in the *source's* namespace, with the source's credentials and key, masks the
+//!    data into the exchange. Users of the target still work.
+//! 3. **Locked**: as a Promotion, up to the fence.
+//! 4. **Loading**: a Job in the *target's* namespace, with the target's credentials, loads the masked data beside the live database
+//!    and compares it; then both change names in one transaction. What was live is the undo point. Configuration and images
+//!    follow.
+//! 5. **Verifying**, **RollingBack**: as a Promotion.
+//!
+//! Neither side's Jobs ever see the other's Secrets: each mounts its own, and the exchange by its own claim.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{
+    Decision, Effect, Progress, Resource,
+    jobs::{JobProgress, look},
+    prepare::{self, Plan, no_environment, policies_message},
+    promotion::{ATTEMPTS, advance, owner, stalled},
+    release::{self, Content, Reading},
+    restore, steps,
+    world::{PolicyView, World},
+};
+use crate::{
+    api::{
+        API_VERSION, Data, DataGrant, DownAlignmentSpec, Environment, EnvironmentSpec, Grant, LocalRef, Module, Phase, RunStatus,
+        SnapshotStatus, Step, Tier, Timestamp, reasons,
+    },
+    manifest::{
+        Owner, job,
+        task::{Task, Verb},
+    },
+};
+
+/// How long masking may take.
+const DEADLINE: Duration = Duration::from_secs(6 * 3600);
+/// The step label of the copy of a MaskingPolicy.
+const POLICY: &str = "masking-policy";
+
+/// What to do next, before the start.
+pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
+    let Some(spec) = world.run.alignment() else { return Decision::Wait(None) };
+    if !world.missing_policies.is_empty() {
+        return stalled(world, "PoliciesMissing", &policies_message(world.missing_policies), now);
+    }
+    let invalid = |message: &str| stalled(world, reasons::INVALID, message, now);
+    let Some(target) = world.target else {
+        return invalid(&no_environment(world.run.environment(), world.run.namespace()));
+    };
+    if let Err(message) = consent(world) {
+        return invalid(&message);
+    }
+    let Some(source) = world.source else { return Decision::Wait(None) };
+    status.grant.get_or_insert(if world.requester_may_promote { Grant::ByName } else { Grant::ByGroup });
+    if status.release.is_none() {
+        let modules = match shared(spec, &source.spec, &target.spec) {
+            Ok(modules) => modules,
+            Err(message) => return invalid(&message),
+        };
+        let side = world.source_side;
+        let release = match release::read(&spec.from.namespace, &source.spec, side, &modules, &[&target.spec], Reading::Exact) {
+            Ok(release) => release,
+            Err(message) => return stalled(world, "SourceNotReady", &message, now),
+        };
+        if let Some(message) = unlisted(world, &modules, &source.spec, &target.spec) {
+            return invalid(&message);
+        }
+        if let Some(effect) = prepare::copy_configuration(world, owner(world), &modules) {
+            return Decision::Perform(effect);
+        }
+        if let Err(message) = prepare::copies_agree(world, owner(world), &release) {
+            return stalled(world, "SourceChanging", &message, now);
+        }
+        status.release = Some(release);
+        status.preflight.clear();
+        status.preflight_at = None;
+        return advance(world, status, now);
+    }
+    let plan = match todays_plan(world, spec, target, &status) {
+        Ok(plan) => plan,
+        Err(message) => return invalid(&message),
+    };
+    if status.plan_hash.as_deref() != Some(&plan.hash) {
+        let captured = status.release.clone().unwrap_or_default();
+        let run = owner(world);
+        let fresh = |_: &str, name: &str| prepare::copied(world, run, prepare::RELEASE, name).unwrap_or_default();
+        let old = |module: &str, name: &str| {
+            let keep = release::kept_keys(module, name, &[&target.spec, &source.spec]);
+            world.target_side.config_map(name).map(|c| Content::of(c, &keep)).unwrap_or_default()
+        };
+        prepare::renew(&mut status, &plan, release::changelog(&captured, &plan.prior, &fresh, &old));
+    }
+    prepare::admit(world, status, &plan, now)
+}
+
+/// The plan from what was captured, what the grant says and what the target is now. `Err`: in words, why there is none.
+pub fn todays_plan(
+    world: &World<'_>,
+    spec: &DownAlignmentSpec,
+    target: &Environment,
+    status: &RunStatus,
+) -> Result<Plan, String> {
+    let captured = status.release.as_ref().ok_or("the release is not captured yet")?;
+    let chosen: Vec<&Module> =
+        target.spec.modules.iter().filter(|m| captured.modules.iter().any(|r| r.name == *m.name)).collect();
+    let prior = release::read(world.run.namespace(), &target.spec, world.target_side, &chosen, &[], Reading::Loose)?;
+    let data = restore::data(world, &target.spec);
+    let steps = steps::aligning(&target.spec, captured, !data.is_empty());
+    let what = json!({
+        "from": spec.from, "include": spec.include, "release": captured.hash, "schedule": spec.schedule,
+        "maskingPolicy": world.policy.map(|p| &p.hash), "exchange": target.spec.exchange,
+    });
+    let hash = release::hash_of_plan(what, &prior, &steps, &target.spec, &chosen);
+    Ok(Plan { hash, prior, steps })
+}
+
+/// The modules that come, as the source has them: those that both sides have.
+fn shared<'a>(
+    spec: &DownAlignmentSpec,
+    source: &'a EnvironmentSpec,
+    target: &EnvironmentSpec,
+) -> Result<Vec<&'a Module>, String> {
+    if !spec.include.configuration {
+        return Ok(Vec::new());
+    }
+    let mut modules = Vec::new();
+    for (to, from) in target.modules.iter().filter_map(|m| Some((m, source.module(&m.name)?))) {
+        release::fits(from, to)?;
+        modules.push(from);
+    }
+    if modules.is_empty() {
+        return Err("source and target have no module in common: name them alike, or set include.configuration to false".into());
+    }
+    Ok(modules)
+}
+
+/// Both sides' consent, and that there is a way: `Err` says whose word is missing, and what he writes. Nothing to ask of a run
+/// of another kind.
+pub fn consent(world: &World<'_>) -> Result<(), String> {
+    let (Some(spec), Some(target)) = (world.run.alignment(), world.target) else { return Ok(()) };
+    let (namespace, name) = (world.run.namespace(), target.name_any());
+    let from = format!("{}/{}", spec.from.namespace, spec.from.name);
+    if target.spec.is_protected() {
+        return Err(format!(
+            "Environment {namespace}/{name} is protected: no other environment's data is ever put here. Align a lower environment"
+        ));
+    }
+    if *spec.from.namespace == *namespace {
+        return Err("the source is the environment itself: name another under spec.from".into());
+    }
+    if !target.spec.aligns_from.contains(&spec.from) {
+        return Err(format!(
+            "Environment {namespace}/{name} is not aligned with {from}: its owner adds {{namespace: {}, name: {}}} to spec.alignsFrom",
+            spec.from.namespace, spec.from.name
+        ));
+    }
+    let Some(source) = world.source else {
+        return Err(format!("the source Environment {from} does not exist: apply it, or make another DownAlignment"));
+    };
+    for named in spec.include.data.names.iter().flatten() {
+        if !target.spec.data.iter().any(|d| d.name == *named) {
+            return Err(format!("data {named} is not in Environment {namespace}/{name}: correct include.data.names"));
+        }
+    }
+    let data = restore::data(world, &target.spec);
+    if data.is_empty() {
+        return Ok(());
+    }
+    if let Some(lacking) = data.iter().find(|d| !source.spec.data.iter().any(|s| s.name == d.name)) {
+        return Err(format!(
+            "data {} is not in the source Environment {from}: name it alike on both sides, or leave it out under include.data",
+            lacking.name
+        ));
+    }
+    let grant = grant(world, source, &data).map_err(|what| format!("Environment {from} {what}"))?;
+    let wanted = &grant.masking_policy;
+    let Some(policy) = world.policy.filter(|p| p.name == *wanted.name) else {
+        return Err(format!(
+            "MaskingPolicy {}/{}, which the grant of Environment {from} names, does not exist: apply it, or correct the grant",
+            spec.from.namespace, wanted.name
+        ));
+    };
+    if policy.hash != wanted.hash {
+        return Err(format!(
+            "MaskingPolicy {}/{} has changed since Environment {from} granted it: nothing leaves by it until the grant names its hash of \
+             today, maskingPolicy: {{name: {}, hash: \"{}\"}}",
+            spec.from.namespace, wanted.name, wanted.name, policy.hash
+        ));
+    }
+    for (side, environment, whose) in [("source", source, &*spec.from.namespace), ("target", target, namespace)] {
+        if environment.spec.exchange.is_none() {
+            return Err(format!(
+                "Environment {whose}/{}, the {side}, names no exchange, where masked data is handed over: add spec.exchange with a volume \
+                 that is bound on both sides",
+                environment.name_any()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The source's grant for this target and this data. `Err`: what the source does not do.
+fn grant<'a>(world: &World<'_>, source: &'a Environment, data: &[&Data]) -> Result<&'a DataGrant, String> {
+    let (namespace, name) = (world.run.namespace(), world.run.environment());
+    let to_us: Vec<&DataGrant> =
+        source.spec.grants.iter().filter(|g| *g.to.namespace == *namespace && *g.to.name == *name).collect();
+    let covers = |g: &&&DataGrant| data.iter().all(|d| g.data.names.as_ref().is_none_or(|names| names.contains(&d.name)));
+    if let Some(found) = to_us.iter().find(covers) {
+        return Ok(found);
+    }
+    let names: Vec<&str> = data.iter().map(|d| -> &str { &d.name }).collect();
+    Err(format!(
+        "lets {namespace}/{name} take {}: its owner adds {{to: {{namespace: {namespace}, name: {name}}}, data: {{names: [{}]}}, \
+         maskingPolicy: {{name: …, hash: …}}}} to spec.grants",
+        if to_us.is_empty() { "nothing from it".to_owned() } else { "other data, not all of this".to_owned() },
+        names.join(", ")
+    ))
+}
+
+/// The first key of the source's configuration that the target neither has nor keeps as its own, in words. Nobody has said what
+/// it means in a lower environment.
+fn unlisted(world: &World<'_>, modules: &[&Module], source: &EnvironmentSpec, target: &EnvironmentSpec) -> Option<String> {
+    for module in modules {
+        for entry in &module.configuration {
+            let name = &*entry.config_map.name;
+            let keep = release::kept_keys(&module.name, name, &[source, target]);
+            let keys = |content: Content| -> BTreeSet<String> {
+                content.data.into_keys().chain(content.binary_data.into_keys()).collect()
+            };
+            let theirs = world.source_side.config_map(name).map(|c| keys(Content::of(c, &keep))).unwrap_or_default();
+            let ours = world.target_side.config_map(name).map(|c| keys(Content::of(c, &keep))).unwrap_or_default();
+            let strange: Vec<&String> = theirs.difference(&ours).take(16).collect();
+            if let Some(first) = strange.first() {
+                let all = strange.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", ");
+                return Some(format!(
+                    "ConfigMap {name} of the source has keys that the target does not know: {all}. Add {first} to the target's ConfigMap \
+                     if the source's value may come, or to `keep` of module {} if it may not",
+                    module.name
+                ));
+            }
+        }
+    }
+    None
+}
+
+/// That a Staging does not say whether it becomes a mirror of another before a promotion, in words.
+pub fn unsaid(target: &Environment) -> Option<String> {
+    (target.spec.tier == Tier::Staging && target.spec.align_before_promotion.is_none()).then(|| {
+        format!(
+            "Environment {}/{} is of tier Staging and does not say what it is aligned with before a promotion: add \
+             alignBeforePromotion: {{from: {{namespace: …, name: …}}}}, or {{disabled: {{reason: …}}}}",
+            target.namespace().unwrap_or_default(),
+            target.name_any()
+        )
+    })
+}
+
+/// Name of the DownAlignment made for a Promotion.
+pub fn child_name(owner: Owner<'_>, attempt: i32) -> String {
+    let base: String = format!("{}-{}", owner.name, &owner.id()[..6.min(owner.id().len())]).chars().take(230).collect();
+    if attempt == 0 { format!("{base}-align") } else { format!("{base}-align-{attempt}") }
+}
+
+/// The step of a Promotion that makes its environment a mirror of another first, by a DownAlignment within the same turn.
+pub fn before_promotion(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &Step) -> Progress {
+    let Some(from) = steps::aligned_from(target) else { return Progress::Done(None) };
+    let name = child_name(owner, step.attempt);
+    let Some(child) = world.child.filter(|c| c.name_any() == name) else {
+        let manifest = json!({
+            "apiVersion": API_VERSION, "kind": "DownAlignment", "metadata": owner.metadata(&name, steps::name::ALIGN),
+            "spec": {
+                "environment": {"name": world.run.environment()}, "from": from,
+                "requestedBy": {"username": world.run.requester()},
+            },
+        });
+        return Progress::Do(Effect::Create { resource: Resource::DownAlignment, manifest: Box::new(manifest) });
+    };
+    let status = child.status.clone().unwrap_or_default();
+    let said = status.failure.as_ref().map(|f| format!(": {}: {}", f.step, f.message));
+    match status.phase {
+        Phase::Completed => {
+            let snapshot = status.snapshot.map(|s| format!(", {} masked rows", s.rows.unwrap_or_default()));
+            Progress::Done(Some(format!("DownAlignment {name}{}", snapshot.unwrap_or_default())))
+        }
+        phase if phase.is_terminal() => {
+            Progress::failed("AlignmentFailed", format!("DownAlignment {name} is {phase}{}", said.unwrap_or_default()))
+        }
+        phase => {
+            let next = status.next.map(|n| format!(" ({n})")).unwrap_or_default();
+            Progress::waiting(format!("DownAlignment {name}: {phase}{next}"))
+        }
+    }
+}
+
+/// What the alignment leaves in the Promotion's status: what is there now is what a rollback brings back.
+pub fn aligned(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, step: &Step) {
+    status.alignment = Some(LocalRef { name: child_name(owner, step.attempt).into() });
+    if let Ok(today) = prepare::todays_plan(world, status) {
+        status.prior = Some(today.prior);
+    }
+}
+
+/// A Promotion that ends before it has changed anything takes its DownAlignment along: what is needed for that, or `None` where there
+/// is none under way.
+pub fn call_off(world: &World<'_>) -> Option<Progress> {
+    let child = world.child.filter(|c| !c.status.as_ref().is_some_and(|s| s.phase.is_terminal()))?;
+    let name = child.name_any();
+    if child.metadata.deletion_timestamp.is_some() {
+        return Some(Progress::waiting(format!("DownAlignment {name} to put everything back")));
+    }
+    let uid = child.uid().unwrap_or_default();
+    Some(Progress::Do(Effect::Delete { resource: Resource::DownAlignment, name, uid, grace: None }))
+}
+
+/// The run as owner of what is made in the source's namespace.
+fn there<'a>(world: &World<'a>, owner: Owner<'a>) -> Owner<'a> {
+    let namespace = world.run.alignment().map_or(owner.namespace, |a| &*a.from.namespace);
+    Owner { namespace, ..owner }
+}
+
+/// The step that masks the source's data into the exchange.
+pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp) -> Progress {
+    let there = there(world, owner);
+    // Data leaves under a grant that stands when the step begins, not under one that stood when it was asked for.
+    if let Err(message) = consent(world) {
+        return Progress::failed("GrantRevoked", message);
+    }
+    let (Some(source), Some(target), Some(policy), Some(made)) = (world.source, world.target, world.policy, world.elsewhere)
+    else {
+        return Progress::waiting("the source Environment");
+    };
+    let Some(place) = source.spec.exchange.as_ref().map(crate::api::Exchange::place) else {
+        return Progress::failed("GrantRevoked", "the source names no exchange any more");
+    };
+    let at_home = |effect| Progress::Do(Effect::In { namespace: there.namespace.to_owned(), effect: Box::new(effect) });
+    let copy = policy_copy(there);
+    if !made.config_maps.iter().any(|c| c.name_any() == copy) {
+        return at_home(policy_map(there, &copy, policy));
+    }
+    let name = owner.object_name(&step.name, step.attempt);
+    let wanted: Vec<&Data> = {
+        let names: Vec<&str> = restore::data(world, &target.spec).iter().map(|d| -> &str { &d.name }).collect();
+        source.spec.data.iter().filter(|d| names.contains(&&*d.name)).collect()
+    };
+    let mut task = Task::new(Verb::Snapshot, there, (source.uid().unwrap_or_default(), &source.name_any()));
+    task.run_name = format!("{} {}/{}", owner.kind, owner.namespace, owner.name);
+    task.data = Task::data_of(wanted.iter().copied());
+    task.repository = true;
+    task.masking_policy_hash = Some(policy.hash.clone());
+    let make = || {
+        job::snapshot(
+            there,
+            world.settings,
+            (&name, &step.name),
+            &task,
+            (&wanted, &place),
+            (&policy.name, &copy, policy.key_secret.as_deref()),
+            DEADLINE,
+        )
+    };
+    match look(&made.jobs, &name, true, now, make) {
+        JobProgress::Going(Progress::Do(effect)) => at_home(effect),
+        JobProgress::Going(progress) => progress,
+        JobProgress::Succeeded(outcome) => match outcome.and_then(|o| o.backup) {
+            Some(done) => {
+                Progress::Done(Some(format!("{} rows, masked by policy {} ({})", done.rows, policy.name, short(&policy.hash))))
+            }
+            None => Progress::failed("OutcomeLost", "the Job that masks the data said nothing of what it wrote"),
+        },
+        JobProgress::Failed(failure) => failure.into_progress(step.attempt, ATTEMPTS),
+    }
+}
+
+fn short(hash: &str) -> String {
+    hash.chars().take("sha256:".len() + 12).collect()
+}
+
+/// What the finished snapshot leaves in the status.
+pub fn snapshotted(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, step: &Step) {
+    let job = world.elsewhere.and_then(|e| e.jobs.get(&owner.object_name(&step.name, step.attempt)));
+    let Some(done) = job.and_then(|j| j.outcome.clone()).and_then(|o| o.backup) else { return };
+    status.snapshot = Some(SnapshotStatus {
+        id: done.snapshot,
+        masking_policy_hash: world.policy.map(|p| p.hash.clone()),
+        rows: Some(done.rows),
+        bytes: Some(done.bytes),
+        at: done.taken_at.map(super::millis),
+    });
+}
+
+fn policy_copy(owner: Owner<'_>) -> String {
+    format!("lk-{}-{POLICY}", owner.id())
+}
+
+/// The MaskingPolicy as a file for the Job: it is too large for a variable, and the agent has no API token.
+fn policy_map(owner: Owner<'_>, name: &str, policy: &PolicyView) -> Effect {
+    let manifest = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": owner.metadata(name, POLICY), "immutable": true,
+        "data": {"policy.json": policy.spec.to_string()},
+    });
+    Effect::Create { resource: Resource::ConfigMap, manifest: Box::new(manifest) }
+}
+
+/// What is still there of a DownAlignment in the source's namespace, to be deleted.
+pub fn left_elsewhere(world: &World<'_>) -> Option<Effect> {
+    let (spec, made) = (world.run.alignment()?, world.elsewhere?);
+    let job = made.jobs.values().find(|j| !j.deleting).map(|j| (Resource::Job, j.name.clone(), j.uid.clone()));
+    let map = || {
+        let left = made.config_maps.iter().find(|c| c.metadata.deletion_timestamp.is_none())?;
+        Some((Resource::ConfigMap, left.name_any(), left.uid().unwrap_or_default()))
+    };
+    let (resource, name, uid) = job.or_else(map)?;
+    let effect = Effect::Delete { resource, name, uid, grace: None };
+    Some(Effect::In { namespace: spec.from.namespace.to_string(), effect: Box::new(effect) })
+}
+
+/// What the task of a DownAlignment's load is about: the snapshot, and whose it must be.
+pub fn fill(world: &World<'_>, task: &mut Task) {
+    if world.run.alignment().is_none() {
+        return;
+    }
+    task.snapshot = world.status().snapshot.map(|s| s.id);
+    task.origin = world.source.and_then(|s| s.uid());
+}

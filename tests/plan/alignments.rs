@@ -1,0 +1,348 @@
+//! Tables: DownAlignments, by themselves and before a Promotion.
+
+use lockkeeper::{
+    api::{DownAlignment, Environment, Phase},
+    manifest::task::{Task, Verb},
+    plan::{Effect, Resource, alignment, world::PolicyView},
+};
+use serde_json::{Value, json};
+
+use super::{
+    fixture::{NAMESPACE, Seen, of},
+    walk::{Change, settle},
+};
+
+const CHILD_UID: &str = "99999999-2222-3333-4444-555555555555";
+
+fn hash() -> String {
+    format!("sha256:{}", "ab".repeat(32))
+}
+
+fn place(claim: &str) -> Value {
+    json!({"repository": {"volume": {"claim": {"name": claim}}}, "passwordSecret": {"name": "exchange-key"}})
+}
+
+fn changed(environment: &mut Option<Environment>, change: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::to_value(environment.take().unwrap()).unwrap();
+    change(&mut value["spec"]);
+    *environment = Some(of(value));
+}
+
+/// A lower environment, which a person wants to be a mirror of a higher one that lets it.
+fn asked() -> Seen {
+    let mut seen = Seen::new();
+    changed(&mut seen.target, |spec| {
+        spec["tier"] = json!("Development");
+        spec["alignsFrom"] = json!([{"namespace": "shop-staging", "name": "staging"}]);
+        spec["exchange"] = place("exchange");
+    });
+    changed(&mut seen.source, |spec| {
+        spec["tier"] = json!("Production");
+        spec["data"] = json!([{"name": "db", "postgres": {"connectionSecret": {"name": "their-db"}}}]);
+        spec["backups"] = json!({"repository": {"volume": {"claim": {"name": "b"}}}, "passwordSecret": {"name": "k"}});
+        spec["exchange"] = place("their-exchange");
+        spec["grants"] = json!([{
+            "to": {"namespace": NAMESPACE, "name": "production"}, "data": {"all": {}},
+            "maskingPolicy": {"name": "shop", "hash": hash()},
+        }]);
+    });
+    // Nothing that the target would not know.
+    seen.source_side.config_maps[0].data.as_mut().unwrap().remove("NEW");
+    seen.policy =
+        Some(PolicyView { name: "shop".into(), hash: hash(), key_secret: Some("masking-key".into()), spec: json!({"data": []}) });
+    seen.alignment = Some(alignment(json!({})));
+    seen
+}
+
+fn alignment(include: Value) -> DownAlignment {
+    of(json!({
+        "metadata": {"name": "mirror", "namespace": NAMESPACE, "uid": CHILD_UID, "resourceVersion": "1", "generation": 1},
+        "spec": {
+            "environment": {"name": "production"}, "from": {"namespace": "shop-staging", "name": "staging"},
+            "requestedBy": {"username": "alice"}, "include": include,
+        },
+    }))
+}
+
+/// What it waits for.
+fn next(seen: &mut Seen) -> String {
+    settle(seen).unwrap();
+    seen.status().next.unwrap_or_default()
+}
+
+fn until(seen: &mut Seen, step: &str) {
+    for _ in 0..40 {
+        settle(seen).unwrap();
+        if seen.status().step.as_deref() == Some(step) {
+            return;
+        }
+        Change::Approve { who: "bob", today: true }.happen(seen);
+        Change::Good.happen(seen);
+    }
+    panic!("{step} never begins: {:?}", seen.status());
+}
+
+fn to_the_end(seen: &mut Seen) -> Phase {
+    for _ in 0..80 {
+        settle(seen).unwrap();
+        if seen.status().phase.is_terminal() {
+            break;
+        }
+        Change::Approve { who: "bob", today: true }.happen(seen);
+        Change::Good.happen(seen);
+    }
+    seen.status().phase
+}
+
+fn task(job: &Value) -> Task {
+    let text = job["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"].as_str().unwrap();
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn each_consent_that_is_missing_is_named_with_what_its_owner_writes() {
+    type Spoil = fn(&mut Seen);
+    let table: [(&str, Spoil); 9] = [
+        ("is protected: no other environment's data is ever put here", |s| {
+            changed(&mut s.target, |spec| spec["tier"] = json!("Production"));
+        }),
+        ("is protected", |s| changed(&mut s.target, |spec| spec["protected"] = json!(true))),
+        ("adds {namespace: shop-staging, name: staging} to spec.alignsFrom", |s| {
+            changed(&mut s.target, |spec| spec["alignsFrom"] = json!([]));
+        }),
+        ("lets shop-production/production take nothing from it: its owner adds {to:", |s| {
+            changed(&mut s.source, |spec| spec["grants"] = json!([]));
+        }),
+        ("take other data, not all of this", |s| {
+            changed(&mut s.source, |spec| spec["grants"][0]["data"] = json!({"names": ["other"]}));
+        }),
+        ("MaskingPolicy shop-staging/shop, which the grant of Environment shop-staging/staging names, does not exist", |s| {
+            s.policy = None;
+        }),
+        ("has changed since Environment shop-staging/staging granted it", |s| {
+            s.policy.as_mut().unwrap().hash = "sha256:other".into();
+        }),
+        ("Environment shop-staging/staging, the source, names no exchange", |s| {
+            changed(&mut s.source, |spec| spec["exchange"] = Value::Null);
+        }),
+        ("Environment shop-production/production, the target, names no exchange", |s| {
+            changed(&mut s.target, |spec| spec["exchange"] = Value::Null);
+        }),
+    ];
+    for (sentence, spoil) in table {
+        let mut seen = asked();
+        spoil(&mut seen);
+        let said = next(&mut seen);
+        assert!(said.contains(sentence), "{sentence:?} is not in {said:?}");
+        assert_eq!(seen.status().phase, Phase::Scheduled);
+        assert!(seen.elsewhere.jobs.is_empty() && seen.jobs.is_empty(), "nothing was begun");
+    }
+}
+
+#[test]
+fn a_key_of_configuration_that_nobody_has_spoken_of_stops_the_run_and_is_named() {
+    let mut seen = asked();
+    seen.source_side.config_maps[0].data.as_mut().unwrap().insert("SMTP_PASSWORD".into(), "p".into());
+    let said = next(&mut seen);
+    assert!(said.contains("ConfigMap web-config") && said.contains("SMTP_PASSWORD") && said.contains("`keep`"), "{said}");
+    assert!(!said.contains(" p"), "{said}");
+}
+
+#[test]
+fn data_is_masked_where_it_belongs_with_its_owners_secrets_and_loaded_with_the_targets() {
+    let mut seen = asked();
+    until(&mut seen, "snapshot");
+    assert_eq!(seen.status().phase, Phase::Snapshotting);
+    assert!(seen.status().approvals.is_none(), "nobody approves an alignment");
+    let Some(Effect::In { namespace, effect }) = first_job(&mut seen) else { panic!("a Job in the source") };
+    assert_eq!(namespace, "shop-staging");
+    let Effect::Create { resource: Resource::Job, manifest } = *effect else { panic!("a Job") };
+    assert_eq!(manifest["metadata"]["annotations"]["lockkeeper.dev/masking-policy"], "shop");
+    let masking = task(&manifest);
+    assert_eq!((masking.verb, masking.environment.as_str()), (Verb::Snapshot, "uid-staging"));
+    assert_eq!(masking.masking_policy_hash, Some(hash()));
+    let text = manifest.to_string();
+    for secret in ["their-db", "exchange-key", "their-exchange", "masking-key"] {
+        assert!(text.contains(&format!("\"{secret}\"")), "{secret} is mounted: {text}");
+    }
+    assert!(!text.contains("\"k\"") && !text.contains("claimName\":\"b\""), "the backups stay where they are");
+
+    until(&mut seen, "load");
+    let status = seen.status();
+    assert_eq!(status.phase, Phase::Loading);
+    let snapshot = status.snapshot.clone().unwrap();
+    assert_eq!((snapshot.rows, snapshot.masking_policy_hash.as_deref()), (Some(3), Some(hash().as_str())));
+    let Some(Effect::Create { manifest, .. }) = first_job(&mut seen) else { panic!("a Job at home") };
+    let loading = task(&manifest);
+    assert_eq!(
+        (loading.verb, loading.origin.as_deref(), loading.snapshot),
+        (Verb::Restore, Some("uid-staging"), Some(snapshot.id))
+    );
+    let text = manifest.to_string();
+    assert!(text.contains("claimName\":\"exchange\"") && !text.contains("their") && !text.contains("masking-key"), "{text}");
+
+    assert_eq!(to_the_end(&mut seen), Phase::Completed);
+    assert!(seen.elsewhere.jobs.is_empty() && seen.elsewhere.config_maps.is_empty(), "nothing is left in the source");
+    assert_eq!(seen.target.unwrap().status.unwrap().kept.len(), 1, "what was there before is kept for a while");
+}
+
+/// The next Job that is decided on, carried out with all that comes before it.
+fn first_job(seen: &mut Seen) -> Option<Effect> {
+    seen.elsewhere.jobs.clear();
+    seen.jobs.clear();
+    for _ in 0..50 {
+        let decision = seen.plan();
+        if let lockkeeper::plan::Decision::Perform(effect) = &decision
+            && effect.describe().contains("create Job")
+        {
+            return Some(effect.clone());
+        }
+        seen.carry_out(&decision);
+    }
+    None
+}
+
+#[test]
+fn without_data_nothing_is_masked_or_fenced_and_without_configuration_no_image_changes() {
+    let mut seen = asked();
+    seen.alignment = Some(alignment(json!({"configuration": true, "data": {"none": {}}})));
+    seen.policy = None;
+    assert_eq!(to_the_end(&mut seen), Phase::Completed, "{:?}", seen.status());
+    let steps: Vec<String> = seen.status().steps.iter().map(|s| s.name.clone()).collect();
+    assert!(!steps.iter().any(|s| ["snapshot", "fence", "load", "release-data", "backup"].contains(&s.as_str())), "{steps:?}");
+    let image = |seen: &Seen| {
+        serde_json::to_value(&seen.target_side.deployments[0]).unwrap()["spec"]["template"]["spec"]["containers"][0]["image"]
+            .clone()
+    };
+    assert!(image(&seen).as_str().unwrap().contains("@sha256:"), "the source's image by its digest");
+
+    let mut seen = asked();
+    let before = image(&seen);
+    seen.alignment = Some(alignment(json!({"configuration": false, "data": {"all": {}}})));
+    assert_eq!(to_the_end(&mut seen), Phase::Completed, "{:?}", seen.status());
+    assert_eq!(image(&seen), before);
+}
+
+#[test]
+fn masking_that_fails_leaves_the_target_alone_and_loading_that_fails_puts_it_back() {
+    let mut seen = asked();
+    until(&mut seen, "snapshot");
+    for _ in 0..5 {
+        Change::JobsFail { code: 2, says: true }.happen(&mut seen);
+        settle(&mut seen).unwrap();
+    }
+    assert_eq!(to_the_end(&mut seen), Phase::Failed);
+    assert!(seen.status().locked_at.is_none() && seen.elsewhere.jobs.is_empty());
+    assert_eq!(seen.status().failure.unwrap().step, "snapshot");
+
+    let mut seen = asked();
+    until(&mut seen, "load");
+    Change::JobsFail { code: 2, says: true }.happen(&mut seen);
+    assert_eq!(to_the_end(&mut seen), Phase::RolledBack);
+    assert_eq!(seen.status().failure.unwrap().step, "load");
+    assert!(seen.elsewhere.config_maps.is_empty());
+}
+
+#[test]
+fn a_grant_that_goes_before_the_lock_stops_the_run_and_after_it_no_more() {
+    let mut seen = asked();
+    until(&mut seen, "page");
+    changed(&mut seen.source, |spec| spec["grants"] = json!([]));
+    assert_eq!(to_the_end(&mut seen), Phase::Failed);
+    assert_eq!(seen.status().failure.unwrap().reason, "GrantRevoked");
+
+    let mut seen = asked();
+    until(&mut seen, "stop");
+    changed(&mut seen.source, |spec| spec["grants"] = json!([]));
+    assert_eq!(to_the_end(&mut seen), Phase::Completed);
+}
+
+/// A Promotion to a Staging that wants to be a mirror of Production first.
+fn promoted_to_staging() -> Seen {
+    let mut seen = Seen::new();
+    changed(&mut seen.target, |spec| {
+        spec["tier"] = json!("Staging");
+        spec["alignBeforePromotion"] = json!({"from": {"namespace": "shop", "name": "live"}});
+    });
+    seen
+}
+
+fn child(seen: &mut Seen, status: Value) {
+    seen.child.as_mut().unwrap().status = Some(of(status));
+}
+
+#[test]
+fn a_staging_says_whether_it_is_aligned_before_anything_is_promoted_to_it() {
+    let mut seen = promoted_to_staging();
+    changed(&mut seen.target, |spec| spec["alignBeforePromotion"] = Value::Null);
+    assert!(next(&mut seen).contains("does not say what it is aligned with before a promotion"), "{:?}", seen.status().next);
+    changed(&mut seen.target, |spec| spec["alignBeforePromotion"] = json!({"disabled": {"reason": "no data here"}}));
+    assert_eq!(to_the_end(&mut seen), Phase::Completed);
+    assert!(seen.child.is_none());
+}
+
+#[test]
+fn a_promotion_aligns_first_in_its_own_turn_and_a_rollback_brings_back_what_that_left() {
+    let mut seen = promoted_to_staging();
+    until(&mut seen, "align");
+    assert_eq!(seen.status().phase, Phase::Aligning);
+    let made = seen.child.clone().unwrap();
+    assert_eq!(made.metadata.labels.as_ref().unwrap()["lockkeeper.dev/run"], seen.run.metadata.uid.clone().unwrap());
+    assert_eq!(serde_json::to_value(&made.spec.from).unwrap(), json!({"namespace": "shop", "name": "live"}));
+    Change::Good.happen(&mut seen);
+    settle(&mut seen).unwrap();
+    assert_eq!(seen.status().phase, Phase::Aligning, "until it has ended");
+
+    // The mirror brings other images; that is what a rollback goes back to.
+    let aligned = "r.example/web:live";
+    seen.target_side.deployments[0].spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers[0].image =
+        Some(aligned.into());
+    child(&mut seen, json!({"phase": "Completed", "snapshot": {"id": "a", "rows": 7}}));
+    until(&mut seen, "preflight");
+    assert!(seen.status().steps[0].message.as_ref().unwrap().contains("7 masked rows"));
+    assert_eq!(seen.status().prior.unwrap().modules[0].workloads[0].containers[0].image, aligned);
+    until(&mut seen, "migration/flags");
+    Change::JobsFail { code: 1, says: false }.happen(&mut seen);
+    assert_eq!(to_the_end(&mut seen), Phase::RolledBack);
+    let ready = seen.status().conditions.iter().find(|c| c.type_ == "Ready").unwrap().message.clone();
+    assert!(ready.contains("aligned, not promoted"), "{ready}");
+}
+
+#[test]
+fn an_alignment_that_fails_ends_the_promotion_and_a_cancelled_promotion_takes_it_along() {
+    let mut seen = promoted_to_staging();
+    until(&mut seen, "align");
+    child(&mut seen, json!({"phase": "Failed", "failure": {"step": "snapshot", "reason": "Broken", "message": "no room"}}));
+    assert_eq!(to_the_end(&mut seen), Phase::Failed);
+    assert!(seen.status().failure.unwrap().message.contains("no room"));
+
+    let mut seen = promoted_to_staging();
+    until(&mut seen, "align");
+    child(&mut seen, json!({"phase": "Loading"}));
+    Change::Cancel.happen(&mut seen);
+    let decided = seen.plan();
+    seen.carry_out(&decided);
+    settle(&mut seen).unwrap();
+    assert!(seen.child.is_none(), "it is deleted, and so puts everything back");
+    assert_eq!(to_the_end(&mut seen), Phase::Cancelled);
+}
+
+#[test]
+fn an_alignment_for_a_promotion_needs_no_right_of_a_person_and_leaves_the_turn_to_it() {
+    let mut seen = asked();
+    seen.may_promote = false;
+    let run = seen.alignment.as_mut().unwrap();
+    run.metadata.labels = Some([("lockkeeper.dev/run".to_owned(), "the-promotion".to_owned())].into());
+    changed(&mut seen.target, |_| {});
+    let status = json!({"active": {"kind": "Promotion", "name": "r", "uid": "the-promotion"}});
+    seen.target.as_mut().unwrap().status = Some(of(status));
+    assert_eq!(to_the_end(&mut seen), Phase::Completed, "{:?}", seen.status());
+    let left = seen.target.unwrap().status.unwrap();
+    assert_eq!(left.active.unwrap().uid, "the-promotion");
+    assert_eq!(left.kept.len(), 1, "what was aside is in the Environment's keeping");
+    assert!(left.lock.unwrap().holder.is_none());
+    assert!(
+        alignment::child_name(lockkeeper::manifest::Owner { kind: "Promotion", name: "r", uid: "abcdef0123", namespace: "n" }, 1)
+            .ends_with("-align-1")
+    );
+}
