@@ -6,6 +6,7 @@
 //!
 //! Stdout carries progress as JSON lines, stderr the log. SIGTERM ends what runs on the server first, then the process.
 
+mod admit;
 mod backup;
 mod error;
 mod fence;
@@ -178,6 +179,7 @@ fn read_task(verb: &str, json: Option<String>) -> Result<Task, AgentError> {
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(AgentError::Task("a data is named twice".into()));
     }
+    names.extend(task.data.iter().flat_map(|d| &d.migrations).map(|m| m.secret.as_str()));
     if names.iter().any(|name| name.is_empty() || name.contains(['/', '\0']) || *name == "." || *name == "..") {
         return Err(AgentError::Task("a data's name is no name of a directory".into()));
     }
@@ -227,6 +229,7 @@ async fn one(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result
         Verb::Prove => prove::run(context, outcome).await,
         Verb::Fence => fence::run(context, outcome).await,
         Verb::Undo => undo::run(context, outcome).await,
+        Verb::Admit => admit::run(context, outcome).await,
         Verb::Release => release::run(context, outcome).await,
         Verb::Rollback => rollback::run(context, outcome).await,
         Verb::Restore => restore::run(context, outcome).await,

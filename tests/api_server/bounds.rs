@@ -114,8 +114,16 @@ fn migration(namespace: &str, image: &str) -> Value {
     let command = ["migrate".to_owned()];
     let names = ("lk-migration", "migration/flags");
     manifest(
-        job::migration(owner(namespace), names, Workload::Deployment(&like), "unleash", image, &command, Duration::from_secs(60))
-            .unwrap(),
+        job::migration(
+            owner(namespace),
+            names,
+            Workload::Deployment(&like),
+            ("unleash", image),
+            &command,
+            None,
+            Duration::from_secs(60),
+        )
+        .unwrap(),
     )
 }
 
