@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "agent_postgres/away.rs"]
+mod away;
+#[path = "agent_postgres/own_role.rs"]
+mod own_role;
 mod postgres;
 
 use std::{

@@ -105,7 +105,7 @@ async fn an_environment_with_every_field_applies_as_written() {
             "name": "flags",
             "workloads": [{"kind": "Deployment", "name": "unleash"}, {"kind": "Deployment", "name": "metrics"}],
             "configuration": [{"configMap": {"name": "unleash-config"}, "keep": ["BASE_URL"]}],
-            "migration": {"workload": {"kind": "Deployment", "name": "unleash"}, "container": "unleash", "command": ["node", "migrate.mjs"], "timeout": "30m"},
+            "migration": {"workload": {"kind": "Deployment", "name": "unleash"}, "container": "unleash", "command": ["node", "migrate.mjs"], "connectionSecret": {"name": "migrator"}, "timeout": "30m"},
             "delivery": {"direct": {}}
         }],
         "data": [{
@@ -289,6 +289,7 @@ async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_se
         with(base(), "spec.modules", migrating(&["a"], None)),
         with(base(), "spec.modules", migrating(&["a", "b"], Some("b"))),
         with(base(), "spec.modules.0.delivery", json!({"direct": {}})),
+        with(base(), "spec.modules.0.migration.connectionSecret", json!({"name": "migrator"})),
         with(base(), "spec.modules", json!([module("a", &["x"]), requiring("b", &["a"])])),
         with(base(), "spec.modules.0.workloads.0.kind", json!("StatefulSet")),
         with(base(), "spec.modules.0.workloads.0.kind", json!("CronJob")),
@@ -309,6 +310,14 @@ async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_se
     long.metadata.name = Some("a".repeat(64));
     for (environment, sentence) in [
         (without(base(), "spec.backups"), "backups: an environment with data needs a repository"),
+        (
+            with(base(), "spec.modules.0.migration.connectionSecret", json!({"name": "unleash-db"})),
+            "modules.migration.connectionSecret: a Secret of the data itself",
+        ),
+        (
+            without(with(base(), "spec.modules.0.migration.connectionSecret", json!({"name": "migrator"})), "spec.data"),
+            "modules.migration.connectionSecret: there is no data",
+        ),
         (with(base(), "spec.protected", json!(false)), "an environment of tier Production is always protected"),
         (
             with(base(), "spec.modules", json!([module("a", &["x", "y"]), module("b", &["y"])])),

@@ -8,6 +8,8 @@ mod alignments;
 mod fixture;
 #[path = "simulation/merge.rs"]
 mod merge;
+#[path = "plan/own_role.rs"]
+mod own_role;
 #[path = "plan/records.rs"]
 mod records;
 #[path = "plan/restores.rs"]

@@ -107,6 +107,11 @@ impl AgentError {
         }
     }
 
+    /// Whether a database server went away, or is not back yet.
+    pub fn is_server_away(&self) -> bool {
+        matches!(self, Self::Postgres { source, .. } if source.is_away())
+    }
+
     /// The exit code.
     pub fn exit_code(&self) -> i32 {
         let permanent = match self {

@@ -6,6 +6,7 @@
 //!
 //! Stdout carries progress as JSON lines, stderr the log. SIGTERM ends what runs on the server first, then the process.
 
+mod admit;
 mod backup;
 mod error;
 mod fence;
@@ -23,7 +24,11 @@ mod rollback;
 mod scratch;
 mod undo;
 
-use std::{env, fs, path::PathBuf, time::Duration};
+use std::{
+    env, fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -45,6 +50,9 @@ use crate::{
 
 /// How often a task that waits for its turn looks.
 const GATE_PAUSE: Duration = Duration::from_millis(50);
+/// How long a server that is away is waited for under the lock, and how often it is tried.
+const SERVER_PATIENCE: Duration = Duration::from_secs(120);
+const SERVER_PAUSE: Duration = Duration::from_millis(500);
 /// How long cleaning up may take after SIGTERM.
 const GRACE: Duration = Duration::from_secs(8);
 
@@ -178,6 +186,7 @@ fn read_task(verb: &str, json: Option<String>) -> Result<Task, AgentError> {
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(AgentError::Task("a data is named twice".into()));
     }
+    names.extend(task.data.iter().flat_map(|d| &d.migrations).map(|m| m.secret.as_str()));
     if names.iter().any(|name| name.is_empty() || name.contains(['/', '\0']) || *name == "." || *name == "..") {
         return Err(AgentError::Task("a data's name is no name of a directory".into()));
     }
@@ -207,15 +216,32 @@ pub async fn perform(task: &Task, paths: &Paths, stop: Stop) -> (i32, Outcome) {
     let started_at = Timestamp::now();
     let context = Context { task, paths, stop };
     let mut outcome = Outcome::default();
-    let mut result = one(task.verb, &context, &mut outcome).await;
+    let mut result = patiently(task.verb, &context, &mut outcome).await;
     if let (Ok(()), Some(then)) = (&result, task.then) {
-        result = one(then, &context, &mut outcome).await;
+        result = patiently(then, &context, &mut outcome).await;
     }
     outcome.started_at = Some(started_at);
     outcome.finished_at = Some(Timestamp::now());
     match result {
         Ok(()) => (exit::DONE, outcome),
         Err(error) => failed(&error, outcome),
+    }
+}
+
+/// Does one verb. Under the lock a server that restarts is waited for: each verb can be done again from any statement, and
+/// whatever else could be done about it would keep users out for longer.
+async fn patiently(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let began = Instant::now();
+    loop {
+        let before = outcome.clone();
+        match one(verb, context, outcome).await {
+            Err(error) if context.task.epoch.is_some() && error.is_server_away() && began.elapsed() < SERVER_PATIENCE => {
+                tracing::warn!(%error, "the server is away: doing it again");
+                *outcome = before;
+                context.stop.pause(SERVER_PAUSE).await?;
+            }
+            result => return result,
+        }
     }
 }
 
@@ -228,6 +254,7 @@ async fn one(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result
         Verb::Snapshot => Err(AgentError::Task("verb snapshot is not there yet".into())),
         Verb::Fence => fence::run(context, outcome).await,
         Verb::Undo => undo::run(context, outcome).await,
+        Verb::Admit => admit::run(context, outcome).await,
         Verb::Release => release::run(context, outcome).await,
         Verb::Rollback => rollback::run(context, outcome).await,
         Verb::Restore => restore::run(context, outcome).await,

@@ -5,13 +5,13 @@
 //! 2. Data that is not cloned, because its method is Backup or, with Auto, because the server does not do it: one snapshot of
 //!    them all goes into the repository, read by the admin role from databases that nobody else may connect to but their
 //!    owner; each row names the snapshot. Where no repository is mounted, they are left to a pod that has one.
-//! 3. When every data has its undo point, for each data in one transaction: CONNECT is left to the owner, the database
-//!    opens. Nothing is changed anywhere before that.
+//! 3. When every data has its undo point, for each data in one transaction: CONNECT is left to the owner, or to the roles
+//!    that migrations have of their own and to nobody else until [`super::admit`], and the database opens. Nothing is changed anywhere before that.
 
 use std::time::Instant;
 
 use super::{
-    Context, Row, backup,
+    Context, Row, admit, backup,
     error::{AgentError, OfData},
     lock::Guarded,
     scratch::Scratch,
@@ -66,7 +66,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         made(guarded, outcome).await?;
     }
     for (guarded, _) in &all {
-        open(guarded).await?;
+        open(context, guarded).await?;
     }
     Ok(())
 }
@@ -228,7 +228,7 @@ async fn strategy(session: &Session, major: u32, size: i64) -> &'static str {
     if size <= limit { " STRATEGY WAL_LOG" } else { " STRATEGY FILE_COPY" }
 }
 
-async fn open(guarded: &Guarded<'_>) -> Result<(), AgentError> {
+async fn open(context: &Context<'_>, guarded: &Guarded<'_>) -> Result<(), AgentError> {
     let row = guarded.begin_held().await?;
     if row.state == State::Open {
         return guarded.run("giving the row back", "ROLLBACK").await;
@@ -237,11 +237,12 @@ async fn open(guarded: &Guarded<'_>) -> Result<(), AgentError> {
         return Err(guarded.state_error(row.state, "its undo point must be whole first"));
     }
     let now = guarded.found(&row.database).await?;
-    let sql = format!(
-        "{}ALTER DATABASE {} ALLOW_CONNECTIONS true",
-        now.close_to_others(&row.database, &guarded.access.connection.user),
-        ident(&row.database)
-    );
+    let migrations = admit::migration_roles(context, guarded)?;
+    let closed = match migrations.as_slice() {
+        [] => now.close_to_others(&row.database, &guarded.access.connection.user),
+        alone => now.leave_connect_to(&row.database, &alone.iter().map(String::as_str).collect::<Vec<_>>()),
+    };
+    let sql = format!("{closed}ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&row.database));
     guarded.run("opening the database for the run", &sql).await?;
     guarded.commit(&Row { state: State::Open, ..row }).await
 }

@@ -42,7 +42,11 @@ use super::common::*;
     validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.exists_one(n, w in n.workloads)))")
         .message("modules: a workload belongs to one module; it is named in two"),
     validation = Rule::new("!has(self.exchange) || !has(self.backups) || (self.exchange.passwordSecret != self.backups.passwordSecret && self.exchange.repository != self.backups.repository)")
-        .message("exchange: masked data never goes where backups are: another volume, and another password")
+        .message("exchange: masked data never goes where backups are: another volume, and another password"),
+    validation = Rule::new("!self.modules.exists(m, has(m.migration) && has(m.migration.connectionSecret)) || (has(self.data) && size(self.data) > 0)")
+        .message("modules.migration.connectionSecret: there is no data whose connection it could stand for; name it under data, or take the field out"),
+    validation = Rule::new("!has(self.data) || self.modules.all(m, !has(m.migration) || !has(m.migration.connectionSecret) || self.data.all(d, !has(d.postgres) || (d.postgres.connectionSecret.name != m.migration.connectionSecret.name && (!has(d.postgres.adminSecret) || d.postgres.adminSecret.name != m.migration.connectionSecret.name))))")
+        .message("modules.migration.connectionSecret: a Secret of the data itself; a role of the migration's own has a Secret of its own")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentSpec {
@@ -192,6 +196,9 @@ pub struct Migration {
     /// The command, not run in a shell.
     #[schemars(length(min = 1, max = 64))]
     pub command: Vec<Argument>,
+    /// Secret with the connection of a role that only migrations use. Where the workload's container refers to the data's connectionSecret (`env`, `envFrom`, volumes), the migration reads this one instead, the same keys. Until the first new workload starts nobody but this role may connect to that database; without it the application's role may, and what others do with it is seen only afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_secret: Option<LocalRef>,
     /// How long it may take. Default 30m.
     #[serde(default = "Migration::default_timeout")]
     pub timeout: Period,

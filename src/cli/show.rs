@@ -155,7 +155,14 @@ pub fn outage(target: &Environment, modules: &[&str]) -> String {
     for module in spec.modules.iter().filter(|m| modules.contains(&&*m.name)) {
         if let Some(migration) = &module.migration {
             let command: Vec<String> = migration.command.iter().map(|a| super::session::quote(a)).collect();
-            lines.push(format!("migration of {}: {} (at most {})", module.name, command.join(" "), migration.timeout));
+            let role = migration.connection_secret.as_ref().map(|s| format!(", with the connection of Secret {}", s.name));
+            lines.push(format!(
+                "migration of {}: {} (at most {}){}",
+                module.name,
+                command.join(" "),
+                migration.timeout,
+                role.unwrap_or_default()
+            ));
         }
     }
     let checks: Vec<String> = spec.verification.iter().map(|v| v.name.to_string()).collect();

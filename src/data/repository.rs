@@ -57,6 +57,12 @@ pub enum RepositoryError {
         /// What was noticed.
         cause: String,
     },
+    /// There is no space left.
+    #[error("repository: {doing}: its volume is full; make it larger, or let backups.retention remove old backups")]
+    Full {
+        /// What was being done.
+        doing: String,
+    },
     /// A file could not be read or written.
     #[error("repository: {doing}: {cause}")]
     Failed {
@@ -77,6 +83,7 @@ impl RepositoryError {
             Self::SnapshotMissing(_) => "SnapshotMissing",
             Self::SnapshotUnclear(_) => "SnapshotUnclear",
             Self::Damaged { .. } => "RepositoryDamaged",
+            Self::Full { .. } => "RepositoryFull",
             Self::Failed { .. } => "RepositoryFailed",
         }
     }
@@ -90,15 +97,23 @@ impl RepositoryError {
         let cause = one_line(&error.display_log());
         match kind {
             _ if error.is_incorrect_password() => Self::PasswordWrong,
+            // The library keeps the cause to itself, but prints it.
+            _ if FULL.iter().any(|words| cause.contains(words)) => Self::Full { doing: doing.into() },
             ErrorKind::Cryptography | ErrorKind::Verification => Self::Damaged { doing: doing.into(), cause },
             _ => Self::Failed { doing: doing.into(), cause },
         }
     }
 
     fn from_io(doing: &str, error: &io::Error) -> Self {
+        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+            return Self::Full { doing: doing.into() };
+        }
         Self::Failed { doing: doing.into(), cause: error.to_string() }
     }
 }
+
+/// How the system says that there is no space, or no more for this user.
+const FULL: [&str; 2] = ["(os error 28)", "(os error 122)"];
 
 /// Something stored.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::{
     Owner,
     task::{
-        GATE_PATH, MASKING_KEY_DIR, MASKING_POLICY_PATH, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task,
+        GATE_PATH, MASKING_KEY_DIR, MASKING_POLICY_PATH, MIGRATIONS, MigrationTask, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR,
+        SECRETS_DIR, TASK_ENV, Task,
     },
 };
 use crate::{
@@ -63,6 +64,18 @@ pub fn restricted_pod(containers: Vec<Value>, volumes: Vec<Value>, restart: &str
     })
 }
 
+/// The Secrets of roles that migrations have of their own, each with the name of its volume and its place.
+fn migration_secrets(task: &Task) -> Vec<(String, String, &str)> {
+    let mut out = Vec::new();
+    for (i, data) in task.data.iter().enumerate() {
+        for (j, MigrationTask { secret, keys: _ }) in data.migrations.iter().enumerate() {
+            let path = format!("{SECRETS_DIR}/{}/{MIGRATIONS}/{secret}", data.name);
+            out.push((format!("data-{i}-migration-{j}"), path, secret.as_str()));
+        }
+    }
+    out
+}
+
 /// Mounts of the Secrets of data and of the repository.
 pub fn agent_mounts(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
     let mut out = Vec::new();
@@ -79,9 +92,12 @@ pub fn agent_mounts(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
     out
 }
 
+fn secret(name: &str) -> Value {
+    json!({"secretName": name, "defaultMode": 0o440})
+}
+
 /// The volumes of [`agent_mounts`], and scratch space.
 pub fn agent_volumes(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
-    let secret = |name: &str| json!({"secretName": name, "defaultMode": 0o440});
     let mut out = vec![json!({"name": "tmp", "emptyDir": {}})];
     for (i, d) in data.iter().enumerate() {
         let connection = &d.postgres.connection_secret.name;
@@ -117,6 +133,10 @@ pub fn agent(
     deadline: Duration,
 ) -> Effect {
     let (mut mounts, mut volumes) = (agent_mounts(data, backups), agent_volumes(data, backups));
+    for (volume, path, name) in migration_secrets(task) {
+        mounts.push(json!({"name": volume, "mountPath": path, "readOnly": true}));
+        volumes.push(json!({"name": volume, "secret": secret(name)}));
+    }
     if task.gated {
         let path = GATE_PATH.rsplit_once('/');
         mounts.push(json!({"name": GATE_VOLUME, "mountPath": path.map_or(GATE_PATH, |(dir, _)| dir), "readOnly": true}));
@@ -174,14 +194,14 @@ pub fn snapshot(
 }
 
 /// The migration's Job: the workload's pod with the new image, one container, another command. Its labels are ours alone,
-/// so that no Service leads to it.
+/// so that no Service leads to it. `connection`: a Secret that the workload reads, and the one that stands in its place here.
 pub fn migration(
     owner: Owner<'_>,
     (name, step): (&str, &str),
     workload: Workload<'_>,
-    container: &str,
-    image: &str,
+    (container, image): (&str, &str),
     command: &[String],
+    connection: Option<(&str, &str)>,
     deadline: Duration,
 ) -> Option<Effect> {
     let mut pod = serde_json::to_value(workload.template()?.spec.as_ref()?).ok()?;
@@ -199,12 +219,41 @@ pub fn migration(
     chosen["image"] = json!(image);
     chosen["command"] = json!(command);
     pod["containers"] = json!([chosen]);
+    if let Some((from, to)) = connection {
+        point_at(&mut pod, from, to);
+    }
     pod["restartPolicy"] = json!("Never");
     pod["terminationGracePeriodSeconds"] = json!(10);
     for field in ["initContainers", "topologySpreadConstraints", "readinessGates", "hostname", "subdomain"] {
         pod.as_object_mut()?.remove(field);
     }
     Some(job(owner, name, step, deadline, json!({"metadata": {"labels": owner.labels(step)}, "spec": pod})))
+}
+
+/// Lets the containers of a pod read one Secret instead of another, key by key.
+fn point_at(pod: &mut Value, from: &str, to: &str) {
+    fn each<'a>(list: &'a mut Value) -> impl Iterator<Item = &'a mut Value> {
+        list.as_array_mut().into_iter().flatten()
+    }
+    let point = |name: Option<&mut Value>| {
+        if let Some(name) = name.filter(|n| **n == from) {
+            *name = json!(to);
+        }
+    };
+    for container in each(&mut pod["containers"]) {
+        if let Some(env) = container.get_mut("env") {
+            each(env).for_each(|e| point(e.pointer_mut("/valueFrom/secretKeyRef/name")));
+        }
+        if let Some(sources) = container.get_mut("envFrom") {
+            each(sources).for_each(|e| point(e.pointer_mut("/secretRef/name")));
+        }
+    }
+    for volume in pod.get_mut("volumes").into_iter().flat_map(each) {
+        point(volume.pointer_mut("/secret/secretName"));
+        if let Some(sources) = volume.pointer_mut("/projected/sources") {
+            each(sources).for_each(|s| point(s.pointer_mut("/secret/name")));
+        }
+    }
 }
 
 /// The Job of a check that the customer wrote. `Err`: the template is not a pod's.

@@ -16,6 +16,8 @@ pub const RESULT_PATH: &str = "/dev/termination-log";
 pub const RESULT_LIMIT: usize = 4096;
 /// Below this, `<data>/connection` and `<data>/admin` hold the keys of the data's Secrets as files.
 pub const SECRETS_DIR: &str = "/lockkeeper/data";
+/// Below the directory of a data: the Secrets of roles that migrations have of their own.
+pub const MIGRATIONS: &str = "migrations";
 /// Where the backup repository's volume is mounted.
 pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 /// The directory that holds the file `password` of the repository.
@@ -60,6 +62,8 @@ pub enum Verb {
     Fence,
     /// Makes the undo point, then opens the database for the run alone.
     Undo,
+    /// Lets the application's role in again, where migrations with a role of their own were alone.
+    Admit,
     /// Gives the database back as it was found; keeps the undo point aside.
     Release,
     /// Fences again and swaps the undo point in; the failed database is kept aside.
@@ -89,6 +93,7 @@ impl Verb {
             Self::Snapshot => "snapshot",
             Self::Fence => "fence",
             Self::Undo => "undo",
+            Self::Admit => "admit",
             Self::Release => "release",
             Self::Rollback => "rollback",
             Self::Restore => "restore",
@@ -219,7 +224,7 @@ impl Task {
 
     /// The tasks of data by their names.
     pub fn data_of<'a>(data: impl IntoIterator<Item = &'a crate::api::Data>) -> Vec<DataTask> {
-        data.into_iter().map(|d| DataTask { name: d.name.to_string(), undo: d.undo.method }).collect()
+        data.into_iter().map(|d| DataTask { name: d.name.to_string(), undo: d.undo.method, migrations: Vec::new() }).collect()
     }
 }
 
@@ -232,6 +237,21 @@ pub struct DataTask {
     /// How it is to be undone.
     #[serde(default)]
     pub undo: UndoMethod,
+    /// Preflight, Undo, Admit: the roles that migrations have of their own. Where there are any, they alone may connect from
+    /// the undo point on until the application is admitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub migrations: Vec<MigrationTask>,
+}
+
+/// A role that migrations have of their own. Its Secret is mounted below [`MIGRATIONS`] of the data, under the Secret's name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MigrationTask {
+    /// Name of the Secret.
+    pub secret: String,
+    /// The keys that the migrations read of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
 }
 
 /// A database aside.

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     Effect, Progress, alignment,
     jobs::{JobProgress, look},
-    maintenance, preflight,
+    maintenance, migration, preflight,
     promotion::{ATTEMPTS, owner},
     restore, steps,
     steps::name,
@@ -33,7 +33,8 @@ pub fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
     let owner = owner(world);
     let wanted: &[&str] = match steps::kind(&step.name) {
         name::PAGE => &[name::FENCE],
-        name::MIGRATION | name::LOAD | name::WORKLOADS | name::OTHERS | name::VERIFY => &[name::VERIFY, name::RELEASE],
+        name::MIGRATION => &[name::ADMIT, name::VERIFY, name::RELEASE],
+        name::LOAD | name::WORKLOADS | name::OTHERS | name::VERIFY => &[name::VERIFY, name::RELEASE],
         _ => return None,
     };
     let later = status.steps.iter().skip_while(|s| s.name != step.name).skip(1);
@@ -43,6 +44,7 @@ pub fn ahead(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
         }
         match steps::kind(&next.name) {
             name::FENCE => Some(make_data_job(world, target, owner, next, (Verb::Fence, None), Vec::new())),
+            name::ADMIT => Some(make_data_job(world, target, owner, next, (Verb::Admit, None), Vec::new())),
             name::RELEASE => Some(make_data_job(world, target, owner, next, (Verb::Release, None), Vec::new())),
             _ => {
                 let check = target.verification.iter().find(|v| *v.name == *steps::subject(&next.name))?;
@@ -107,6 +109,9 @@ fn make_data_job(
     let mut task = preflight::task(world, owner, verb);
     task.covered_addresses = addresses;
     task.data = Task::data_of(data.iter().copied());
+    if matches!(verb, Verb::Fence | Verb::Undo | Verb::Admit) {
+        migration::fill(world, target, &mut task);
+    }
     task.epoch = epoch;
     task.gated = epoch.is_none();
     task.then = (verb == Verb::Fence && world.run.promotion().is_some()).then_some(Verb::Undo);

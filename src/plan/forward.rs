@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{
     Effect, Progress, Resource, after, agents, alignment, foreign,
     jobs::{JobProgress, look},
-    lock, maintenance, millis,
+    lock, maintenance, migration, millis,
     preflight::{self, Preflight},
     prepare,
     promotion::{ATTEMPTS, owner, reference},
@@ -73,7 +73,8 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
         name::UNDO => Progress::Done(None),
         name::LOAD => agents::data_job(world, target, owner, step, (Verb::Restore, epoch), now),
         name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
-        name::MIGRATION => migration(world, target, owner, status, step, now),
+        name::MIGRATION => migrate(world, target, owner, status, step, now),
+        name::ADMIT => agents::data_job(world, target, owner, step, (Verb::Admit, epoch), now),
         name::WORKLOADS => {
             let module = steps::subject(&step.name);
             let images = images_of(release.modules.iter().filter(|m| m.name == module), image(world));
@@ -298,7 +299,7 @@ pub fn configuration(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'
     Progress::Done(None)
 }
 
-fn migration(
+fn migrate(
     world: &World<'_>,
     target: &EnvironmentSpec,
     owner: Owner<'_>,
@@ -311,17 +312,15 @@ fn migration(
     let Some(found) = world.target_side.find(workload) else {
         return Progress::failed("WorkloadMissing", format!("{workload} does not exist any more"));
     };
-    let containers: Vec<String> = found.containers().iter().map(|c| c.name.clone()).collect();
-    let container = match (&migration.container, containers.as_slice()) {
-        (Some(named), _) => named.to_string(),
-        (None, [only]) => only.clone(),
-        (None, _) => {
-            return Progress::failed(
-                "ContainerUnclear",
-                format!("{workload} has several containers: name one under migration.container of module {}", module.name),
-            );
-        }
+    let container = match migration::container(module, migration, found) {
+        Ok(container) => container,
+        Err(message) => return Progress::failed("ContainerUnclear", message),
     };
+    let own_role = match migration::own_role(world, target, module) {
+        Ok(own_role) => own_role,
+        Err(message) => return Progress::failed("RoleUnclear", message),
+    };
+    let connection = own_role.as_ref().map(|r| (&*r.data.postgres.connection_secret.name, r.secret));
     let released = status
         .release
         .iter()
@@ -337,7 +336,9 @@ fn migration(
     let command: Vec<String> = migration.command.iter().map(ToString::to_string).collect();
     // A migration is never retried: how much of it took effect is not known. Its attempt is always the first.
     let name = owner.object_name(&step.name, 0);
-    let Some(made) = job::migration(owner, (&name, &step.name), found, &container, &image, &command, migration.timeout()) else {
+    let Some(made) =
+        job::migration(owner, (&name, &step.name), found, (&container, &image), &command, connection, migration.timeout())
+    else {
         return Progress::failed("ContainerMissing", format!("{workload} has no container {container}"));
     };
     let waited_for = status.next.as_deref().is_some_and(|n| n.starts_with(&format!("Job {name}")));

@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod lock;
 pub mod maintenance;
+pub mod migration;
 pub mod modules;
 pub mod preflight;
 pub mod prepare;

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     Progress, after,
     jobs::{JobProgress, look},
-    maintenance, release, restore,
+    maintenance, migration, release, restore,
     workload::Workload,
     world::{JobState, World},
 };
@@ -68,6 +68,7 @@ pub fn run(
         task.max_transaction_age_seconds = spec.preflight.max_transaction_age.get().map(|d| d.as_secs());
         task.minimum_free_factor = Some(spec.preflight.minimum_free_factor);
         task.covered_addresses = covered_addresses(world, spec);
+        migration::fill(world, spec, &mut task);
         restore::fill(world, &mut task);
         let data: Vec<_> = spec.data.iter().collect();
         let make = || job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], DEADLINE);
@@ -190,6 +191,12 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
         checks.push(verdict("page", missing.into_iter().collect(), "the maintenance page is there"));
     }
     checks.push(verdict("workloads", workloads, "every workload can be delivered"));
+    if world.run.promotion().is_some()
+        && spec.modules.iter().any(|m| m.migration.as_ref().is_some_and(|m| m.connection_secret.is_some()))
+    {
+        let problems = migration::problems(world, spec, wanted);
+        checks.push(verdict("migrations", problems, "each migration connects by the Secret that is meant for it"));
+    }
     if let Some(claim) = spec.backups.as_ref().and_then(|b| b.repository.volume.as_ref()).map(|v| &v.claim.name) {
         let missing = (!side.claims.iter().any(|c| *c == **claim))
             .then(|| format!("PersistentVolumeClaim {claim} of backups.repository does not exist"));

@@ -1,7 +1,7 @@
 //! The steps of a promotion, in order: their names, and the phase in which each is done.
 
 use super::{maintenance, millis, modules, world::Run};
-use crate::api::{EnvironmentRef, EnvironmentSpec, Phase, Release, Step, StepState, Timestamp, WorkloadKind};
+use crate::api::{EnvironmentRef, EnvironmentSpec, Module, Phase, Release, Step, StepState, Timestamp, WorkloadKind};
 
 /// Names of steps. Steps of a module or a check carry its name after a slash.
 pub mod name {
@@ -35,6 +35,8 @@ pub mod name {
     pub const CONFIGURATION: &str = "configuration";
     /// A module's migration runs.
     pub const MIGRATION: &str = "migration";
+    /// Migrations with a role of their own are over: the application's role may connect again, before its workloads start.
+    pub const ADMIT: &str = "admit";
     /// A module's workloads are delivered and start.
     pub const WORKLOADS: &str = "workloads";
     /// Workloads that went down but belong to no promoted module start again.
@@ -106,7 +108,7 @@ pub fn phase(step: &str) -> Phase {
         name::PREFLIGHT | name::BACKUP | name::PAGE => Phase::BackingUp,
         name::SNAPSHOT => Phase::Snapshotting,
         name::LOCK | name::RECORD | name::PAUSE | name::CLOSE | name::STOP | name::FENCE | name::UNDO => Phase::Locked,
-        name::CONFIGURATION | name::MIGRATION | name::WORKLOADS | name::OTHERS => Phase::Promoting,
+        name::CONFIGURATION | name::MIGRATION | name::ADMIT | name::WORKLOADS | name::OTHERS => Phase::Promoting,
         name::LOAD => Phase::Loading,
         name::VERIFY | name::RELEASE | name::OPEN | name::RESUME | name::UNLOCK | name::TIDY => Phase::Verifying,
         name::GIVE_UP_JOBS | name::GIVE_UP_OPEN | name::GIVE_UP_UNLOCK | name::GIVE_UP_TIDY => Phase::NeedsHuman,
@@ -158,6 +160,11 @@ pub fn forward(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
     if target.modules.iter().any(|m| !promoted(&m.name) && !needed.contains(&*m.name)) {
         out.push(name::OTHERS.into());
     }
+    let own_role = |m: &Module| m.migration.as_ref().is_some_and(|m| m.connection_secret.is_some());
+    if with_data && target.modules.iter().any(|m| promoted(&m.name) && own_role(m)) {
+        let first = out.iter().position(|s| matches!(kind(s), name::WORKLOADS | name::OTHERS)).unwrap_or(out.len());
+        out.insert(first, name::ADMIT.into());
+    }
     out.extend(target.verification.iter().map(|v| format!("{}/{}", name::VERIFY, v.name)));
     if with_data {
         out.push(name::RELEASE.into());
@@ -178,8 +185,9 @@ pub fn aligned_from(target: &EnvironmentSpec) -> Option<&EnvironmentRef> {
 /// The steps of a restore that brings this release with it (none: no module), in order. There is no undo step: loading swaps
 /// today's database aside, whole, and that is the undo point.
 pub fn restoring(target: &EnvironmentSpec, release: &Release) -> Vec<String> {
-    let all =
-        forward(target, release).into_iter().filter(|step| !matches!(kind(step), name::ALIGN | name::BACKUP | name::MIGRATION));
+    let all = forward(target, release)
+        .into_iter()
+        .filter(|step| !matches!(kind(step), name::ALIGN | name::BACKUP | name::MIGRATION | name::ADMIT));
     all.map(|step| if step == name::UNDO { name::LOAD.to_owned() } else { step }).collect()
 }
 

@@ -12,7 +12,7 @@ use lockkeeper::{
     api::{Environment, EnvironmentSpec},
     manifest::{
         Owner, job, page,
-        task::{Task, Verb},
+        task::{MigrationTask, Task, Verb},
     },
     plan::{Effect, workload::Workload, world::Settings},
 };
@@ -44,7 +44,11 @@ async fn world(name: &str) -> (World, EnvironmentSpec) {
     .unwrap();
     Api::namespaced(world.admin(), &world.production).create(&PostParams::default(), &binding).await.unwrap();
     let target = api(&world.admin(), &world.production, "Environment");
+    let mut flags = target.get("production").await.unwrap().data["spec"]["modules"][0].clone();
+    flags["migration"] = json!({"command": ["migrate"], "connectionSecret": {"name": "migrator"}});
+    let other = json!({"name": "other", "workloads": [{"kind": "Deployment", "name": "other"}], "migration": {"command": ["m"]}});
     let more = json!({"spec": {
+        "modules": [flags, other],
         "data": [{"name": "flags-db", "postgres": {"connectionSecret": {"name": "unleash-db"}, "adminSecret": {"name": "admin"}}}],
         "verification": [{"name": "login", "job": {"template": {"spec": {"containers": [{"name": "c", "image": "checks:1"}]}}}}],
     }});
@@ -79,6 +83,8 @@ fn agents(spec: &EnvironmentSpec, namespace: &str, gated: bool) -> Value {
     let owner = owner(namespace);
     let mut task = Task::new(Verb::Fence, owner, ("e".into(), "production"));
     task.gated = gated;
+    task.data = Task::data_of(&spec.data);
+    task.data[0].migrations = vec![MigrationTask { secret: "migrator".into(), keys: Vec::new() }];
     let data: Vec<_> = spec.data.iter().collect();
     let made = job::agent(
         owner,
@@ -110,12 +116,26 @@ fn workload(image: &str) -> Deployment {
 }
 
 fn migration(namespace: &str, image: &str) -> Value {
+    migration_as(namespace, image, ("migration/flags", None))
+}
+
+/// The migration of a module, perhaps with a role of its own.
+fn migration_as(namespace: &str, image: &str, (step, secret): (&str, Option<&str>)) -> Value {
     let like = workload("unleash:1");
     let command = ["migrate".to_owned()];
-    let names = ("lk-migration", "migration/flags");
+    let names = ("lk-migration", step);
+    let connection = secret.map(|s| ("unleash-db", s));
     manifest(
-        job::migration(owner(namespace), names, Workload::Deployment(&like), "unleash", image, &command, Duration::from_secs(60))
-            .unwrap(),
+        job::migration(
+            owner(namespace),
+            names,
+            Workload::Deployment(&like),
+            ("unleash", image),
+            &command,
+            connection,
+            Duration::from_secs(60),
+        )
+        .unwrap(),
     )
 }
 
@@ -154,6 +174,10 @@ async fn what_the_operator_makes_for_a_run_is_within_its_bounds() {
             )),
         ),
         ("a migration", migration(namespace, &format!("registry.example/unleash@{DIGEST}"))),
+        (
+            "a migration with a role of its own",
+            migration_as(namespace, &format!("registry.example/unleash@{DIGEST}"), ("migration/flags", Some("migrator"))),
+        ),
         (
             "a pull",
             manifest(job::pull(
@@ -218,6 +242,11 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
             "the repository's password in a migration",
             migration("/containers/0/env/0/valueFrom/secretKeyRef/name", json!("backup-key")),
             "only the agent's pods",
+        ),
+        (
+            "another migration's connection",
+            migration_as(namespace, &good, ("migration/other", Some("migrator"))),
+            "read by the migration of the module that names it",
         ),
         ("a migration by a tag", migration("/containers/0/image", json!("registry.example/unleash:2")), "by its digest"),
     ] {

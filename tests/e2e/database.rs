@@ -96,6 +96,11 @@ impl Log {
         found.unwrap_or_else(|| panic!("the server never saw this, or not in this order: {what}; its log:\n{}", self.0)).0
     }
 
+    /// That this role in this database, as the log names them, made a statement with these words.
+    pub fn assert_said(&self, who: &str, words: &str) {
+        assert!(self.0.lines().any(|l| l.contains(who) && l.contains(words)), "{who} never said {words}; the log:\n{}", self.0);
+    }
+
     /// That the run with this UID did, in this order: prove the backup, close the door, clone, and only then let the first
     /// statement of the migration through.
     pub fn assert_order(&self, uid: &str, migration: &str) {

@@ -13,7 +13,7 @@ const RUN: &str = "lockkeeper.dev/run";
 const STEP: &str = "lockkeeper.dev/step";
 
 /// Steps during which the lock must be held by the run that does them.
-const LOCKED_STEPS: [&str; 21] = [
+const LOCKED_STEPS: [&str; 22] = [
     "record",
     "pause",
     "close",
@@ -22,6 +22,7 @@ const LOCKED_STEPS: [&str; 21] = [
     "undo",
     "configuration",
     "migration",
+    "admit",
     "workloads",
     "others",
     "verify",

@@ -43,6 +43,7 @@ mod by_hand;
 mod cancelled;
 mod crash_loop;
 mod deleted;
+mod direct_writer;
 mod every_kind;
 mod foreign_hands;
 mod good;

@@ -212,7 +212,8 @@ impl Drop for Users {
     }
 }
 
-fn stop(process: &Child) {
+/// Asks a process to end.
+pub fn stop(process: &Child) {
     let pid = i32::try_from(process.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a pid");
     // A writer that was refused has ended already; until it is waited for, its number is nobody else's.
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);

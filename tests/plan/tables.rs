@@ -74,6 +74,7 @@ fn a_plans_hash_changes_with_everything_that_it_covers() {
     };
     for (path, value) in [
         ("/modules/0/migration/command", json!(["other"])),
+        ("/modules/0/migration", json!({"command": ["migrate"], "connectionSecret": {"name": "migrator"}})),
         ("/modules/0/configuration/0/keep", json!([])),
         ("/data/0/postgres/connectionSecret/name", json!("other")),
         ("/data/0/undo/keepFor", json!("1h")),

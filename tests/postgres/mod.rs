@@ -272,6 +272,11 @@ impl World {
         fs::write(directory.join("uri"), uri).unwrap();
     }
 
+    /// Every role's.
+    pub fn password(&self) -> &'static str {
+        PASSWORD
+    }
+
     pub async fn as_app(&self) -> Client {
         self.server.connect(&self.app, &self.database).await.unwrap()
     }

@@ -140,6 +140,7 @@ impl Server {
                 task.databases.iter().for_each(|d| drop(self.databases.remove(&d.database)));
                 done(none)
             }
+            Verb::Admit => done(none),
             Verb::Forget | Verb::Http | Verb::Page => done(none),
         }
     }

@@ -7,6 +7,7 @@
 //! The control database is made here, so that its epoch is known before a lock is taken. Nothing else is changed.
 
 mod contents;
+mod migration;
 mod rights;
 mod traffic;
 mod undo;
@@ -144,7 +145,10 @@ async fn inspect(
     let superuser = catalog::is_superuser(&session).await.of(data)?;
     let oid = database.oid;
     let subject = Subject { access: &access, session, major, superuser, database };
+    let task = context.task.data.iter().find(|d| d.name == data);
+    let migrations = task.map(|d| d.migrations.as_slice()).unwrap_or_default();
     let complete = rights::check(&subject, checks).await.of(data)?;
+    migration::check(context, &subject, migrations, &identity, checks).await.of(data)?;
     if complete {
         match Session::open(&access.admin, access.database(), Pace::Short, &context.stop).await {
             Ok(inside) => contents::check(&subject, &inside, checks).await.of(data)?,
@@ -152,7 +156,7 @@ async fn inspect(
         }
     }
     traffic::check(context, &subject, checks).await.of(data)?;
-    let method = context.task.data.iter().find(|d| d.name == data).map(|d| d.undo).unwrap_or_default();
+    let method = task.map(|d| d.undo).unwrap_or_default();
     if context.task.restores() {
         restore_check(context, &subject, checks).await.of(data)?;
     } else {

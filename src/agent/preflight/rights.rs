@@ -80,6 +80,12 @@ async fn settings(subject: &Subject<'_>, checks: &mut Checks<'_>) -> Result<(), 
                     grant_set(subject.major, parameter, admin),
                     ident(name),
                 )),
+                // What makes a role's objects the owner's, as a migration's: anyone may set it so who can be that role.
+                (Err(_), Some(role)) if parameter == "role" => wrong.push(format!(
+                    "setting role of role {role} in the database cannot be put back by role {admin}: GRANT {} TO {};",
+                    ident(role),
+                    ident(admin)
+                )),
                 (Err(error), Some(role)) => wrong.push(format!(
                     "setting {parameter} of role {role} in the database cannot be put back by role {admin} (SQLSTATE {}): \
                      GRANT {} TO {}; {} or ALTER ROLE {} IN DATABASE {} RESET {parameter};",

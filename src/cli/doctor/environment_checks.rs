@@ -323,6 +323,9 @@ fn secret_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
             wanted.insert(&admin.name, (format!("admin role of {}", data.name), mend::admin_secret(&admin.name, here)));
         }
     }
+    for (module, secret) in super::seen::migration_secrets(spec) {
+        wanted.insert(secret, (format!("migration of {module}"), mend::migration_secret(secret, here)));
+    }
     if let Some(backups) = &spec.backups {
         let name = &*backups.password_secret.name;
         wanted.insert(name, ("password of the repository".into(), mend::repository_password(name, here)));

@@ -61,6 +61,20 @@ GRANT pg_signal_backend, pg_read_all_stats TO lockkeeper_admin;",
     )
 }
 
+/// A Secret with the connection of a migration's own role, and the SQL that makes the role.
+pub fn migration_secret(name: &str, namespace: &str) -> String {
+    format!(
+        "\
+{}
+with a role made once by whoever owns the server (app_owner: the owner of the database shop):
+CREATE ROLE shop_migration LOGIN PASSWORD '…';
+GRANT app_owner TO shop_migration;
+GRANT shop_migration TO lockkeeper_admin;
+ALTER ROLE shop_migration IN DATABASE shop SET role = app_owner;",
+        connection_secret(name, namespace)
+    )
+}
+
 /// A Secret with the password of a backup repository.
 pub fn repository_password(name: &str, namespace: &str) -> String {
     format!(

@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::{error::CliError, promote::allowed, session::Session};
 use crate::{
-    api::{API_VERSION, Environment, EnvironmentRef, WorkloadKind, WorkloadRef, verbs},
+    api::{API_VERSION, Environment, EnvironmentRef, EnvironmentSpec, WorkloadKind, WorkloadRef, verbs},
     plan::workload::Workload,
 };
 
@@ -226,6 +226,11 @@ pub async fn environment(session: &Session, environment: Environment) -> Result<
 }
 
 /// Every Secret that an Environment names, once.
+/// By module: the Secret of the role that its migration has of its own.
+pub fn migration_secrets(spec: &EnvironmentSpec) -> impl Iterator<Item = (&str, &str)> {
+    spec.modules.iter().filter_map(|m| Some((&*m.name, &*m.migration.as_ref()?.connection_secret.as_ref()?.name)))
+}
+
 fn secret_names(environment: &Environment) -> Vec<String> {
     let spec = &environment.spec;
     let mut names: Vec<String> = spec
@@ -235,6 +240,7 @@ fn secret_names(environment: &Environment) -> Vec<String> {
         .chain(spec.backups.iter().map(|b| &b.password_secret))
         .map(|r| r.name.to_string())
         .collect();
+    names.extend(migration_secrets(spec).map(|(_, secret)| secret.to_owned()));
     names.sort();
     names.dedup();
     names

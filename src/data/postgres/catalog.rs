@@ -166,13 +166,18 @@ impl Found {
     /// Leaves CONNECT to the owner and to the application's role alone: without its role the new release could not start.
     /// `self` is what the database has now.
     pub fn close_to_others(&self, name: &str, application: &str) -> String {
+        self.leave_connect_to(name, &[&self.owner, application])
+    }
+
+    /// Leaves CONNECT to these roles alone; the owner too loses it where he is none of them. `self` is what the database has
+    /// now.
+    pub fn leave_connect_to(&self, name: &str, roles: &[&str]) -> String {
         let mut sql = format!("REVOKE CONNECT ON DATABASE {} FROM PUBLIC CASCADE;\n", ident(name));
-        let others: BTreeSet<&str> =
-            self.grants.iter().flatten().filter_map(|g| g.to.as_deref()).filter(|r| *r != self.owner).collect();
-        for role in others {
+        let now = self.grants.iter().flatten().filter_map(|g| g.to.as_deref()).chain([self.owner.as_str()]);
+        for role in now.collect::<BTreeSet<_>>() {
             sql += &format!("REVOKE CONNECT ON DATABASE {} FROM {} CASCADE;\n", ident(name), ident(role));
         }
-        for role in BTreeSet::from([self.owner.as_str(), application]) {
+        for role in roles.iter().collect::<BTreeSet<_>>() {
             sql += &format!("GRANT CONNECT ON DATABASE {} TO {};\n", ident(name), ident(role));
         }
         sql

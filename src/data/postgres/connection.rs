@@ -6,7 +6,7 @@ use tokio_postgres::{CancelToken, Client, Config, NoTls, Row, config::SslMode as
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    error::{PgError, shown},
+    error::{PgError, code, shown},
     secret::{Endpoint, SslMode},
     tls,
 };
@@ -82,7 +82,7 @@ impl Session {
         let (client, connection) = connected
             .map_err(|_| failed(format!("no answer within {} s", 2 * CONNECT_TIMEOUT.as_secs()), None))?
             .map_err(|error| {
-                let code = error.code().map(|c| c.code().to_owned());
+                let code = code(&error);
                 let mut cause = shown(&error);
                 if cause.contains("unsupported startup parameter") {
                     cause += "; this looks like a pooler: name the server itself in the Secret";
@@ -139,7 +139,7 @@ impl Session {
                 server: self.server.clone(),
                 doing: doing.to_owned(),
                 cause: shown(&error),
-                code: error.code().map(|c| c.code().to_owned()),
+                code: code(&error),
             }),
             () = self.stop.asked() => {
                 self.cancel().await;

@@ -126,10 +126,27 @@ impl PgError {
         }
     }
 
+    /// Whether the server went away, or is not back yet: what was asked may be asked again once it is.
+    pub fn is_away(&self) -> bool {
+        matches!(self.code(), Some(CONNECTION_LOST | "57P01" | "57P02" | "57P03"))
+    }
+
     /// Whether someone else is connected to a database that must have no sessions.
     pub fn is_in_use(&self) -> bool {
         self.code() == Some(SqlState::OBJECT_IN_USE.code())
     }
+}
+
+/// The SQLSTATE of a connection that is cut, or that nobody takes: there the server gives none.
+const CONNECTION_LOST: &str = "08006";
+
+/// The SQLSTATE of an error.
+pub fn code(error: &tokio_postgres::Error) -> Option<String> {
+    let lost = || {
+        let cause = std::error::Error::source(error).and_then(|e| e.downcast_ref::<std::io::Error>());
+        (error.is_closed() || cause.is_some()).then(|| CONNECTION_LOST.to_owned())
+    };
+    error.code().map(|c| c.code().to_owned()).or_else(lost)
 }
 
 /// What of the driver's error may be shown.

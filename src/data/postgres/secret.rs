@@ -6,6 +6,7 @@
 use std::{fmt, fs, io::ErrorKind, path::Path, path::PathBuf};
 
 use super::error::PgError;
+use crate::manifest::task::MIGRATIONS;
 
 /// How far the server's identity is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,6 +98,13 @@ impl Access {
             Err(error) => return Err(error),
         };
         Ok(Self { data: data.to_owned(), connection, admin })
+    }
+
+    /// Reads the Secret of a role that a migration of this data has of its own. What it does not say of the server is taken
+    /// from the connection's.
+    pub fn migration(&self, secrets: &Path, secret: &str) -> Result<Endpoint, PgError> {
+        let name = format!("{secret} (data {}, migration)", self.data);
+        Keys::read(&secrets.join(&self.data).join(MIGRATIONS).join(secret), name)?.endpoint(Some(&self.connection))
     }
 
     /// The data's database.

@@ -11,7 +11,7 @@
 //	2-unverified  starts and calls itself healthy, but no page and no list can be read
 //	2-slow        its migration commits a first half, pauses for TINY_SLOW (20s), then commits the rest
 //
-// In a pod: serve, migrate, check. Outside, against a Service's address: writer, poll, missing.
+// In a pod: serve, migrate, check. Outside, against a Service's address: writer, poll, missing; against the database's: direct.
 package main
 
 import (
@@ -34,9 +34,10 @@ var commands = map[string]command{
 	"writer":  writer,
 	"poll":    poll,
 	"missing": missing,
+	"direct":  direct,
 }
 
-const usage = "usage: tiny serve | migrate | check | writer | poll | missing   (tiny COMMAND -h lists its flags)"
+const usage = "usage: tiny serve | migrate | check | writer | poll | missing | direct   (tiny COMMAND -h lists its flags)"
 
 func main() {
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
