@@ -414,7 +414,7 @@ fn a_start_in_the_future_is_waited_for_by_the_clock() {
 #[test]
 fn policies_that_an_upgrade_replaces_are_waited_for_at_the_door_while_users_work() {
     let mut seen = Seen::new();
-    let mut until = |seen: &mut Seen, what: &str, there: &dyn Fn(&Seen) -> bool| {
+    let until = |seen: &mut Seen, what: &str, there: &dyn Fn(&Seen) -> bool| {
         for _ in 0..60 {
             settle(seen).unwrap();
             if there(seen) {
