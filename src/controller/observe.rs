@@ -241,6 +241,24 @@ fn exits(pod: &Pod) -> Option<bool> {
     Some(codes.iter().all(|code| *code == 0))
 }
 
+/// Who or what ends a pod from outside. `None`: nobody, or nobody who says so.
+fn disruption(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let said = |reason: Option<&String>, message: Option<&String>| {
+        let all: Vec<&str> = [reason, message].into_iter().flatten().map(String::as_str).collect();
+        all.join(": ")
+    };
+    let named = status.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget" && c.status == "True");
+    match (named, &status.reason, &pod.metadata.deletion_timestamp) {
+        (Some(c), ..) => Some(format!("its pod was ended from outside ({})", said(c.reason.as_ref(), c.message.as_ref()))),
+        (None, Some(_), _) => {
+            Some(format!("its pod was ended by its node ({})", said(status.reason.as_ref(), status.message.as_ref())))
+        }
+        (None, None, Some(_)) => Some("its pod was deleted".to_owned()),
+        (None, None, None) => None,
+    }
+}
+
 fn view(job: &Job, pods: &[Pod]) -> JobView {
     let condition =
         |type_: &str| job.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == type_ && c.status == "True").cloned();
@@ -249,9 +267,9 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
     } else if let Some(failed) = condition("Failed") {
         JobState::Failed(failed.reason.unwrap_or_default())
     } else {
-        // With `backoffLimit: 0` the pod's end is the Job's, and the pod says so up to a second earlier.
-        // A pod that is being deleted is left to the Job, which knows why: a deadline, mostly.
-        let pod = pod_of(job, pods).filter(|p| p.metadata.deletion_timestamp.is_none());
+        // With `backoffLimit: 0` the pod's end is the Job's, and the pod says so up to a second earlier. A pod that the Job's
+        // own deadline deletes is left to the Job.
+        let pod = pod_of(job, pods).filter(|p| p.metadata.deletion_timestamp.is_none() || condition("FailureTarget").is_none());
         match pod.and_then(|p| p.status.as_ref()).and_then(|s| s.phase.as_deref()) {
             Some("Succeeded") => JobState::Succeeded,
             Some("Failed") => JobState::Failed("PodFailed".into()),
@@ -305,6 +323,7 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
         deleting: job.metadata.deletion_timestamp.is_some(),
         exit_code: terminated.map(|t| t.exit_code),
         exit_reason: terminated.and_then(|t| t.reason.clone()),
+        disruption: pod.filter(|_| condition("FailureTarget").is_none()).and_then(disruption),
         outcome: terminated.and_then(|t| serde_json::from_str::<Outcome>(t.message.as_deref()?).ok()),
         trouble: trouble.or_else(unscheduled).or_else(|| {
             let none = pod.is_none() && state == JobState::Running;
@@ -398,3 +417,7 @@ pub async fn queue(client: &Client, namespace: &str, now: Timestamp) -> Result<V
     let waiting = waiting.chain(alignments.iter().map(Run::Alignment));
     Ok(waiting.filter_map(|run| queue::waiting(run, now)).collect())
 }
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

@@ -299,7 +299,8 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
                 let (namespace, name) = (backup.namespace().unwrap_or_default(), backup.name_any());
                 let turn = turns(&context, "EnvironmentBackup", (&namespace, &name), |c, ns, n| Box::pin(backup::turn(c, ns, n)))
                     .await?;
-                let over = backup.status.as_ref().is_some_and(|s| s.phase.is_terminal());
+                // Nobody tells that its Jobs are gone once no run is at work here: until it has let go, it looks.
+                let over = backup.status.as_ref().is_some_and(|s| s.phase.is_terminal()) && backup.finalizers().is_empty();
                 Ok(action(turn, if over { Duration::from_secs(3600) } else { REST.min(Duration::from_secs(10)) }))
             },
             |backup, error: &Error, context| failed("EnvironmentBackup", &context, &backup.name_any(), error),

@@ -90,10 +90,14 @@ pub fn look(
 
 fn failure(job: &JobView, condition: &str) -> JobFailure {
     let name = &job.name;
+    let outside = job.disruption.as_deref();
     if let Some(error) = job.outcome.as_ref().and_then(|o| o.error.clone()) {
         return JobFailure {
             reason: error.reason,
-            message: error.message,
+            message: match outside {
+                Some(outside) => format!("Job {name}: {outside}: {}", error.message),
+                None => error.message,
+            },
             retryable: job.exit_code == Some(exit::RETRYABLE),
             outcome: job.outcome.clone(),
         };
@@ -102,8 +106,10 @@ fn failure(job: &JobView, condition: &str) -> JobFailure {
         ("DeadlineExceeded", _, _) => "took longer than it may".to_owned(),
         (_, _, Some("OOMKilled")) => "was ended because it needed more memory than its limit".to_owned(),
         (_, Some(code), _) => format!("ended with exit code {code}"),
-        _ => format!("failed ({condition}); its pod is gone"),
+        _ if outside.is_some() => "failed".to_owned(),
+        _ => format!("failed ({condition}), and its pod was gone before anyone could see how it ended"),
     };
+    let why = outside.map_or(why.clone(), |outside| format!("{why}: {outside}"));
     let reason = if condition == "DeadlineExceeded" { "DeadlineExceeded" } else { "JobFailed" };
     let log = job.log_tail.as_ref().map(|l| format!("; its last lines: {l}")).unwrap_or_default();
     // Without a permanent verdict of the agent the pod died of something outside: evicted, killed, out of memory.

@@ -356,11 +356,15 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
             }
             if let Some(next) = steps::current(&status.steps).map(|s: &crate::api::Step| s.name.clone()) {
                 // The door: what was checked before is checked again on quorum reads, and only then the phase says Locked.
-                if steps::kind(&next) == steps::name::LOCK
-                    && let Err(failure) = door(world, &target.spec, &status)
-                {
-                    status.failure = Some(failure);
-                    return advance(world, status, now);
+                if steps::kind(&next) == steps::name::LOCK {
+                    // An upgrade brings policies a moment before the operator that wants them: users work, so it waits.
+                    if !world.missing_policies.is_empty() {
+                        return stalled(world, "PoliciesMissing", &prepare::policies_message(world.missing_policies), now);
+                    }
+                    if let Err(failure) = door(world, &target.spec, &status) {
+                        status.failure = Some(failure);
+                        return advance(world, status, now);
+                    }
                 }
                 enter(world, &mut status, &next, now);
             }
@@ -453,9 +457,6 @@ fn door(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus) -> Resu
     }
     if !approval::enough(&approval::count_of(world.run, &status.modifiers, &target.approvals, &today.hash, world.approvers)) {
         return fail("ApprovalWithdrawn", "approvals that counted do not count any more".into());
-    }
-    if !world.missing_policies.is_empty() {
-        return fail("PoliciesMissing", prepare::policies_message(world.missing_policies));
     }
     Ok(())
 }

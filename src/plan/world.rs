@@ -330,6 +330,8 @@ pub struct JobView {
     pub exit_code: Option<i32>,
     /// Why the container ended: `OOMKilled`, `Error`, `Completed`.
     pub exit_reason: Option<String>,
+    /// Who or what ended the pod from outside, in words: evicted, preempted, deleted.
+    pub disruption: Option<String>,
     /// What the agent wrote.
     pub outcome: Option<Outcome>,
     /// What keeps the pod from running: `ImagePullBackOff: …`, `Unschedulable: …`.

@@ -254,6 +254,20 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
         // Where two policies refuse, which of them speaks is the API server's choice.
         assert!(sentence.split('|').any(|s| said.contains(s)), "{what}: {said}");
     }
+    // An upgrade's policies come before its operator, which ends what it has begun with the image that it knows.
+    let repository = agent_image().rsplit_once(':').expect("a tag").0.to_owned();
+    for (image, ours) in [
+        (format!("{repository}:0.0.9"), true),
+        (format!("{repository}@{DIGEST}"), true),
+        (format!("{repository}:0.2.0-rc.1@{DIGEST}"), true),
+        (format!("{repository}:5000/evil@{DIGEST}"), false),
+        (format!("{repository}/evil:1"), false),
+        (format!("evil/{repository}:1"), false),
+        (format!("{repository}-evil:1"), false),
+    ] {
+        let answer = make(&world, &agents("/containers/0/image", json!(image))).await;
+        assert_eq!(answer.is_ok(), ours, "{image}: {answer:?}");
+    }
     let template = json!({"spec": {"containers": [{"name": "c", "image": "evil:1"}]}});
     let check =
         manifest(job::check(owner(namespace), ("lk-v", "verify/login"), &template, &[], Duration::from_secs(60)).unwrap());

@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::{Client, Config};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client, Config, api::DeleteParams};
 use tokio::runtime::Runtime;
 
 use super::support::tool;
@@ -159,4 +160,23 @@ pub fn kill_operator() {
     let selector = "app.kubernetes.io/name=lockkeeper";
     kubectl(&["-n", OPERATOR_NAMESPACE, "delete", "pod", "-l", selector, "--grace-period=0", "--force", "--wait=false"])
         .expect("the operator's pod is deleted");
+}
+
+/// Ends the operator's process between two instructions, from outside of its container, and lets another begin at once: its
+/// pod goes, and so does its Lease, whose term would only have to be sat out.
+///
+/// # Panics
+/// Where no operator runs on this machine.
+pub fn crash_operator() {
+    let processes = std::fs::read_dir("/proc").expect("processes").flatten().filter_map(|entry| {
+        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
+        let is_operator = read("cmdline").starts_with("lockkeeper\0controller") && read("cgroup").contains("kubepods");
+        let pid = is_operator.then(|| entry.file_name().to_str()?.parse().ok()).flatten()?;
+        rustix::process::Pid::from_raw(pid)
+    });
+    let killed = processes.filter(|pid| rustix::process::kill_process(*pid, rustix::process::Signal::KILL).is_ok()).count();
+    let leases: Api<Lease> = Api::namespaced(client(None), OPERATOR_NAMESPACE);
+    let _ = wait(leases.delete("lockkeeper", &DeleteParams::default()));
+    kill_operator();
+    assert!(killed > 0, "no operator runs on this machine that could be killed");
 }

@@ -40,6 +40,11 @@ pub struct Before {
 }
 
 impl Before {
+    /// Looks at everything while nobody writes.
+    pub fn quiet(world: &World) -> Self {
+        Self::seen(world, i64::MAX)
+    }
+
     /// Looks at everything, while the users work already. `first` is the first number that they send.
     pub fn of(world: &World, users: &Users, first: i64) -> Self {
         let enough = usize::try_from(COMPARED * 2).unwrap_or(usize::MAX);
@@ -47,7 +52,10 @@ impl Before {
             count if count >= enough => Ok(()),
             count => Err(format!("{count} writes")),
         });
-        let last = first + COMPARED - 1;
+        Self::seen(world, first + COMPARED - 1)
+    }
+
+    fn seen(world: &World, last: i64) -> Self {
         Self {
             service: world.service(),
             deployment: world.deployment().spec.expect("a spec"),
@@ -64,6 +72,14 @@ impl Before {
 
 /// The run ended as planned: Production runs exactly what runs in Staging, users are back, nothing is lost.
 pub fn completed(world: &World, run: &Promotion, before: &Before, testimony: &Testimony) {
+    delivered(world, run, before);
+    data(world, before, testimony);
+    outage(run.status.as_ref().expect("a status"), testimony);
+    nothing_left(world, run, before);
+}
+
+/// Production runs exactly what runs in Staging, migrated, and every step of the run succeeded.
+pub fn delivered(world: &World, run: &Promotion, before: &Before) {
     let status = run.status.as_ref().expect("a status");
     assert_eq!(status.phase, Phase::Completed, "{:?}", status.failure);
     let unfinished: Vec<_> = status.steps.iter().filter(|s| s.state != StepState::Succeeded).collect();
@@ -86,10 +102,6 @@ pub fn completed(world: &World, run: &Promotion, before: &Before, testimony: &Te
     );
     let version = world.database.query("tiny", "SELECT version FROM schema_version").expect("the schema's version");
     assert_eq!(version.trim(), "2", "the migration ran");
-
-    data(world, before, testimony);
-    outage(status, testimony);
-    nothing_left(world, run, before);
 }
 
 /// The run failed, and everything is what it was. Its failure names this step, and says these words.
@@ -101,16 +113,20 @@ pub fn as_before(world: &World, run: &Promotion, before: &Before, testimony: &Te
     for word in words {
         assert!(failure.message.contains(word), "the failure does not say {word:?}: {}", failure.message);
     }
+    unchanged(world, before);
+    data(world, before, testimony);
+    outage(status, testimony);
+    nothing_left(world, run, before);
+}
+
+/// Release, configuration and database are to the letter what they were, but for what users have written since.
+pub fn unchanged(world: &World, before: &Before) {
     assert_eq!(world.configuration(), before.configuration, "the configuration is what it was");
     assert_eq!(world.deployment().spec.expect("a spec"), before.deployment, "the workload is what it was");
     assert_eq!(world.digests(&world.production), before.digests, "the same image runs");
     let (now, then) = (world.database.shape(), &before.shape);
     assert!(now == *then, "the database is not what it was:\n{}", then.difference(&now));
     assert_eq!(world.database.written_up_to(before.last), before.rows, "rows from before are what they were");
-
-    data(world, before, testimony);
-    outage(status, testimony);
-    nothing_left(world, run, before);
 }
 
 /// The run ended before anyone was locked out: users never noticed, and nothing changed.

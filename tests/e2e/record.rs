@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use super::cluster;
 
 /// The kinds that are watched.
-const KINDS: [(&str, &str, &str); 8] = [
+const KINDS: [(&str, &str, &str); 9] = [
     ("lockkeeper.dev", "v1alpha1", "Promotion"),
     ("lockkeeper.dev", "v1alpha1", "Environment"),
     ("lockkeeper.dev", "v1alpha1", "EnvironmentBackup"),
@@ -31,6 +31,7 @@ const KINDS: [(&str, &str, &str); 8] = [
     ("", "v1", "ConfigMap"),
     ("apps", "v1", "Deployment"),
     ("batch", "v1", "Job"),
+    ("", "v1", "Pod"),
 ];
 
 /// One version of an object.
@@ -107,6 +108,33 @@ impl Record {
                 let last = last.map(|s| s.object["status"].to_string()).unwrap_or_else(|| "nothing was seen of it".into());
                 drop(seen);
                 panic!("{kind} {name}: {what}, not within {within:?}: {last}");
+            }
+            seen = self.shared.more.wait_timeout(seen, left).expect("the watcher lives").0;
+        }
+    }
+
+    /// Which change was the last that was seen.
+    pub fn latest(&self) -> u64 {
+        self.shared.seen.lock().expect("the watcher lives").iter().map(|s| s.version).max().unwrap_or(0)
+    }
+
+    /// Waits until any version of any object, later than that change, holds an answer.
+    ///
+    /// # Panics
+    /// When the time is over.
+    pub fn sees<T>(&self, what: &str, since: u64, within: Duration, answer: impl Fn(&Seen) -> Option<T>) -> T {
+        let end = Instant::now() + within;
+        let mut seen = self.shared.seen.lock().expect("the watcher lives");
+        let mut looked = 0;
+        loop {
+            if let Some(answer) = seen[looked..].iter().filter(|s| s.version > since).find_map(&answer) {
+                return answer;
+            }
+            looked = seen.len();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(seen);
+                panic!("{what}, not within {within:?}");
             }
             seen = self.shared.more.wait_timeout(seen, left).expect("the watcher lives").0;
         }

@@ -100,6 +100,14 @@ impl World {
         world
     }
 
+    /// How long the slow release's migration pauses in Production. The judges look away meanwhile: nobody promotes this.
+    pub fn slow_for(&mut self, pause: &str) {
+        let namespace = self.production.as_str();
+        kubectl(&["-n", namespace, "set", "env", "deployment/tiny", &format!("TINY_SLOW={pause}")]).expect("it is told");
+        kubectl(&["-n", namespace, "rollout", "status", "deployment/tiny", "--timeout=120s"]).expect("it is back");
+        self.record = Record::of(namespace);
+    }
+
     /// Where the judges of this story keep their files.
     pub fn directory(&self) -> &Path {
         self.directory.path()

@@ -346,6 +346,7 @@ fn job(object: &Value, now: Timestamp) -> JobView {
         created_at: Some(now),
         deleting: false,
         exit_code: None,
+        disruption: None,
         exit_reason: None,
         outcome: None,
         trouble: None,

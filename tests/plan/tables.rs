@@ -412,6 +412,34 @@ fn a_start_in_the_future_is_waited_for_by_the_clock() {
     assert_eq!(seen.target.unwrap().status.unwrap_or_default().active, None, "and holds nothing meanwhile");
 }
 
+#[test]
+fn policies_that_an_upgrade_replaces_are_waited_for_at_the_door_while_users_work() {
+    let mut seen = Seen::new();
+    let until = |seen: &mut Seen, what: &str, there: &dyn Fn(&Seen) -> bool| {
+        for _ in 0..60 {
+            settle(seen).unwrap();
+            if there(seen) {
+                return;
+            }
+            Change::Approve { who: "bob", today: true }.happen(seen);
+            Change::Good.happen(seen);
+        }
+        panic!("{what}: {:#?}", seen.status());
+    };
+    until(&mut seen, "the page", &|seen| seen.status().step.as_deref() == Some("page"));
+    Change::Policies(false).happen(&mut seen);
+    for _ in 0..5 {
+        Change::Good.happen(&mut seen);
+        settle(&mut seen).unwrap();
+    }
+    let status = seen.status();
+    assert_eq!((status.phase.to_string().as_str(), status.failure), ("BackingUp", None));
+    let said = status.conditions.iter().find(|c| c.type_ == "Stalled").map(|c| (c.status.as_str(), c.reason.as_str()));
+    assert_eq!(said, Some(("True", "PoliciesMissing")));
+    Change::Policies(true).happen(&mut seen);
+    until(&mut seen, "the end", &|seen| seen.status().phase.to_string() == "Completed");
+}
+
 // ---- Refused writes ----
 
 #[test]

@@ -27,6 +27,12 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "lockkeeper.serviceAcc
 {{- end -}}
 {{- end }}
 
+{{/* Which images are the agent's, as a regular expression: any version of ours. The policies of an upgrade are there before
+its operator, and the one before must be able to end what it has begun; after `helm rollback` it is the other way round. */}}
+{{- define "lockkeeper.ownImages" -}}
+^{{ regexQuoteMeta .Values.image.repository }}(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$
+{{- end }}
+
 {{/* Labels of a policy and its binding. src/api/policies.rs knows the version: raise both with each change to the rules. */}}
 {{- define "lockkeeper.policyLabels" -}}
 {{ include "lockkeeper.labels" . }}

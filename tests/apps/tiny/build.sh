@@ -29,7 +29,7 @@ if [ "${1:-}" = --binary ]; then
   exit
 fi
 
-[ $# -gt 0 ] || set -- 1 2 2-broken 2-crashloop 2-unverified 2-slow
+[ $# -gt 0 ] || set -- 1 2 2-broken 2-crashloop 2-unverified 2-slow 2-hungry
 declare -A owner=()
 for release in "$@"; do
   # Two small layers, not worth a cache; and buildah 1.28's would take all releases for one, see tests/cluster/README.md.

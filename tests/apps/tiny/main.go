@@ -10,6 +10,7 @@
 //	2-crashloop   its migration is fine, its server exits at once
 //	2-unverified  starts and calls itself healthy, but no page and no list can be read
 //	2-slow        its migration commits a first half, pauses for TINY_SLOW (20s), then commits the rest
+//	2-hungry      its migration commits a first half, then takes memory until it is ended for that
 //
 // In a pod: serve, migrate, check. Outside, against a Service's address: writer, poll, missing; against the database's: direct.
 package main

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -35,6 +36,9 @@ var steps = [][]string{
 
 // halfOfSlow is how many parts of its step the slow release commits before it pauses.
 const halfOfSlow = 2
+
+// mostOfHungry is how many MiB the hungry release takes where nothing bounds it.
+const mostOfHungry = 512
 
 // destruction is what the broken release commits before it fails. Neither statement can be undone from the database
 // itself: only an undo point or a backup brings the rows and the column back.
@@ -81,6 +85,17 @@ func migrate(ctx context.Context, args []string) error {
 			return err
 		}
 		return errors.New("committed the first half of the migration, then found what it cannot convert: half of the writes and the column note are gone")
+	case variantHungry:
+		if err := inOneTransaction(ctx, db, destruction); err != nil {
+			return err
+		}
+		var kept [][]byte
+		for len(kept) < mostOfHungry {
+			// Written to, because memory that nobody has touched is nobody's.
+			kept = append(kept, bytes.Repeat([]byte{1}, 1<<20))
+			time.Sleep(time.Millisecond)
+		}
+		return fmt.Errorf("took %d MiB, and nobody ended it", len(kept))
 	case variantSlow:
 		pause := 20 * time.Second
 		if text := os.Getenv("TINY_SLOW"); text != "" {

@@ -13,6 +13,7 @@ const (
 	variantCrashloop  = "crashloop"
 	variantUnverified = "unverified"
 	variantSlow       = "slow"
+	variantHungry     = "hungry"
 )
 
 // release is what TINY_RELEASE names: the schema version that it works on, and how it goes wrong.
@@ -31,10 +32,10 @@ func parseRelease(name string) (release, error) {
 		return release{}, fmt.Errorf("TINY_RELEASE is %q; known are 1 to %d", name, len(steps))
 	}
 	switch variant {
-	case "", variantBroken, variantCrashloop, variantUnverified, variantSlow:
+	case "", variantBroken, variantCrashloop, variantUnverified, variantSlow, variantHungry:
 		return release{name: name, schema: schema, variant: variant}, nil
 	}
-	return release{}, fmt.Errorf("TINY_RELEASE is %q; its variant is none of broken, crashloop, unverified, slow", name)
+	return release{}, fmt.Errorf("TINY_RELEASE is %q; its variant is none of broken, crashloop, unverified, slow, hungry", name)
 }
 
 func releaseFromEnv() (release, error) { return parseRelease(os.Getenv("TINY_RELEASE")) }

@@ -32,7 +32,7 @@ func TestGapsAreCountedFromOneAndBounded(t *testing.T) {
 }
 
 func TestAReleaseIsASchemaVersionAndAVariant(t *testing.T) {
-	for _, name := range []string{"1", "2", "2-broken", "2-crashloop", "2-unverified", "2-slow"} {
+	for _, name := range []string{"1", "2", "2-broken", "2-crashloop", "2-unverified", "2-slow", "2-hungry"} {
 		if got, err := parseRelease(name); err != nil || got.name != name {
 			t.Errorf("parseRelease(%q) = %+v, %v", name, got, err)
 		}
