@@ -13,8 +13,7 @@ use super::{Environment, EnvironmentBackup, EnvironmentRestore, Promotion};
 const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
 /// Fields of the status that all runs share, and a kind does not use.
-const UNUSED: &[(&str, &[&str])] =
-    &[("Promotion", &["snapshot", "takenAt"]), ("EnvironmentRestore", &["backup", "modifiers", "intervention"])];
+const UNUSED: &[(&str, &[&str])] = &[("Promotion", &["snapshot", "takenAt"]), ("EnvironmentRestore", &["backup", "modifiers"])];
 
 /// Every program that reads JSON tells integers up to here apart. Counts and epochs stay far below.
 const GREATEST_INTEGER: f64 = 9_007_199_254_740_991.0;

@@ -44,9 +44,9 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     // After all that runs have made: what is made for a run that is not in this list was made for one that is gone.
     let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
     let runs = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
-    let records: Vec<_> = runs.items.iter().filter_map(history::promotion).collect();
     let restores: Api<EnvironmentRestore> = Api::namespaced(client.clone(), namespace);
     let restores = call(format!("list EnvironmentRestores in {namespace}"), restores.list(&ListParams::default())).await?.items;
+    let records = history::records(&runs.items, &restores);
     let backups: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
     let backups = call(format!("list EnvironmentBackups in {namespace}"), backups.list(&ListParams::default())).await?.items;
     // Only those of runs that have completed: what others keep is theirs.

@@ -285,6 +285,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         )
         .for_each(|_| futures::future::ready(()));
 
+    let restores_now = restore_store.clone();
     let in_namespace = move |namespace: Option<String>| of_namespace(&restore_store, &namespace.unwrap_or_default(), under_way);
     let (of_environment, of_backup) = (in_namespace.clone(), in_namespace);
     let restores = restores
@@ -314,7 +315,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         let mut every = tokio::time::interval(COUNT);
         loop {
             every.tick().await;
-            told.report.population(&promotion_store.state(), &backups_now.state(), (told.clock)());
+            told.report.population(&promotion_store.state(), &restores_now.state(), &backups_now.state(), (told.clock)());
         }
     };
     futures::join!(fan_out, promotions, environments, backups, restores, counted);

@@ -181,10 +181,13 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
         now,
     );
     let history = &environment.spec.history;
-    let surplus = history::surplus(world.records, history, now);
-    if let Some(record) = surplus {
+    // While a run is at work, a backup that failed is its to read.
+    let failed = if status.active.is_none() { history::failed_backups(world.backups) } else { Vec::new() };
+    let surplus = history::surplus(world.records, history, now).or_else(|| history::surplus(&failed, history, now));
+    if let Some(record) = surplus
+        && let Some([first, last]) = &record.hashes
+    {
         // What a tool applies again must be known before it goes.
-        let [first, last] = &record.hashes;
         ledger::write(&mut status, (record.kind, &record.name), [first, last], &record.phase, record.ended);
     }
     if environment.status.as_ref() != Some(&status) {
@@ -200,6 +203,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
                 .filter(|at| *at > now)
                 .chain(beside)
                 .chain(history::next(world.records, history))
+                .chain(history::next(&failed, history))
                 .chain(environment_backups::next(world, &status))
                 .min(),
         ),

@@ -70,6 +70,8 @@ pub enum Resource {
     EnvironmentBackup,
     /// Promotion.
     Promotion,
+    /// EnvironmentRestore.
+    EnvironmentRestore,
 }
 
 /// How the API server applies a patch.

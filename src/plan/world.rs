@@ -106,9 +106,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What a person wants done about a rollback that failed. A restore tries again by itself.
+    /// What a person wants done about a rollback that failed.
     pub fn intervention(&self) -> Option<&'a Intervention> {
-        self.promotion()?.intervention.as_ref()
+        match self {
+            Self::Promotion(run) => run.spec.intervention.as_ref(),
+            Self::Restore(run) => run.spec.intervention.as_ref(),
+        }
     }
 
     /// What it asks for, if it is a Promotion.

@@ -247,7 +247,7 @@ impl Seen {
                     }
                     Resource::Job => drop(self.jobs.insert(name.clone(), job(&object, self.now))),
                     Resource::EnvironmentBackup => self.backup = Some(of(object)),
-                    Resource::Pod | Resource::Promotion => panic!("a run makes no {resource:?}"),
+                    Resource::Pod | Resource::Promotion | Resource::EnvironmentRestore => panic!("a run makes no {resource:?}"),
                 }
             }
             Effect::Patch { resource, name, kind, patch } => {
@@ -276,7 +276,7 @@ impl Seen {
                     self.jobs.remove(name);
                 }
                 Resource::EnvironmentBackup => self.backup = None,
-                Resource::Promotion => panic!("a run deletes no run"),
+                Resource::Promotion | Resource::EnvironmentRestore => panic!("a run deletes no run"),
             },
         }
     }
