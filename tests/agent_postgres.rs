@@ -627,6 +627,57 @@ async fn a_restore_that_is_rolled_back_or_never_came_so_far_leaves_today_as_it_w
 }
 
 #[tokio::test]
+async fn a_database_aside_that_was_taken_in_vain_is_aside_again_under_its_name() {
+    let world = World::new("again").await;
+    for verb in ["fence", "undo"] {
+        world.ok(verb, 1).await;
+    }
+    let aside = world.ok("release", 1).await.aside[0].database.clone();
+    world.as_app().await.batch_execute(MIGRATION).await.unwrap();
+    let today = world.server.everything(&world.database).await;
+    let databases = json!([{"data": "store", "database": aside}]);
+    let of_other = |verb: &str, epoch: i64, databases: &Value| {
+        world.task_with(verb, json!({"epoch": epoch, "run": OTHER_RUN, "databases": databases}))
+    };
+    for (epoch, swapped) in [(2, false), (3, true)] {
+        world.done(&of_other("fence", epoch, &json!([]))).await;
+        if swapped {
+            world.done(&of_other("restore", epoch, &databases)).await;
+        }
+        let back = world.done(&of_other("rollback", epoch, &databases)).await;
+        assert!(back.aside.iter().all(|a| a.database == aside), "{back:?}");
+        world.done(&of_other("release", epoch, &json!([]))).await;
+        assert_eq!(world.server.everything(&world.database).await, today, "today is as it was");
+        assert_eq!(world.databases().await, [world.database.clone(), aside.clone()], "swapped: {swapped}");
+        assert!(world.server.connect(&world.app, &aside).await.is_err(), "nobody works in it");
+    }
+    // Asked for once more, it comes.
+    for (verb, databases) in [("fence", json!([])), ("restore", databases), ("release", json!([]))] {
+        world.done(&of_other(verb, 4, &databases)).await;
+    }
+    assert_eq!(world.rows().await, 2000);
+}
+
+#[tokio::test]
+async fn where_the_live_database_is_lost_the_statement_that_is_told_makes_room_for_the_restore() {
+    let world = World::new("lost").await;
+    let backup = world.ok("backup", 0).await.backup.unwrap();
+    let boss = world.server.boss("postgres").await;
+    boss.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", ident(&world.database))).await.unwrap();
+    let task = world.task_with("preflight", json!({"snapshot": backup.snapshot}));
+    let looked = world.done(&task).await;
+    let failures = failed(&looked);
+    let (_, message) = failures.iter().find(|(name, _)| *name == "store: database").unwrap_or_else(|| panic!("{looked:?}"));
+    let statement = &message[message.find("CREATE DATABASE").expect(message)..];
+    boss.batch_execute(statement).await.unwrap();
+    assert_eq!(failed(&world.done(&task).await), []);
+    world.ok("fence", 1).await;
+    world.done(&world.task_with("restore", json!({"epoch": 1, "snapshot": backup.snapshot}))).await;
+    world.ok("release", 1).await;
+    assert_eq!(world.rows().await, 2000);
+}
+
+#[tokio::test]
 async fn another_environments_snapshot_is_refused() {
     let world = World::new("mine").await;
     let backup = world.ok("backup", 0).await.backup.unwrap();

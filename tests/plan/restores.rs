@@ -452,3 +452,31 @@ fn a_restore_whose_rollback_failed_is_resumed_at_once_or_given_up_step_by_step()
         assert!(environment.lock.unwrap().holder.is_none() && environment.active.is_none(), "the lock is free");
     }
 }
+
+#[test]
+fn what_a_run_keeps_outlives_a_restore_that_was_to_undo_it_and_was_put_back() {
+    for (phase, stays) in [("RollingBack", true), ("Verifying", false)] {
+        let mut seen = Seen::new();
+        let (of, me) = (
+            json!({"kind": "Promotion", "name": "r-0", "uid": "uid-r-0"}),
+            json!({"kind": "EnvironmentRestore", "name": "back", "uid": "uid-back"}),
+        );
+        seen.target.as_mut().unwrap().status = Some(super::fixture::of(json!({
+            "active": me, "lock": {"epoch": 3},
+            "kept": [{"data": "db", "snapshot": "ffff", "run": of, "until": "2026-12-01T00:00:00Z"}],
+        })));
+        let ended = json!({
+            "phase": phase, "epoch": 3, "planHash": "v1:aa", "lockedAt": "2026-11-22T19:00:00Z", "unlockedAt": "2026-11-22T20:00:00Z",
+            "failure": {"step": "load", "reason": "Broken", "message": "the disk is full"},
+            "steps": [{"name": "load", "state": "Failed"}, {"name": "rollback-tidy", "state": "Succeeded"}],
+            "undo": [{"data": "db", "method": "Swap", "database": "db__failed_x", "until": "2026-11-23T20:00:00Z"}],
+        });
+        let mut world = seen.world();
+        let restore = restoring("back", json!({"undoOf": {"kind": "Promotion", "name": "r-0"}}), ended);
+        world.run = Run::Restore(&restore);
+        let decision = lockkeeper::plan::promotion::plan(&world, seen.now);
+        let Decision::Perform(Effect::SetEnvironment { status, .. }) = decision else { panic!("{decision:?}") };
+        let first = &status.kept[0];
+        assert_eq!((first.until == at("2026-12-01T00:00:00Z"), status.kept.len()), (stays, 2), "{phase}: {:?}", status.kept);
+    }
+}
