@@ -8,6 +8,7 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-promotion-self-approval",
     "lockkeeper-promotion-delete",
     "lockkeeper-restore",
+    "lockkeeper-environment",
     "lockkeeper-backup",
     "lockkeeper-status",
     "lockkeeper-metadata",

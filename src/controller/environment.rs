@@ -25,10 +25,8 @@ use crate::{
 /// One turn for an Environment.
 pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn> {
     let client = &context.client;
-    let api: Api<Environment> = Api::namespaced(client.clone(), namespace);
-    let all = call(format!("list Environments in {namespace}"), api.list(&ListParams::default())).await?.items;
-    let Some(environment) = all.iter().find(|e| e.name_any() == name) else { return Ok(Turn::Gone) };
-    let others: Vec<String> = all.iter().map(ResourceExt::name_any).filter(|n| n != name).collect();
+    let (environment, others) = observe::environment(client, namespace, name).await?;
+    let Some(environment) = &environment else { return Ok(Turn::Gone) };
     let uid = environment.uid().unwrap_or_default();
     let (mut side, mut jobs, mut made, mut copies, mut refused) =
         (Side::default(), BTreeMap::new(), Vec::new(), Vec::new(), None);

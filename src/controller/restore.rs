@@ -31,6 +31,7 @@ enum Undone {
 #[derive(Default)]
 struct Observed {
     target: Option<Environment>,
+    others: Vec<String>,
     side: Side,
     jobs: BTreeMap<String, JobView>,
     backup: Option<EnvironmentBackup>,
@@ -59,6 +60,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         settings: &context.settings,
         run: Run::Restore(&run),
         target: seen.target.as_ref(),
+        others: &seen.others,
         source: None,
         target_side: &seen.side,
         source_side: &none,
@@ -114,10 +116,11 @@ async fn write(context: &Context, run: &EnvironmentRestore, new: RunStatus) -> R
 async fn observe(context: &Context, run: &EnvironmentRestore, namespace: &str) -> Result<Observed> {
     let client = &context.client;
     let (phase, spec) = (run.status.as_ref().map(|s| s.phase).unwrap_or_default(), &run.spec);
-    let environments: Api<Environment> = Api::namespaced(client.clone(), namespace);
     let reference = &spec.environment.name;
+    let (target, others) = observe::environment(client, namespace, reference).await?;
     let mut seen = Observed {
-        target: call(format!("get Environment {namespace}/{reference}"), environments.get_opt(reference)).await?,
+        target,
+        others,
         terminating: run.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?,
         ..Observed::default()
     };

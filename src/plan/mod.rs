@@ -12,6 +12,7 @@ pub mod environment;
 pub mod environment_backups;
 pub mod foreign;
 pub mod forward;
+pub mod graph;
 pub mod history;
 pub mod intervention;
 pub mod jobs;
@@ -29,6 +30,7 @@ pub mod retention;
 pub mod rollback;
 pub mod scalers;
 pub mod steps;
+pub mod trouble;
 pub mod workload;
 pub mod world;
 

@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource,
+    Decision, Effect, Progress, Resource, graph,
     prepare::{self, Plan, no_environment, policies_message},
     promotion::{advance, stalled},
     release::{self, Content, Reading},
@@ -68,6 +68,9 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
     let Some(target) = world.target else {
         return invalid(&no_environment(world.run.environment(), world.run.namespace()));
     };
+    if let Some(message) = graph::target_problem(world, target) {
+        return invalid(&message);
+    }
     let origin = match origin(world, spec, target, &status) {
         Ok(origin) => origin,
         Err(message) => return invalid(&message),

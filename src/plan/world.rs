@@ -305,6 +305,8 @@ pub struct World<'a> {
     pub run: Run<'a>,
     /// The Environment that changes, read in this turn.
     pub target: Option<&'a Environment>,
+    /// The other Environments of its namespace; there should be none.
+    pub others: &'a [String],
     /// The Environment whose release is brought, read in this turn.
     pub source: Option<&'a Environment>,
     /// Objects of the target's namespace.

@@ -179,8 +179,9 @@ async fn status_is_the_operators_and_kubectl_knows_the_short_name() {
 #[tokio::test]
 async fn a_schedule_has_five_fields_and_retention_says_something() {
     let world = World::new("schedules").await;
-    let environments = api(&world.admin(), &world.production, "Environment");
-    let base = || environment("other", &world.production, &world.staging);
+    let empty = world.empty().await;
+    let environments = api(&world.admin(), &empty, "Environment");
+    let base = || environment("other", &empty, &world.staging);
     for (path, value) in [
         ("spec.backups.schedule", json!("0 3 * * *")),
         ("spec.backups.schedule", json!("*/5 0-6 1,15 Jan-Mar Mon")),

@@ -6,6 +6,7 @@
 //!
 //! The control database is made here, so that its epoch is known before a lock is taken. Nothing else is changed.
 
+mod claim;
 mod contents;
 mod rights;
 mod traffic;
@@ -173,6 +174,7 @@ async fn inspect(
             let epochs = control.all().await.of(data)?;
             let greatest = epochs.iter().map(|row| row.epoch).max().unwrap_or(0);
             checks.pass("control database", format!("its epoch is {greatest}"));
+            claim::check(context, &access, &control, checks).await?;
             Some(greatest)
         }
         Err(error) => {
