@@ -631,6 +631,96 @@ async fn a_restore_that_is_rolled_back_or_never_came_so_far_leaves_today_as_it_w
 }
 
 #[tokio::test]
+async fn a_database_aside_that_was_taken_in_vain_is_aside_again_under_its_name() {
+    let world = World::new("again").await;
+    for verb in ["fence", "undo"] {
+        world.ok(verb, 1).await;
+    }
+    let aside = world.ok("release", 1).await.aside[0].database.clone();
+    world.as_app().await.batch_execute(MIGRATION).await.unwrap();
+    let today = world.server.everything(&world.database).await;
+    let databases = json!([{"data": "store", "database": aside}]);
+    let of_other = |verb: &str, epoch: i64, databases: &Value| {
+        world.task_with(verb, json!({"epoch": epoch, "run": OTHER_RUN, "databases": databases}))
+    };
+    for (epoch, swapped) in [(2, false), (3, true)] {
+        world.done(&of_other("fence", epoch, &json!([]))).await;
+        if swapped {
+            world.done(&of_other("restore", epoch, &databases)).await;
+        }
+        let back = world.done(&of_other("rollback", epoch, &databases)).await;
+        assert!(back.aside.iter().all(|a| a.database == aside), "{back:?}");
+        world.done(&of_other("release", epoch, &json!([]))).await;
+        assert_eq!(world.server.everything(&world.database).await, today, "today is as it was");
+        assert_eq!(world.databases().await, [world.database.clone(), aside.clone()], "swapped: {swapped}");
+        assert!(world.server.connect(&world.app, &aside).await.is_err(), "nobody works in it");
+    }
+    // Asked for once more, it comes.
+    for (verb, databases) in [("fence", json!([])), ("restore", databases), ("release", json!([]))] {
+        world.done(&of_other(verb, 4, &databases)).await;
+    }
+    assert_eq!(world.rows().await, 2000);
+}
+
+#[tokio::test]
+async fn where_the_live_database_is_lost_the_statement_that_is_told_makes_room_for_the_restore() {
+    let world = World::new("lost").await;
+    let backup = world.ok("backup", 0).await.backup.unwrap();
+    let boss = world.server.boss("postgres").await;
+    boss.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", ident(&world.database))).await.unwrap();
+    let task = world.task_with("preflight", json!({"snapshot": backup.snapshot}));
+    let looked = world.done(&task).await;
+    let failures = failed(&looked);
+    let (_, message) = failures.iter().find(|(name, _)| *name == "store: database").unwrap_or_else(|| panic!("{looked:?}"));
+    let statement = &message[message.find("CREATE DATABASE").expect(message)..];
+    boss.batch_execute(statement).await.unwrap();
+    assert_eq!(failed(&world.done(&task).await), []);
+    world.ok("fence", 1).await;
+    world.done(&world.task_with("restore", json!({"epoch": 1, "snapshot": backup.snapshot}))).await;
+    world.ok("release", 1).await;
+    assert_eq!(world.rows().await, 2000);
+}
+
+#[tokio::test]
+async fn a_database_belongs_to_one_environment_by_whatever_name_its_server_goes() {
+    let world = World::new("claimed").await;
+    let of = |environment: &str, name: &str| {
+        let mut task = world.task_with("preflight", json!({"environmentName": name}));
+        task.environment = format!("{environment}{}", &world.environment[environment.len()..]);
+        task
+    };
+    let (first, second, again) =
+        (of("aaaa", "shop/production"), of("bbbb", "shop-staging/staging"), of("cccc", "shop/production"));
+    assert_eq!(failed(&world.done(&first).await), []);
+    assert_eq!(failed(&world.done(&first).await), [], "its own claim is in nobody's way");
+    // The second calls the server by another name.
+    for which in ["connection", "admin"] {
+        let file = world.paths.secrets.join("store").join(which).join("uri");
+        let uri = fs::read_to_string(&file).unwrap().replace("127.0.0.1", "localhost");
+        fs::write(&file, uri).unwrap();
+    }
+    let looked = world.done(&second).await;
+    let (_, message) = failed(&looked).into_iter().find(|(n, _)| *n == "store: database").unwrap_or_else(|| panic!("{looked:?}"));
+    assert!(message.contains("is data store of Environment shop/production"), "{message}");
+    assert_eq!(failed(&world.done(&first).await), [], "who was refused claims nothing");
+    // Made again under its name, an Environment goes on; but not over what a run has left closed.
+    assert_eq!(failed(&world.done(&again).await), []);
+    let mut fence = world.task("fence", 1);
+    fence.environment = first.environment.clone();
+    world.done(&fence).await;
+    let held = world.done(&again).await;
+    assert!(failed(&held).iter().any(|(_, m)| m.contains("was made again while a run held its database")), "{held:?}");
+    // What the message says mends it.
+    let boss = world.server.boss("postgres").await;
+    for one in [&first, &again] {
+        let place = lockkeeper::data::postgres::quote::control_database(&one.environment);
+        boss.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", ident(&place))).await.unwrap();
+    }
+    boss.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&world.database))).await.unwrap();
+    assert_eq!(failed(&world.done(&second).await), []);
+}
+
+#[tokio::test]
 async fn another_environments_snapshot_is_refused() {
     let world = World::new("mine").await;
     let backup = world.ok("backup", 0).await.backup.unwrap();

@@ -187,8 +187,9 @@ async fn a_field_of_a_later_version_is_refused_and_never_dropped_in_silence() {
 #[tokio::test]
 async fn values_out_of_bounds_are_refused_by_name() {
     let world = World::new("bounds").await;
-    let environments = api(&world.admin(), &world.production, "Environment");
-    let good = || environment("other", &world.production, &world.staging);
+    let empty = world.empty().await;
+    let environments = api(&world.admin(), &empty, "Environment");
+    let good = || environment("other", &empty, &world.staging);
     environments.create(&dry(), &good()).await.expect("the smallest is well");
     let long = "a".repeat(254);
     for (path, value, words) in [
@@ -262,8 +263,9 @@ async fn values_out_of_bounds_are_refused_by_name() {
 #[tokio::test]
 async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_sentence() {
     let world = World::new("rules").await;
-    let environments = api(&world.admin(), &world.production, "Environment");
-    let base = || environment("other", &world.production, &world.staging);
+    let empty = world.empty().await;
+    let environments = api(&world.admin(), &empty, "Environment");
+    let base = || environment("other", &empty, &world.staging);
     let module = |name: &str, workloads: &[&str]| {
         let workloads: Vec<Value> = workloads.iter().map(|w| json!({"kind": "Deployment", "name": w})).collect();
         json!({"name": name, "workloads": workloads})

@@ -6,8 +6,9 @@
 //! 3. An undo point that is a snapshot is restored beside the live database and compared; from then on it is a database as
 //!    others.
 //! 4. In one transaction: the live database is renamed aside, the undo point takes its name, and what a clone does not
-//!    have (settings, comment, connection limit) is put on it; the failed one goes to the admin role. The row says
-//!    `rolled-back`, and the owner alone may connect until `release`.
+//!    have (settings, comment, connection limit) is put on it; the failed one goes to the admin role. What a restore had
+//!    taken from a database aside goes back under that name instead: it can be asked for again. The row says `rolled-back`,
+//!    and the owner alone may connect until `release`.
 
 use std::time::Instant;
 
@@ -50,7 +51,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         // What a restore loaded and never swapped in goes.
         prove::drop_made(&guarded.access, &made_database(guarded.access.database(), Made::Load, &context.task.run)).await?;
         swap(context, guarded, began, outcome).await?;
-        let failed = made_database(guarded.access.database(), Made::Failed, &context.task.run);
+        let failed = goes_aside_as(context, guarded);
         if catalog::exists(&guarded.control.session, &failed).await.of(guarded.data())? {
             outcome.aside.push(Aside {
                 data: guarded.data().to_owned(),
@@ -61,6 +62,12 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         }
     }
     Ok(())
+}
+
+/// The name that what is live now is kept under: where a restore took it from a database aside, that database's.
+fn goes_aside_as(context: &Context<'_>, guarded: &Guarded<'_>) -> String {
+    let taken = context.task.databases.iter().find(|d| d.data == guarded.data());
+    taken.map_or_else(|| made_database(guarded.access.database(), Made::Failed, &context.task.run), |d| d.database.clone())
 }
 
 fn needs_swap(context: &Context<'_>, row: &Row) -> bool {
@@ -167,10 +174,13 @@ async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, began: Instant, outc
 
 async fn statements(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, live: bool) -> Result<String, AgentError> {
     let undo = undo_point(context, guarded, row).await?;
-    let (name, failed) = (&row.database, made_database(&row.database, Made::Failed, &context.task.run));
+    let (name, failed) = (&row.database, goes_aside_as(context, guarded));
+    let taken = failed != made_database(name, Made::Failed, &context.task.run);
     let roles = catalog::roles(&guarded.control.session).await.of(guarded.data())?;
     let mut sql = String::new();
-    if live {
+    if live && taken {
+        sql += &format!("ALTER DATABASE {} RENAME TO {};\n", ident(name), ident(&failed));
+    } else if live {
         let now = guarded.found(name).await?;
         sql += &format!("ALTER DATABASE {} RENAME TO {};\n", ident(name), ident(&failed));
         sql += &now.revoke_all(&failed, &now.owner);

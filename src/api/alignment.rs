@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     common::*,
-    promotion::{Requester, RunStatus, Schedule},
+    promotion::{Intervention, Requester, RunStatus, Schedule},
 };
 
 /// What to mirror, from where, when, asked by whom. Made once, driven to an end, kept as a record.
@@ -55,6 +55,9 @@ pub struct DownAlignmentSpec {
     /// Ends the run: before Locked it just ends, from then on the environment is put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<Author>,
+    /// What becomes of a run whose rollback failed (phase NeedsHuman): tried again at once, or left for people to put right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervention: Option<Intervention>,
 }
 
 /// What comes from the source.

@@ -69,11 +69,11 @@ bounded_string!(
 );
 bounded_string!(
     /// Name of a person or service as the API server's authentication gives it.
-    Username, 1, 256, r"^[^\x00-\x1f\x7f\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]+$"
+    Username, 1, 256, r"^[^\x00-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{180e}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{206f}\x{feff}\x{e0000}-\x{e007f}]+$"
 );
 bounded_string!(
-    /// One line of text for people.
-    Line, 0, 1024, r"^[^\x00-\x1f\x7f\x{200b}-\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]*$"
+    /// One line of text for people, in any language: nothing that ends a line, turns its direction or cannot be seen.
+    Line, 0, 1024, r"^[^\x00-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{180e}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{206f}\x{feff}\x{e0000}-\x{e007f}]*$"
 );
 bounded_string!(
     /// A key of a ConfigMap.
@@ -85,7 +85,7 @@ bounded_string!(
 );
 bounded_string!(
     /// An `http` or `https` URL.
-    Url, 8, 2048, r"^https?://[^\s\x00-\x1f\x7f]+$"
+    Url, 8, 2048, r"^https?://[^\s\x00-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{180e}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{206f}\x{feff}\x{e0000}-\x{e007f}]+$"
 );
 bounded_string!(
     /// Times as in cron: five fields, with `*`, ranges, lists and steps; months and weekdays also by their first three letters.

@@ -96,7 +96,7 @@ pub struct EnvironmentSpec {
     /// Who must say yes.
     #[serde(default)]
     pub approvals: Approvals,
-    /// How many finished runs stay in the cluster, and for how long. Backups are not among them.
+    /// How many finished runs stay in the cluster, and for how long. Of backups only those that failed and left no snapshot, counted apart.
     #[serde(default)]
     pub history: History,
 }

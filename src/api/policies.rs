@@ -9,6 +9,7 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-promotion-delete",
     "lockkeeper-restore",
     "lockkeeper-alignment",
+    "lockkeeper-environment",
     "lockkeeper-backup",
     "lockkeeper-status",
     "lockkeeper-metadata",

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     backup::DataSelection,
     common::*,
-    promotion::{Approval, Requester, RunStatus},
+    promotion::{Approval, Intervention, Requester, RunStatus},
 };
 
 /// What to put back. Made once, driven to an end, kept as a record.
@@ -63,6 +63,9 @@ pub struct EnvironmentRestoreSpec {
     /// Ends the run: before Locked it just ends, from then on the environment is put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cancel: Option<Author>,
+    /// What becomes of a run whose rollback failed (phase NeedsHuman): tried again at once, or left for people to put right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intervention: Option<Intervention>,
 }
 
 /// What comes back: exactly one member.
@@ -107,4 +110,6 @@ pub enum UndoableKind {
     Promotion,
     /// An EnvironmentRestore.
     EnvironmentRestore,
+    /// A DownAlignment.
+    DownAlignment,
 }

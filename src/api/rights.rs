@@ -51,9 +51,9 @@ pub const DELIVERY: &[Right] = &[
 
 /// In all namespaces, by a ClusterRoleBinding.
 pub const OPERATOR: &[Right] = &[
-    right("lockkeeper.dev", &["environments", "environmentrestores"], &["get", "list", "watch", "patch"]),
+    right("lockkeeper.dev", &["environments"], &["get", "list", "watch", "patch"]),
     right("lockkeeper.dev", &["downalignments"], &["get", "list", "watch", "create", "patch", "delete"]),
-    right("lockkeeper.dev", &["promotions"], &["get", "list", "watch", "patch", "delete"]),
+    right("lockkeeper.dev", &["promotions", "environmentrestores"], &["get", "list", "watch", "patch", "delete"]),
     right("lockkeeper.dev", &["environmentbackups"], &["get", "list", "watch", "create", "patch", "delete"]),
     right(
         "lockkeeper.dev",

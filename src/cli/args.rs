@@ -208,7 +208,7 @@ pub struct ModifyArgs {
 /// Arguments of `resume` and `unlock`.
 #[derive(Debug, Args)]
 pub struct InterveneArgs {
-    /// Name of the Promotion
+    /// Name of the Promotion or EnvironmentRestore
     #[arg(value_parser = object_name)]
     pub name: String,
     /// Why, in words

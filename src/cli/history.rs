@@ -11,7 +11,10 @@ use super::{
     session::Session,
     text::{clean, instant, table},
 };
-use crate::api::{Environment, Promotion};
+use crate::{
+    api::{Environment, EnvironmentRestore, Promotion},
+    plan::world::Run,
+};
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +32,10 @@ struct Line {
 pub async fn run(global: &Global, args: HistoryArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
     let environment = session.environment(args.environment.as_deref()).await?;
-    let doing = format!("listing the Promotions of namespace {}", session.namespace);
-    let runs = session.ask(&doing, session.api::<Promotion>().list(&ListParams::default())).await?.items;
+    let doing = format!("listing the runs of namespace {}", session.namespace);
+    let promotions = session.ask(&doing, session.api::<Promotion>().list(&ListParams::default())).await?.items;
+    let restores = session.ask(&doing, session.api::<EnvironmentRestore>().list(&ListParams::default())).await?.items;
+    let runs: Vec<Run<'_>> = promotions.iter().map(Run::Promotion).chain(restores.iter().map(Run::Restore)).collect();
     let lines = lines(&environment, &runs);
     session.printer.say(rendered(&lines, &TimeZone::system()));
     let items: Vec<Value> = lines
@@ -47,19 +52,19 @@ pub async fn run(global: &Global, args: HistoryArgs) -> Result<Exit, CliError> {
 }
 
 /// The newest last; what goes on at the end.
-fn lines(environment: &Environment, runs: &[Promotion]) -> Vec<Line> {
+fn lines(environment: &Environment, runs: &[Run<'_>]) -> Vec<Line> {
     let mut lines: Vec<Line> = runs
         .iter()
-        .filter(|r| *r.spec.environment.name == environment.name_any())
+        .filter(|r| r.environment() == environment.name_any())
         .map(|run| {
-            let status = run.status.clone().unwrap_or_default();
+            let status = run.status().cloned().unwrap_or_default();
             Line {
                 ended: status.finished_at,
-                kind: "Promotion".into(),
-                name: run.name_any(),
+                kind: run.kind().into(),
+                name: run.name().into(),
                 phase: status.phase.to_string(),
                 reason: status.failure.map(|f| f.reason).unwrap_or_default(),
-                requested_by: run.spec.requested_by.username.to_string(),
+                requested_by: run.requester().to_owned(),
                 there: true,
             }
         })
@@ -131,11 +136,19 @@ mod tests {
             run("going", json!({"phase": "Promoting"})),
             run("there", json!({"phase": "RolledBack", "finishedAt": "2026-11-21T20:00:00Z", "failure": failure})),
         ];
+        let restore: EnvironmentRestore = serde_json::from_value(json!({
+            "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "EnvironmentRestore", "metadata": {"name": "back"},
+            "spec": {"environment": {"name": "production"}, "from": {"backup": {"name": "b"}}, "requestedBy": {"username": "olga"}},
+            "status": {"phase": "Completed", "finishedAt": "2026-11-22T20:00:00Z"},
+        }))
+        .unwrap();
+        let runs: Vec<Run<'_>> = runs.iter().map(Run::Promotion).chain([Run::Restore(&restore)]).collect();
         insta::assert_snapshot!(rendered(&lines(&environment, &runs), &TimeZone::UTC), @r"
-        ENDED                        KIND       NAME   PHASE       REASON           ASKED BY  STILL THERE
-        Fri 2026-11-20 20:00:00 UTC  Promotion  gone   Completed                              no
-        Sat 2026-11-21 20:00:00 UTC  Promotion  there  RolledBack  MigrationFailed  alice     yes
-        -                            Promotion  going  Promoting                    alice     yes
+        ENDED                        KIND                NAME   PHASE       REASON           ASKED BY  STILL THERE
+        Fri 2026-11-20 20:00:00 UTC  Promotion           gone   Completed                              no
+        Sat 2026-11-21 20:00:00 UTC  Promotion           there  RolledBack  MigrationFailed  alice     yes
+        Sun 2026-11-22 20:00:00 UTC  EnvironmentRestore  back   Completed                    olga      yes
+        -                            Promotion           going  Promoting                    alice     yes
         ");
         assert_eq!(rendered(&[], &TimeZone::UTC), "nothing has run here");
     }

@@ -60,6 +60,7 @@ pub async fn ask(session: &Session, wanted: Wanted, args: RestoringArgs) -> Resu
             acknowledge_data_loss_since: wanted.taken_at,
             approvals: Vec::new(),
             cancel: None,
+            intervention: None,
         },
         status: None,
     };

@@ -26,6 +26,7 @@ use crate::{
 #[derive(Default)]
 struct Observed {
     target: Option<Environment>,
+    others: Vec<String>,
     source: Option<Environment>,
     target_side: Side,
     source_side: Side,
@@ -55,6 +56,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         run: Run::Alignment(&run),
         target: seen.target.as_ref(),
         source: seen.source.as_ref(),
+        others: &seen.others,
         target_side: &seen.target_side,
         source_side: &seen.source_side,
         jobs: &seen.jobs,
@@ -113,13 +115,14 @@ async fn observe(context: &Context, run: &DownAlignment, namespace: &str) -> Res
     let environments = |namespace: &str| -> Api<Environment> { Api::namespaced(client.clone(), namespace) };
     let (spec, uid) = (&run.spec, run.uid().unwrap_or_default());
     let (from, there) = (&spec.from, &*spec.from.namespace);
-    let (here, source) = (environments(namespace), environments(there));
-    let (target, source) = futures::try_join!(
-        call(format!("get Environment {namespace}/{}", spec.environment.name), here.get_opt(&spec.environment.name)),
+    let source = environments(there);
+    let ((target, others), source) = futures::try_join!(
+        observe::environment(client, namespace, &spec.environment.name),
         call(format!("get Environment {there}/{}", from.name), source.get_opt(&from.name)),
     )?;
     let mut seen = Observed {
         target,
+        others,
         source,
         terminating: run.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?,
         ..Observed::default()

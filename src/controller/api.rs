@@ -38,6 +38,7 @@ pub fn resource(resource: Resource) -> ApiResource {
         Resource::Pod => ("", "v1", "Pod", "pods"),
         Resource::Promotion => ("lockkeeper.dev", "v1alpha1", "Promotion", "promotions"),
         Resource::DownAlignment => ("lockkeeper.dev", "v1alpha1", "DownAlignment", "downalignments"),
+        Resource::EnvironmentRestore => ("lockkeeper.dev", "v1alpha1", "EnvironmentRestore", "environmentrestores"),
         Resource::EnvironmentBackup => ("lockkeeper.dev", "v1alpha1", "EnvironmentBackup", "environmentbackups"),
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)

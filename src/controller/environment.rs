@@ -28,10 +28,8 @@ use crate::{
 /// One turn for an Environment.
 pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn> {
     let client = &context.client;
-    let api: Api<Environment> = Api::namespaced(client.clone(), namespace);
-    let all = call(format!("list Environments in {namespace}"), api.list(&ListParams::default())).await?.items;
-    let Some(environment) = all.iter().find(|e| e.name_any() == name) else { return Ok(Turn::Gone) };
-    let others: Vec<String> = all.iter().map(ResourceExt::name_any).filter(|n| n != name).collect();
+    let (environment, others) = observe::environment(client, namespace, name).await?;
+    let Some(environment) = &environment else { return Ok(Turn::Gone) };
     let uid = environment.uid().unwrap_or_default();
     let (mut side, mut jobs, mut made, mut copies, mut refused) =
         (Side::default(), BTreeMap::new(), Vec::new(), Vec::new(), None);
@@ -47,14 +45,14 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     // After all that runs have made: what is made for a run that is not in this list was made for one that is gone.
     let runs: Api<Promotion> = Api::namespaced(client.clone(), namespace);
     let runs = call(format!("list Promotions in {namespace}"), runs.list(&ListParams::default())).await?;
-    let records: Vec<_> = runs.items.iter().filter_map(history::promotion).collect();
     let restores: Api<EnvironmentRestore> = Api::namespaced(client.clone(), namespace);
     let restores = call(format!("list EnvironmentRestores in {namespace}"), restores.list(&ListParams::default())).await?.items;
+    let here: Api<DownAlignment> = Api::namespaced(client.clone(), namespace);
+    let here = call(format!("list DownAlignments in {namespace}"), here.list(&ListParams::default())).await?.items;
+    let records = history::records(&runs.items, &restores, &here);
     let backups: Api<EnvironmentBackup> = Api::namespaced(client.clone(), namespace);
     let backups = call(format!("list EnvironmentBackups in {namespace}"), backups.list(&ListParams::default())).await?.items;
     // Only those of runs that have completed: what others keep is theirs.
-    let here: Api<DownAlignment> = Api::namespaced(client.clone(), namespace);
-    let here = call(format!("list DownAlignments in {namespace}"), here.list(&ListParams::default())).await?.items;
     let completed = |s: Option<&RunStatus>| s.is_some_and(|s| s.phase == Phase::Completed);
     let ended: BTreeSet<String> = runs
         .items

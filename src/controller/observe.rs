@@ -1,14 +1,17 @@
 //! Reads. Decisions that guard are made on what the API server says now, not on a cache, so all of this is asked anew in
 //! each turn.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::api::{
     admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
     apps::v1::{Deployment, StatefulSet},
     authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec},
     batch::v1::{CronJob, Job},
-    core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service},
+    core::v1::{ConfigMap, ContainerStatus, Event, Namespace, PersistentVolumeClaim, Pod, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{
@@ -20,17 +23,18 @@ use serde::de::DeserializeOwned;
 use super::api::{call, dynamic};
 use crate::{
     api::{
-        DownAlignment, EnvironmentRestore, EnvironmentSpec, Promotion, Timestamp, WorkloadKind, annotations, labels, policies,
-        rights, verbs,
+        DownAlignment, Environment, EnvironmentRestore, EnvironmentSpec, Promotion, Timestamp, WorkloadKind, annotations, labels,
+        policies, rights, verbs,
     },
     delivery::direct::{self, OwnerKind},
     error::{Error, Result},
     manifest::{job::GATE_VOLUME, task::Outcome},
     plan::{
-        Resource,
+        Resource, after,
         environment::Made,
         maintenance, prepare,
         queue::{self, Waiting},
+        trouble,
         world::{Gate, JobState, JobView, Run, Settings, Side},
     },
 };
@@ -73,6 +77,13 @@ pub fn refused<T>(settings: &Settings, namespace: &str, result: Result<T>) -> Re
         ))),
         Err(error) => Err(error),
     }
+}
+
+/// The Environment of that name, and the names of others in its namespace.
+pub async fn environment(client: &Client, namespace: &str, name: &str) -> Result<(Option<Environment>, Vec<String>)> {
+    let all: Vec<Environment> = list(client, namespace, &ListParams::default()).await?;
+    let (own, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|e| e.name_any() == name);
+    Ok((own.into_iter().next(), others.iter().map(ResourceExt::name_any).collect()))
 }
 
 /// The objects of an environment's namespace. `with_services`: also what maintenance needs.
@@ -222,9 +233,37 @@ pub async fn jobs(client: &Client, namespace: &str, run: &str, pods: &[Pod]) -> 
             let container = pod.spec.as_ref().and_then(|s| s.containers.first()).map(|c| c.name.as_str()).unwrap_or_default();
             view.log_tail = log_tail(client, namespace, pod, container).await;
         }
+        if let Some(pod) = pod_of(job, pods).filter(|p| view.trouble.is_none() && is_held_up(p)) {
+            view.trouble = volume_trouble(client, namespace, pod).await;
+        }
         out.insert(view.name.clone(), view);
     }
     Ok(out)
+}
+
+/// How long a pod's volumes may take before its Events are asked for.
+const MOUNTING: Duration = Duration::from_secs(10);
+
+/// Whether a pod was placed a while ago and none of its containers has begun.
+fn is_held_up(pod: &Pod) -> bool {
+    let status = pod.status.as_ref();
+    let placed = status.and_then(|s| s.start_time.as_ref()).map(|t| after(t.0, MOUNTING));
+    let creating = |c: &ContainerStatus| {
+        let waiting = c.state.as_ref().and_then(|s| s.waiting.as_ref()).and_then(|w| w.reason.as_deref());
+        matches!(waiting, Some("ContainerCreating" | "PodInitializing"))
+    };
+    let mut containers = status.and_then(|s| s.container_statuses.as_ref()).into_iter().flatten();
+    placed.is_some_and(|at| at <= Timestamp::now()) && containers.any(creating)
+}
+
+/// What the kubelet says of a pod's volumes. An Event that cannot be read says nothing.
+async fn volume_trouble(client: &Client, namespace: &str, pod: &Pod) -> Option<String> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let of_pod = ListParams::default().fields(&format!("involvedObject.uid={},type=Warning", pod.uid()?));
+    let events = call(format!("list Events of pod {}", pod.name_any()), api.list(&of_pod)).await.ok()?.items;
+    let about = |e: &&Event| e.reason.as_deref().is_some_and(|r| trouble::OF_VOLUMES.contains(&r));
+    let last = events.iter().filter(about).max_by_key(|e| e.last_timestamp.as_ref().map(|t| t.0))?;
+    Some(trouble::words(last.reason.as_deref()?, last.message.as_deref()?))
 }
 
 fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {

@@ -26,6 +26,7 @@ use crate::{
 /// All that was read for one decision.
 struct Observed {
     target: Option<Environment>,
+    others: Vec<String>,
     source: Option<Environment>,
     target_side: Side,
     source_side: Side,
@@ -53,6 +54,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         settings: &context.settings,
         run: Run::Promotion(&run),
         target: seen.target.as_ref(),
+        others: &seen.others,
         source: seen.source.as_ref(),
         target_side: &seen.target_side,
         source_side: &seen.source_side,
@@ -112,13 +114,14 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
     let environments = |namespace: &str| -> Api<Environment> { Api::namespaced(client.clone(), namespace) };
     let spec = &run.spec;
     let from = &spec.from;
-    let (here, there) = (environments(namespace), environments(&from.namespace));
-    let (target, source) = futures::try_join!(
-        call(format!("get Environment {namespace}/{}", spec.environment.name), here.get_opt(&spec.environment.name)),
+    let there = environments(&from.namespace);
+    let ((target, others), source) = futures::try_join!(
+        observe::environment(client, namespace, &spec.environment.name),
         call(format!("get Environment {}/{}", from.namespace, from.name), there.get_opt(&from.name)),
     )?;
     let mut seen = Observed {
         target,
+        others,
         source,
         target_side: Side::default(),
         source_side: Side::default(),

@@ -25,7 +25,10 @@ use prometheus_client::{
 
 use super::slim::Slim;
 use crate::{
-    api::{EnvironmentBackup, EnvironmentBackupStatus, Phase, Promotion, RunStatus, Timestamp, conditions, reasons},
+    api::{
+        DownAlignment, EnvironmentBackup, EnvironmentBackupStatus, EnvironmentRestore, Phase, Promotion, RunStatus, Timestamp,
+        conditions, reasons,
+    },
     error::Error,
     plan::{
         queue, steps,
@@ -130,14 +133,22 @@ impl Report {
     }
 
     /// What is there now, as the caches have it.
-    pub fn population(&self, promotions: &[Arc<Slim<Promotion>>], backups: &[Arc<Slim<EnvironmentBackup>>], now: Timestamp) {
+    pub fn population(
+        &self,
+        promotions: &[Arc<Slim<Promotion>>],
+        restores: &[Arc<Slim<EnvironmentRestore>>],
+        alignments: &[Arc<Slim<DownAlignment>>],
+        backups: &[Arc<Slim<EnvironmentBackup>>],
+        now: Timestamp,
+    ) {
         let mut runs: BTreeMap<(&str, String, String), i64> = BTreeMap::new();
         let mut queue: BTreeMap<String, i64> = BTreeMap::new();
-        for run in promotions {
-            let (phase, namespace) =
-                (run.status.as_ref().map(|s| s.phase).unwrap_or_default(), run.namespace().unwrap_or_default());
-            *runs.entry(("Promotion", phase.to_string(), namespace.clone())).or_default() += 1;
-            *queue.entry(namespace).or_default() += i64::from(queue::waiting(Run::Promotion(run), now).is_some());
+        let locking = promotions.iter().map(|p| Run::Promotion(p)).chain(restores.iter().map(|r| Run::Restore(r)));
+        let locking = locking.chain(alignments.iter().map(|a| Run::Alignment(a)));
+        for run in locking {
+            let (phase, namespace) = (run.status().map(|s| s.phase).unwrap_or_default(), run.namespace().to_owned());
+            *runs.entry((run.kind(), phase.to_string(), namespace.clone())).or_default() += 1;
+            *queue.entry(namespace).or_default() += i64::from(queue::waiting(run, now).is_some());
         }
         for backup in backups {
             let phase = backup.status.as_ref().map(|s| s.phase).unwrap_or_default();
@@ -282,7 +293,16 @@ mod tests {
         let now: Timestamp = "2026-11-25T20:00:10Z".parse().unwrap();
         let waiting = run("a", json!({"phase": "Validated", "validatedAt": "2026-11-25T20:00:00Z"}));
         let stuck = run("b", json!({"phase": "NeedsHuman"}));
-        report.population(&[Arc::new(Slim::new(waiting.clone())), Arc::new(Slim::new(stuck))], &[], now);
+        let restore = EnvironmentRestore {
+            metadata: kube::core::ObjectMeta { name: Some("back".into()), namespace: Some("shop".into()), ..Default::default() },
+            spec: serde_json::from_value(json!({
+                "environment": {"name": "p"}, "from": {"backup": {"name": "b"}}, "requestedBy": {"username": "olga"},
+            }))
+            .unwrap(),
+            status: serde_json::from_value(json!({"phase": "Validated", "validatedAt": "2026-11-25T20:00:00Z"})).unwrap(),
+        };
+        let promotions = [Arc::new(Slim::new(waiting.clone())), Arc::new(Slim::new(stuck))];
+        report.population(&promotions, &[Arc::new(Slim::new(restore))], &[], &[], now);
         report.reconciled("Promotion", Duration::from_millis(20));
         report.leading(true);
         let error = Error::Foreign { what: "make a Job".into() };
@@ -300,7 +320,8 @@ mod tests {
         for name in [
             "lockkeeper_transitions_total{kind=\"Promotion\",phase=\"BackingUp\"} 1",
             "lockkeeper_runs{kind=\"Promotion\",phase=\"NeedsHuman\",namespace=\"shop\"} 1",
-            "lockkeeper_queue_length{namespace=\"shop\"} 1",
+            "lockkeeper_runs{kind=\"EnvironmentRestore\",phase=\"Validated\",namespace=\"shop\"} 1",
+            "lockkeeper_queue_length{namespace=\"shop\"} 2",
             "lockkeeper_phase_seconds_count{kind=\"Promotion\",phase=\"Validated\"} 1",
             "lockkeeper_lock_seconds_count 1",
             "lockkeeper_reconcile_seconds_count{kind=\"Promotion\"} 1",

@@ -12,7 +12,9 @@ use super::{
     status,
 };
 use crate::{
-    api::{Environment, EnvironmentBackup, EnvironmentRestore, FINALIZER, Promotion, RunStatus, UndoableKind, verbs},
+    api::{
+        DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, FINALIZER, Promotion, RunStatus, UndoableKind, verbs,
+    },
     error::Result,
     plan::{
         Decision, Effect, intervention, promotion as planner,
@@ -25,12 +27,14 @@ use crate::{
 enum Undone {
     Promotion(Promotion),
     Restore(EnvironmentRestore),
+    Alignment(DownAlignment),
 }
 
 /// All that was read for one decision.
 #[derive(Default)]
 struct Observed {
     target: Option<Environment>,
+    others: Vec<String>,
     side: Side,
     jobs: BTreeMap<String, JobView>,
     backup: Option<EnvironmentBackup>,
@@ -59,6 +63,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         settings: &context.settings,
         run: Run::Restore(&run),
         target: seen.target.as_ref(),
+        others: &seen.others,
         source: None,
         target_side: &seen.side,
         source_side: &none,
@@ -67,6 +72,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         undone: seen.undone.as_ref().map(|undone| match undone {
             Undone::Promotion(run) => Run::Promotion(run),
             Undone::Restore(run) => Run::Restore(run),
+            Undone::Alignment(run) => Run::Alignment(run),
         }),
         child: None,
         policy: None,
@@ -117,10 +123,11 @@ async fn write(context: &Context, run: &EnvironmentRestore, new: RunStatus) -> R
 async fn observe(context: &Context, run: &EnvironmentRestore, namespace: &str) -> Result<Observed> {
     let client = &context.client;
     let (phase, spec) = (run.status.as_ref().map(|s| s.phase).unwrap_or_default(), &run.spec);
-    let environments: Api<Environment> = Api::namespaced(client.clone(), namespace);
     let reference = &spec.environment.name;
+    let (target, others) = observe::environment(client, namespace, reference).await?;
     let mut seen = Observed {
-        target: call(format!("get Environment {namespace}/{reference}"), environments.get_opt(reference)).await?,
+        target,
+        others,
         terminating: run.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?,
         ..Observed::default()
     };
@@ -139,6 +146,10 @@ async fn observe(context: &Context, run: &EnvironmentRestore, namespace: &str) -
             UndoableKind::EnvironmentRestore => {
                 let runs: Api<EnvironmentRestore> = Api::namespaced(client.clone(), namespace);
                 call(what, runs.get_opt(&undo.name)).await?.map(Undone::Restore)
+            }
+            UndoableKind::DownAlignment => {
+                let runs: Api<DownAlignment> = Api::namespaced(client.clone(), namespace);
+                call(what, runs.get_opt(&undo.name)).await?.map(Undone::Alignment)
             }
         };
     }

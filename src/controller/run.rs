@@ -184,6 +184,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     let restores = Controller::new(Api::<Slim<EnvironmentRestore>>::all(client.clone()), any.clone()).with_config(config.clone());
     let alignments = Controller::new(Api::<Slim<DownAlignment>>::all(client.clone()), any.clone()).with_config(config);
     let alignment_store = alignments.store();
+    let alignments_now = alignment_store.clone();
     let aligning = |r: &Slim<DownAlignment>| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
     let (promotion_store, environment_store, backup_store) = (promotions.store(), environments.store(), backups.store());
     let restore_store = restores.store();
@@ -308,6 +309,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         )
         .for_each(|_| futures::future::ready(()));
 
+    let restores_now = restore_store.clone();
     let in_namespace = move |namespace: Option<String>| of_namespace(&restore_store, &namespace.unwrap_or_default(), under_way);
     let (of_environment, of_backup) = (in_namespace.clone(), in_namespace);
     let restores = restores
@@ -355,7 +357,13 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         let mut every = tokio::time::interval(COUNT);
         loop {
             every.tick().await;
-            told.report.population(&promotion_store.state(), &backups_now.state(), (told.clock)());
+            told.report.population(
+                &promotion_store.state(),
+                &restores_now.state(),
+                &alignments_now.state(),
+                &backups_now.state(),
+                (told.clock)(),
+            );
         }
     };
     futures::join!(fan_out, promotions, environments, backups, restores, alignments, counted);

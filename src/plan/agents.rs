@@ -116,9 +116,14 @@ fn make_data_job(
     task.gated = epoch.is_none();
     task.then = (verb == Verb::Fence && world.run.promotion().is_some()).then_some(Verb::Undo);
     task.repository = backups.is_some();
-    if verb == Verb::Restore {
-        restore::fill(world, &mut task);
-        alignment::fill(world, &mut task);
+    match verb {
+        Verb::Restore => {
+            restore::fill(world, &mut task);
+            alignment::fill(world, &mut task);
+        }
+        // What it had taken from aside goes aside again.
+        Verb::Rollback => task.databases = restore::taken(world),
+        _ => {}
     }
     let deadline = if task.repository { REPOSITORY_DEADLINE } else { DATA_DEADLINE };
     let name = owner.object_name(&step.name, step.attempt);

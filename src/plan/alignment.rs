@@ -19,7 +19,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource,
+    Decision, Effect, Progress, Resource, graph,
     jobs::{JobProgress, look},
     prepare::{self, Plan, no_environment, policies_message},
     promotion::{ATTEMPTS, advance, owner, stalled},
@@ -53,6 +53,9 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
     let Some(target) = world.target else {
         return invalid(&no_environment(world.run.environment(), world.run.namespace()));
     };
+    if let Some(message) = graph::target_problem(world, target) {
+        return invalid(&message);
+    }
     if let Err(message) = consent(world) {
         return invalid(&message);
     }

@@ -7,13 +7,13 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
 use super::{
-    Decision, Effect, Progress, environment_backups,
+    Decision, Effect, Progress, environment_backups, graph,
     history::{self, Record},
     intervention,
     jobs::{JobProgress, look},
     ledger, lock, maintenance, modules,
     release::{self, Reading},
-    world::{JobView, Settings, Side},
+    world::{JobState, JobView, Settings, Side},
 };
 use crate::{
     api::{
@@ -181,10 +181,13 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
         now,
     );
     let history = &environment.spec.history;
-    let surplus = history::surplus(world.records, history, now);
-    if let Some(record) = surplus {
+    // While a run is at work, a backup that failed is its to read.
+    let failed = if status.active.is_none() { history::failed_backups(world.backups) } else { Vec::new() };
+    let surplus = history::surplus(world.records, history, now).or_else(|| history::surplus(&failed, history, now));
+    if let Some(record) = surplus
+        && let Some([first, last]) = &record.hashes
+    {
         // What a tool applies again must be known before it goes.
-        let [first, last] = &record.hashes;
         ledger::write(&mut status, (record.kind, &record.name), [first, last], &record.phase, record.ended);
     }
     if environment.status.as_ref() != Some(&status) {
@@ -200,6 +203,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
                 .filter(|at| *at > now)
                 .chain(beside)
                 .chain(history::next(world.records, history))
+                .chain(history::next(&failed, history))
                 .chain(environment_backups::next(world, &status))
                 .min(),
         ),
@@ -239,6 +243,9 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
         && !world.side.claims.iter().any(|c| *c == **claim)
     {
         add("ClaimMissing", format!("PersistentVolumeClaim {claim} of backups.repository does not exist: make it"));
+    }
+    for problem in graph::problems(environment, &world.settings.namespace) {
+        add(reasons::INVALID, problem);
     }
     if let Err(message) = modules::in_order(&environment.spec) {
         add(reasons::INVALID, message);
@@ -324,7 +331,10 @@ pub fn agent_job(world: &World<'_>, (verb, step): (Verb, &str), now: Timestamp, 
     // One attempt an hour: a server that is away must not be asked without end.
     let hour = now.as_second() / 3600 % 1_000_000;
     let attempt = i32::try_from(hour).unwrap_or(0);
-    let name = owner.object_name(step, attempt);
+    // One of an earlier hour that has not failed is still the one to look at: two at once would be in each other's way.
+    let label = owner.labels(step).remove(labels::STEP);
+    let known = world.jobs.values().find(|j| Some(&j.step) == label.as_ref() && !matches!(j.state, JobState::Failed(_)));
+    let name = known.map_or_else(|| owner.object_name(step, attempt), |j| j.name.clone());
     let mut task = Task::new(verb, owner, (owner.uid.to_owned(), owner.name));
     task.data = Task::data_of(&spec.data);
     edit(&mut task);

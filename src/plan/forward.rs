@@ -186,8 +186,9 @@ fn again(
 
 /// Name of the backup made for a run.
 pub fn backup_name(owner: Owner<'_>, attempt: i32) -> String {
-    let full = format!("{}-{}", owner.name, &owner.id()[..6.min(owner.id().len())]);
-    let base: String = full.chars().take(240).collect();
+    // The end tells runs apart whose names are equal where they are cut.
+    let name: String = owner.name.chars().take(230).collect();
+    let base = format!("{}-{}", name.trim_end_matches(['-', '.']), &owner.id()[..6.min(owner.id().len())]);
     if attempt == 0 { base } else { format!("{base}-{attempt}") }
 }
 

@@ -1,10 +1,14 @@
 //! Finished runs are records. So many stay, for so long; beyond that the Environment's controller deletes them, the oldest
-//! first.
+//! first. Backups that failed and left nothing in the repository are records as well, counted apart: what fails every hour
+//! must not push out what people did.
 
 use kube::ResourceExt;
 
-use super::{Effect, Resource, after, ledger};
-use crate::api::{History, Phase, Promotion, Timestamp, conditions, reasons};
+use super::{Effect, Resource, after, ledger, world::Run};
+use crate::api::{
+    BackupPhase, DownAlignment, EnvironmentBackup, EnvironmentRestore, History, Phase, Promotion, Timestamp, UndoableKind,
+    conditions, reasons,
+};
 
 /// A run that has ended and is still there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,32 +21,76 @@ pub struct Record {
     pub name: String,
     /// Its UID.
     pub uid: String,
-    /// Hash of its spec ([`ledger::spec_hash`]), as asked first and as it is.
-    pub hashes: [String; 2],
+    /// Hash of its spec ([`ledger::spec_hash`]), as asked first and as it is. None: the ledger does not know its kind.
+    pub hashes: Option<[String; 2]>,
     /// The phase in which it ended.
     pub phase: String,
     /// When it ended.
     pub ended: Timestamp,
 }
 
-/// A Promotion as a record. `None`: it has not ended, goes already, or stays until a person deletes it: an abandoned one says
+/// The runs of a namespace that are records. Not among them: what a restore that has not ended is to undo.
+pub fn records(promotions: &[Promotion], restores: &[EnvironmentRestore], alignments: &[DownAlignment]) -> Vec<Record> {
+    let going = restores.iter().filter(|r| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal()));
+    let needed: Vec<(&str, &str)> = going
+        .filter_map(|r| r.spec.from.undo_of.as_ref())
+        .map(|undo| {
+            let kind = match undo.kind {
+                UndoableKind::Promotion => "Promotion",
+                UndoableKind::EnvironmentRestore => "EnvironmentRestore",
+                UndoableKind::DownAlignment => "DownAlignment",
+            };
+            (kind, &*undo.name)
+        })
+        .collect();
+    let runs = promotions.iter().map(Run::Promotion).chain(restores.iter().map(Run::Restore));
+    let runs = runs.chain(alignments.iter().map(Run::Alignment));
+    runs.filter(|run| !needed.contains(&(run.kind(), run.name()))).filter_map(record).collect()
+}
+
+/// A run as a record. `None`: it has not ended, goes already, or stays until a person deletes it: an abandoned one says
 /// what is to be put right, and one that was applied again would only be applied once more.
-pub fn promotion(run: &Promotion) -> Option<Record> {
-    let status = run.status.as_ref().filter(|s| s.phase.is_terminal() && s.phase != Phase::Abandoned)?;
+pub fn record(run: Run<'_>) -> Option<Record> {
+    let status = run.status().filter(|s| s.phase.is_terminal() && s.phase != Phase::Abandoned)?;
     let applied_again = status.conditions.iter().any(|c| c.type_ == conditions::READY && c.reason == reasons::ALREADY_RAN);
-    if applied_again || run.metadata.deletion_timestamp.is_some() {
+    if applied_again || run.is_leaving() {
         return None;
     }
-    let hash = ledger::spec_hash(&run.spec);
+    let hash = ledger::hash_of(run);
     Some(Record {
-        resource: Resource::Promotion,
-        kind: "Promotion",
-        name: run.name_any(),
-        uid: run.uid().unwrap_or_default(),
-        hashes: [status.spec_hash.clone().unwrap_or_else(|| hash.clone()), hash],
+        resource: match run {
+            Run::Promotion(_) => Resource::Promotion,
+            Run::Restore(_) => Resource::EnvironmentRestore,
+            Run::Alignment(_) => Resource::DownAlignment,
+        },
+        kind: run.kind(),
+        name: run.name().to_owned(),
+        uid: run.uid().to_owned(),
+        hashes: Some([status.spec_hash.clone().unwrap_or_else(|| hash.clone()), hash]),
         phase: status.phase.to_string(),
-        ended: status.finished_at.or_else(|| run.metadata.creation_timestamp.as_ref().map(|t| t.0))?,
+        ended: status.finished_at.or_else(|| run.metadata().creation_timestamp.as_ref().map(|t| t.0))?,
     })
+}
+
+/// The backups that failed and left no snapshot. One that did leave one goes with it, by `backups.retention`.
+pub fn failed_backups(backups: &[EnvironmentBackup]) -> Vec<Record> {
+    let failed = |b: &&EnvironmentBackup| {
+        let nothing_left = b.status.as_ref().is_some_and(|s| s.phase == BackupPhase::Failed && s.snapshot.is_none());
+        nothing_left && !b.spec.keep && b.metadata.deletion_timestamp.is_none()
+    };
+    let one = |b: &EnvironmentBackup| {
+        let status = b.status.as_ref()?;
+        Some(Record {
+            resource: Resource::EnvironmentBackup,
+            kind: "EnvironmentBackup",
+            name: b.name_any(),
+            uid: b.uid().unwrap_or_default(),
+            hashes: None,
+            phase: format!("{:?}", status.phase),
+            ended: status.finished_at.or_else(|| b.creation_timestamp().map(|t| t.0))?,
+        })
+    };
+    backups.iter().filter(failed).filter_map(one).collect()
 }
 
 /// The oldest record beyond the bounds.
@@ -76,7 +124,7 @@ mod tests {
             kind: "Promotion",
             name: name.into(),
             uid: name.into(),
-            hashes: ["h".into(), "h".into()],
+            hashes: Some(["h".into(), "h".into()]),
             phase: "Completed".into(),
             ended: Timestamp::from_second(second).unwrap(),
         }

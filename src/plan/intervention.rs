@@ -154,10 +154,11 @@ pub fn farewell(world: &World<'_>) -> Option<String> {
     let aside: Vec<String> = status.undo.iter().map(|u| format!("{} ({})", u.database, u.data)).collect();
     let data = if aside.is_empty() { "none yet".to_owned() } else { aside.join(", ") };
     let text = format!(
-        "namespace {ns} was deleted while Promotion {name} was {phase} there. Nothing can be put back in it. On the database server: undo points {data}. To go back by hand, as the owner of the server: \
+        "namespace {ns} was deleted while {kind} {name} was {phase} there. Nothing can be put back in it. On the database server: undo points {data}. To go back by hand, as the owner of the server: \
          ALTER DATABASE <live> RENAME TO <live>_failed; ALTER DATABASE <undo point> RENAME TO <live>; ALTER DATABASE <live> ALLOW_CONNECTIONS true; GRANT CONNECT ON DATABASE <live> TO PUBLIC. \
          Backup: {backup}, in the repository as far as its volume remains. README.md, \"Going on by hand\"",
         ns = owner.namespace,
+        kind = owner.kind,
         name = owner.name,
         phase = status.phase,
         backup = status.backup.as_ref().map_or("none", |b| &*b.name),

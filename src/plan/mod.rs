@@ -13,6 +13,7 @@ pub mod environment;
 pub mod environment_backups;
 pub mod foreign;
 pub mod forward;
+pub mod graph;
 pub mod history;
 pub mod intervention;
 pub mod jobs;
@@ -31,6 +32,7 @@ pub mod retention;
 pub mod rollback;
 pub mod scalers;
 pub mod steps;
+pub mod trouble;
 pub mod workload;
 pub mod world;
 
@@ -74,6 +76,8 @@ pub enum Resource {
     DownAlignment,
     /// Promotion.
     Promotion,
+    /// EnvironmentRestore.
+    EnvironmentRestore,
 }
 
 /// How the API server applies a patch.

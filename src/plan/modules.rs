@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::world::Side;
 use crate::api::{EnvironmentSpec, Module};
 
 /// The modules in the order of their delivery: each after those that it requires, otherwise as they are listed. `Err`: which
@@ -25,6 +26,30 @@ pub fn in_order(spec: &EnvironmentSpec) -> Result<Vec<&Module>, String> {
         }
     }
     Ok(out)
+}
+
+/// Migrations of these modules whose container is unclear or not there, in words: found out before anyone is locked out.
+pub fn unclear_migrations(spec: &EnvironmentSpec, side: &Side, chosen: &dyn Fn(&str) -> bool) -> Vec<String> {
+    let mut out = Vec::new();
+    for module in spec.modules.iter().filter(|m| chosen(&m.name)) {
+        let (Some(migration), Some(reference)) = (&module.migration, module.migration_workload()) else { continue };
+        let Some(workload) = side.find(reference) else { continue };
+        let there: Vec<&str> = workload.containers().iter().map(|c| c.name.as_str()).collect();
+        match &migration.container {
+            Some(named) if !there.contains(&&**named) => out.push(format!(
+                "module {}: migration.container names {named}, which {reference} does not have; it has {}",
+                module.name,
+                there.join(", ")
+            )),
+            None if there.len() != 1 => out.push(format!(
+                "module {}: {reference} has several containers, {}: name one under migration.container",
+                module.name,
+                there.join(", ")
+            )),
+            _ => {}
+        }
+    }
+    out
 }
 
 /// Modules that are not promoted and that a promoted one requires, itself or by others.

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     Progress, after,
     jobs::{JobProgress, look},
-    maintenance, migration, release, restore,
+    maintenance, migration, modules, release, restore,
     workload::Workload,
     world::{JobState, World},
 };
@@ -173,6 +173,10 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
             .into_iter()
             .map(|c| format!("{c} is in the release, but the target has no such container: add it there first")),
     );
+    if world.run.promotion().is_some() {
+        let promoted = |name: &str| wanted.modules.iter().any(|m| m.name == name);
+        workloads.extend(modules::unclear_migrations(spec, side, &promoted));
+    }
     for entry in spec.modules.iter().flat_map(|m| &m.configuration) {
         if side.config_map(&entry.config_map.name).is_some_and(|c| c.immutable == Some(true)) {
             workloads.push(format!("ConfigMap {} is immutable: make it again without immutable", entry.config_map.name));

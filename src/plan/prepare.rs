@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, after, alignment, approval, lock, millis, modules,
+    Decision, Effect, Progress, Resource, after, alignment, approval, graph, lock, millis, modules,
     preflight::{self, Preflight},
     promotion::{advance, enter, owner, reference, stalled, stalled_with},
     queue::{self, Waiting},
@@ -17,7 +17,7 @@ use super::{
     world::{Run, World},
 };
 use crate::{
-    api::{Change, EnvironmentRef, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, reasons},
+    api::{Change, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, reasons},
     manifest::Owner,
 };
 
@@ -113,7 +113,10 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
             from.namespace, from.name
         ));
     };
-    if let Err(message) = consent(world, from, namespace) {
+    if let Some(message) = graph::target_problem(world, target) {
+        return invalid(&message);
+    }
+    if let Err(message) = graph::edge(world, from, source, target) {
         return invalid(&message);
     }
     if let Some(message) = alignment::unsaid(target) {
@@ -299,25 +302,6 @@ fn or_wait(decision: Decision<RunStatus>, until: Option<Timestamp>) -> Decision<
         Decision::Wait(None) => Decision::Wait(until),
         other => other,
     }
-}
-
-/// Both sides' consent, and an edge that makes sense.
-fn consent(world: &World<'_>, from: &EnvironmentRef, namespace: &str) -> Result<(), String> {
-    if *from.namespace == *namespace {
-        return Err("the source is the environment itself: name another under spec.from".into());
-    }
-    let allowed = world.target.is_some_and(|t| t.spec.promotes_from.iter().any(|e| e == from));
-    if allowed {
-        return Ok(());
-    }
-    Err(format!(
-        "Environment {namespace}/{} takes nothing from {}/{}: its owner adds {{namespace: {}, name: {}}} to spec.promotesFrom",
-        world.run.environment(),
-        from.namespace,
-        from.name,
-        from.namespace,
-        from.name
-    ))
 }
 
 enum Checked {

@@ -472,7 +472,7 @@ fn record_end(world: &World<'_>, status: RunStatus, phase: Phase, now: Timestamp
         }
         // What an abandoned run leaves aside may be the only good copy: nobody drops it but a person.
         if phase != Phase::Abandoned {
-            keep(world, &status, &mut wanted, at);
+            keep(world, &status, &mut wanted, (phase, at));
         }
         if lock::has_slot(target, &world.uid()) {
             wanted.active = None;
@@ -488,11 +488,15 @@ fn record_end(world: &World<'_>, status: RunStatus, phase: Phase, now: Timestamp
 
 /// What this run leaves aside, the Environment keeps until its time; what earlier runs left of the same data goes, so that
 /// there is one at most.
-fn keep(world: &World<'_>, status: &RunStatus, wanted: &mut EnvironmentStatus, at: Timestamp) {
+fn keep(world: &World<'_>, status: &RunStatus, wanted: &mut EnvironmentStatus, (phase, at): (Phase, Timestamp)) {
     for undo in &status.undo {
         let same = |k: &Kept| k.database == undo.database && k.snapshot == undo.snapshot;
-        for earlier in wanted.kept.iter_mut().filter(|k| k.data == undo.data && !same(k)) {
-            earlier.until = earlier.until.min(at);
+        for earlier in wanted.kept.iter_mut().filter(|k| k.data == undo.data) {
+            if same(earlier) {
+                earlier.until = undo.until.map_or(earlier.until, |until| earlier.until.max(until));
+            } else if !restore::gave_up_undoing(world, phase, &earlier.run) {
+                earlier.until = earlier.until.min(at);
+            }
         }
         if !wanted.kept.iter().any(|k| k.data == undo.data && same(k)) {
             wanted.kept.push(Kept {

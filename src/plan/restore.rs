@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource,
+    Decision, Effect, Progress, Resource, graph,
     prepare::{self, Plan, no_environment, policies_message},
     promotion::{advance, stalled},
     release::{self, Content, Reading},
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     api::{
-        BackupPhase, Data, Environment, EnvironmentRestoreSpec, EnvironmentSpec, Grant, Module, Phase, Release, RunStatus,
-        SnapshotStatus, Timestamp, environment::Kept, reasons,
+        BackupPhase, Data, Environment, EnvironmentRestoreSpec, EnvironmentSpec, Grant, Module, Phase, Release, RunRef,
+        RunStatus, SnapshotStatus, Timestamp, environment::Kept, reasons,
     },
     manifest::{
         Owner, patch,
@@ -70,6 +70,9 @@ pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisio
     let Some(target) = world.target else {
         return invalid(&no_environment(world.run.environment(), world.run.namespace()));
     };
+    if let Some(message) = graph::target_problem(world, target) {
+        return invalid(&message);
+    }
     let origin = match origin(world, spec, target, &status) {
         Ok(origin) => origin,
         Err(message) => return invalid(&message),
@@ -151,6 +154,19 @@ pub fn fill(world: &World<'_>, task: &mut Task) {
         task.snapshot = origin.snapshot.or(named);
         task.databases = origin.databases;
     }
+}
+
+/// The databases that a restore takes from aside.
+pub fn taken(world: &World<'_>) -> Vec<DropTask> {
+    let asked = world.run.restore().zip(world.target);
+    let origin = asked.and_then(|(spec, target)| origin(world, spec, target, &world.status()).ok());
+    origin.map(|o| o.databases).unwrap_or_default()
+}
+
+/// Whether this restore was to undo the run, and was itself put back: what the run keeps stays, to be asked for again.
+pub fn gave_up_undoing(world: &World<'_>, phase: Phase, run: &RunRef) -> bool {
+    let undo = world.run.restore().and_then(|spec| spec.from.undo_of.as_ref());
+    phase == Phase::RolledBack && undo.is_some_and(|u| format!("{:?}", u.kind) == run.kind && *u.name == *run.name)
 }
 
 /// Names of chosen data that are not among these.

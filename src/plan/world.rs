@@ -116,9 +116,13 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// What a person wants done about a rollback that failed. A restore tries again by itself.
+    /// What a person wants done about a rollback that failed.
     pub fn intervention(&self) -> Option<&'a Intervention> {
-        self.promotion()?.intervention.as_ref()
+        match self {
+            Self::Promotion(run) => run.spec.intervention.as_ref(),
+            Self::Restore(run) => run.spec.intervention.as_ref(),
+            Self::Alignment(run) => run.spec.intervention.as_ref(),
+        }
     }
 
     /// What it asks for, if it is a Promotion.
@@ -353,6 +357,8 @@ pub struct World<'a> {
     pub run: Run<'a>,
     /// The Environment that changes, read in this turn.
     pub target: Option<&'a Environment>,
+    /// The other Environments of its namespace; there should be none.
+    pub others: &'a [String],
     /// The Environment whose release is brought, read in this turn.
     pub source: Option<&'a Environment>,
     /// Objects of the target's namespace.

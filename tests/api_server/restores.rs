@@ -134,6 +134,35 @@ async fn another_person_approves_the_plan_he_saw_and_cancels_in_his_own_name() {
 }
 
 #[tokio::test]
+async fn a_restore_whose_rollback_failed_is_resumed_or_given_up_in_ones_own_name() {
+    let world = World::new("erst-intervention").await;
+    let (olga, bob) = (restores(&world, "olga"), restores(&world, "bob"));
+    let asks = |action: &str, who: &str| {
+        merge(json!({"spec": {"intervention": {"action": action, "username": who, "reason": "enough"}}}))
+    };
+    let early = with(restore("p", "olga"), "spec.intervention", json!({"action": "Unlock", "username": "olga", "reason": "x"}));
+    refused(olga.create(&post(), &early).await, 403, "intervention: leave it out when you make an EnvironmentRestore");
+    olga.create(&post(), &restore("p", "olga")).await.unwrap();
+    for phase in ["Scheduled", "Loading", "RollingBack"] {
+        planned(&world, "p", phase).await;
+        let early = olga.patch("p", &plain(), &asks("Resume", "olga")).await;
+        refused(early, 403, &format!("this EnvironmentRestore is {phase}; only one whose rollback failed"));
+    }
+    planned(&world, "p", "NeedsHuman").await;
+    refused(restores(&world, WRITER).patch("p", &plain(), &asks("Unlock", WRITER)).await, 403, "may not unlock Environment");
+    refused(restores(&world, WRITER).patch("p", &plain(), &asks("Resume", WRITER)).await, 403, "may not resume runs");
+    refused(bob.patch("p", &plain(), &asks("Unlock", "bob")).await, 403, "bob may not unlock Environment");
+    refused(bob.patch("p", &plain(), &asks("Resume", "olga")).await, 403, "intervention.username: write bob");
+    bob.patch("p", &plain(), &asks("Resume", "bob")).await.unwrap();
+    let mut more = json!({"spec": {"intervention": {"action": "Unlock", "username": "olga", "reason": "x"}}});
+    more["spec"]["cancel"] = json!({"username": "olga", "reason": "x"});
+    refused(olga.patch("p", &plain(), &merge(more)).await, 403, "a request of its own that changes nothing else");
+    olga.patch("p", &plain(), &asks("Unlock", "olga")).await.unwrap();
+    planned(&world, "p", "Abandoned").await;
+    refused(olga.patch("p", &plain(), &merge(cancelled_by("olga"))).await, 403, "this EnvironmentRestore has ended");
+}
+
+#[tokio::test]
 async fn status_is_the_operators_and_kubectl_knows_the_short_name() {
     let world = World::new("erst-status").await;
     let writer = api(&world.user(WRITER), &world.production, "EnvironmentRestore");
@@ -150,8 +179,9 @@ async fn status_is_the_operators_and_kubectl_knows_the_short_name() {
 #[tokio::test]
 async fn a_schedule_has_five_fields_and_retention_says_something() {
     let world = World::new("schedules").await;
-    let environments = api(&world.admin(), &world.production, "Environment");
-    let base = || environment("other", &world.production, &world.staging);
+    let empty = world.empty().await;
+    let environments = api(&world.admin(), &empty, "Environment");
+    let base = || environment("other", &empty, &world.staging);
     for (path, value) in [
         ("spec.backups.schedule", json!("0 3 * * *")),
         ("spec.backups.schedule", json!("*/5 0-6 1,15 Jan-Mar Mon")),

@@ -35,6 +35,7 @@ pub struct Seen {
     pub elsewhere: Elsewhere,
     pub child: Option<DownAlignment>,
     pub target: Option<Environment>,
+    pub others: Vec<String>,
     pub source: Option<Environment>,
     pub target_side: Side,
     pub source_side: Side,
@@ -168,6 +169,7 @@ impl Seen {
             elsewhere: Elsewhere::default(),
             child: None,
             target: Some(production()),
+            others: Vec::new(),
             source: Some(staging),
             target_side: side("1", json!({"URL": "p", "LEVEL": "info", "OLD": "1"})),
             source_side: side("2", json!({"URL": "s", "LEVEL": "debug", "NEW": "1"})),
@@ -189,6 +191,7 @@ impl Seen {
             settings: &self.settings,
             run: self.alignment.as_ref().map_or(Run::Promotion(&self.run), Run::Alignment),
             target: self.target.as_ref(),
+            others: &self.others,
             source: self.source.as_ref(),
             target_side: &self.target_side,
             source_side: &self.source_side,
@@ -273,7 +276,7 @@ impl Seen {
                     Resource::Job => drop(self.jobs.insert(name.clone(), job(&object, self.now))),
                     Resource::EnvironmentBackup => self.backup = Some(of(object)),
                     Resource::DownAlignment => self.child = Some(of(object)),
-                    Resource::Pod | Resource::Promotion => panic!("a run makes no {resource:?}"),
+                    Resource::Pod | Resource::Promotion | Resource::EnvironmentRestore => panic!("a run makes no {resource:?}"),
                 }
             }
             Effect::Patch { resource, name, kind, patch } => {
@@ -303,7 +306,7 @@ impl Seen {
                 }
                 Resource::EnvironmentBackup => self.backup = None,
                 Resource::DownAlignment => self.child = None,
-                Resource::Promotion => panic!("a run deletes no run"),
+                Resource::Promotion | Resource::EnvironmentRestore => panic!("a run deletes no run"),
             },
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lockkeeper::{
-    api::{Environment, InterventionAction, Phase, conditions, reasons},
+    api::{Environment, EnvironmentBackup, EnvironmentRestore, InterventionAction, Phase, Promotion, conditions, reasons},
     manifest::task::exit,
     plan::{
         Decision, Effect, Resource,
@@ -267,8 +267,31 @@ fn the_environment_deletes_finished_runs_beyond_its_history_once_the_ledger_know
     abandoned.status.as_mut().unwrap().phase = Phase::Abandoned;
     let going = Seen::new().run;
     let runs = [ended("second", 20), ended("first", 10), abandoned, going];
-    let mut records: Vec<_> = runs.iter().filter_map(history::promotion).collect();
-    assert_eq!(records.len(), 2, "neither what goes on nor what was given up");
+    let restore = |name: &str, more: serde_json::Value| -> EnvironmentRestore {
+        let mut value = json!({
+            "metadata": {"name": name, "uid": name, "namespace": "shop-production"},
+            "spec": {"environment": {"name": "production"}, "from": {"backup": {"name": "b"}}, "requestedBy": {"username": "olga"}},
+        });
+        super::merge::merge(&mut value, &more, false);
+        of(value)
+    };
+    let restores = [
+        restore("third", json!({"status": {"phase": "RolledBack", "finishedAt": "2026-11-22T19:00:00Z"}})),
+        restore("undoing", json!({"spec": {"from": {"backup": null, "undoOf": {"kind": "Promotion", "name": "named"}}}})),
+    ];
+    let runs: Vec<Promotion> = runs.into_iter().chain([ended("named", 5)]).collect();
+    let mut records = history::records(&runs, &restores, &[]);
+    assert_eq!(records.len(), 3, "neither what goes on nor what was given up nor what is about to be undone");
+    let backup = |name: &str, status: serde_json::Value| -> EnvironmentBackup {
+        of(json!({
+            "metadata": {"name": name, "uid": name}, "spec": {"environment": {"name": "production"}, "reason": ""}, "status": status,
+        }))
+    };
+    let mut backups = vec![
+        backup("written", json!({"phase": "Failed", "snapshot": "abc", "finishedAt": "2026-11-22T18:00:00Z"})),
+        backup("nothing", json!({"phase": "Failed", "finishedAt": "2026-11-22T18:00:00Z"})),
+        backup("good", json!({"phase": "Completed", "snapshot": "def", "finishedAt": "2026-11-22T18:00:00Z"})),
+    ];
     let mut environment: Environment = production();
     environment.metadata.finalizers = Some(vec![lockkeeper::api::ENVIRONMENT_FINALIZER.into()]);
     environment.spec.history = of(json!({"keep": 0}));
@@ -283,8 +306,8 @@ fn the_environment_deletes_finished_runs_beyond_its_history_once_the_ledger_know
             jobs: &jobs,
             runs: &none,
             made: &[],
-            backups: &[],
-            restores: &[],
+            backups: &backups,
+            restores: &restores,
             copies: &[],
             records: &records,
             missing_policies: &none,
@@ -293,10 +316,17 @@ fn the_environment_deletes_finished_runs_beyond_its_history_once_the_ledger_know
         };
         match environment::plan(&world, seen.now) {
             Decision::Advance(status) => environment.status = Some(*status),
-            Decision::Perform(Effect::Delete { resource: Resource::Promotion, name, uid, .. }) => {
+            Decision::Perform(Effect::Delete { resource: Resource::EnvironmentBackup, name, uid, .. }) => {
+                backups.retain(|b| b.metadata.uid.as_deref() != Some(&*uid));
+                deleted.push(name);
+            }
+            Decision::Perform(Effect::Delete { resource, name, uid, .. }) => {
                 let status = environment.status.clone().unwrap_or_default();
-                let hash = ledger::spec_hash(&promotion().spec);
-                assert!(ledger::entry(&status, ("Promotion", &name), &hash).is_some(), "{name} is known before it goes");
+                let (kind, hash) = match resource {
+                    Resource::Promotion => ("Promotion", ledger::spec_hash(&promotion().spec)),
+                    _ => ("EnvironmentRestore", ledger::spec_hash(&restores[0].spec)),
+                };
+                assert!(ledger::entry(&status, (kind, &name), &hash).is_some(), "{name} is known before it goes");
                 records.retain(|r| r.uid != uid);
                 deleted.push(name);
             }
@@ -304,7 +334,7 @@ fn the_environment_deletes_finished_runs_beyond_its_history_once_the_ledger_know
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(deleted, ["first", "second"], "the oldest first");
+    assert_eq!(deleted, ["first", "second", "third", "nothing"], "the oldest first");
 }
 
 #[test]

@@ -404,3 +404,79 @@ fn a_restore_locks_fences_and_loads_and_neither_backs_up_nor_migrates() {
     assert!(with_release.contains(&"configuration/flags".to_owned()) && with_release.contains(&"workloads/flags".to_owned()));
     assert!(!with_release.iter().any(|s| s.starts_with("migration") || s == "backup" || s == "undo"));
 }
+
+#[test]
+fn a_restore_whose_rollback_failed_is_resumed_at_once_or_given_up_step_by_step() {
+    for (action, phase) in [("Resume", "RollingBack"), ("Unlock", "NeedsHuman")] {
+        let mut seen = Seen::new();
+        let target = seen.target.as_mut().unwrap();
+        let lock = json!({"epoch": 3, "holder": {"kind": "EnvironmentRestore", "name": "back", "uid": "uid-back"}});
+        target.status = Some(of(json!({"lock": lock, "active": lock["holder"]})));
+        let stuck = json!({
+            "phase": "NeedsHuman", "epoch": 3, "planHash": "v1:aa", "lockedAt": "2026-11-22T19:00:00Z",
+            "failure": {"step": "load", "reason": "Broken", "message": "the disk is full"},
+            "steps": [
+                {"name": "load", "state": "Failed"},
+                {"name": "rollback-data", "state": "Running", "attempt": 5, "finishedAt": "2026-11-22T20:00:09Z"},
+                {"name": "rollback-unlock", "state": "Pending"},
+            ],
+        });
+        let mut restore = restoring("back", json!({"backup": {"name": "b"}}), stuck);
+        let plan = |seen: &Seen, restore: &EnvironmentRestore| {
+            let mut world = seen.world();
+            world.run = Run::Restore(restore);
+            lockkeeper::plan::promotion::plan(&world, seen.now)
+        };
+        assert!(matches!(plan(&seen, &restore), Decision::Wait(Some(_))), "by itself it waits a while");
+        restore.metadata.generation = Some(2);
+        restore.spec.intervention = Some(of(json!({"action": action, "username": "olga", "reason": "enough"})));
+        let Decision::Advance(status) = plan(&seen, &restore) else { panic!("it is written down first") };
+        assert_eq!((status.phase.to_string().as_str(), status.intervention.unwrap().username), (phase, "olga".into()));
+        if action == "Resume" {
+            assert_eq!(status.steps[1].finished_at, None, "nothing is waited for any more");
+            continue;
+        }
+        restore.status = Some(lockkeeper::api::RunStatus { intervention: None, ..restore.status.clone().unwrap() });
+        for _ in 0..40 {
+            seen.now = seen.now.checked_add(jiff::SignedDuration::from_secs(10)).unwrap();
+            match plan(&seen, &restore) {
+                Decision::Advance(status) => restore.status = Some(*status),
+                Decision::Wait(_) => {}
+                Decision::Perform(effect) => drop(seen.carry_out(&Decision::Perform(effect))),
+            }
+        }
+        let status = restore.status.unwrap();
+        assert_eq!(status.phase.to_string(), "Abandoned", "{status:#?}");
+        assert!(!status.intervention.unwrap().left.is_empty(), "what is left is listed");
+        let environment = seen.target.unwrap().status.unwrap();
+        assert!(environment.lock.unwrap().holder.is_none() && environment.active.is_none(), "the lock is free");
+    }
+}
+
+#[test]
+fn what_a_run_keeps_outlives_a_restore_that_was_to_undo_it_and_was_put_back() {
+    for (phase, stays) in [("RollingBack", true), ("Verifying", false)] {
+        let mut seen = Seen::new();
+        let (of, me) = (
+            json!({"kind": "Promotion", "name": "r-0", "uid": "uid-r-0"}),
+            json!({"kind": "EnvironmentRestore", "name": "back", "uid": "uid-back"}),
+        );
+        seen.target.as_mut().unwrap().status = Some(super::fixture::of(json!({
+            "active": me, "lock": {"epoch": 3},
+            "kept": [{"data": "db", "snapshot": "ffff", "run": of, "until": "2026-12-01T00:00:00Z"}],
+        })));
+        let ended = json!({
+            "phase": phase, "epoch": 3, "planHash": "v1:aa", "lockedAt": "2026-11-22T19:00:00Z", "unlockedAt": "2026-11-22T20:00:00Z",
+            "failure": {"step": "load", "reason": "Broken", "message": "the disk is full"},
+            "steps": [{"name": "load", "state": "Failed"}, {"name": "rollback-tidy", "state": "Succeeded"}],
+            "undo": [{"data": "db", "method": "Swap", "database": "db__failed_x", "until": "2026-11-23T20:00:00Z"}],
+        });
+        let mut world = seen.world();
+        let restore = restoring("back", json!({"undoOf": {"kind": "Promotion", "name": "r-0"}}), ended);
+        world.run = Run::Restore(&restore);
+        let decision = lockkeeper::plan::promotion::plan(&world, seen.now);
+        let Decision::Perform(Effect::SetEnvironment { status, .. }) = decision else { panic!("{decision:?}") };
+        let first = &status.kept[0];
+        assert_eq!((first.until == at("2026-12-01T00:00:00Z"), status.kept.len()), (stays, 2), "{phase}: {:?}", status.kept);
+    }
+}

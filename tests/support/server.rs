@@ -180,9 +180,13 @@ impl Server {
         })
         .await;
         denied("lockkeeper-metadata", async || {
-            let mut forged = environment("other", ns, "elsewhere");
+            let mut forged = environment("production", ns, "elsewhere");
             forged.metadata.finalizers = Some(vec!["example.com/mine".to_owned()]);
             api(&writer, ns, "Environment").create(&dry, &forged).await
+        })
+        .await;
+        denied("lockkeeper-environment", async || {
+            api(&admin, ns, "Environment").create(&dry, &environment("other", ns, "elsewhere")).await
         })
         .await;
         denied("lockkeeper-status", async || {
@@ -372,6 +376,13 @@ impl World {
         world.bind(&world.production, "owner", &["olga"]).await;
         world.bind(&world.production, "viewer", &["dave"]).await;
         world
+    }
+
+    /// A namespace of the test's own that has no Environment.
+    pub async fn empty(&self) -> String {
+        let namespace = self.production.replace("-production", "-empty");
+        make_namespace(&self.admin(), &namespace).await;
+        namespace
     }
 
     /// Gives people a role of the chart in a namespace.

@@ -97,3 +97,33 @@ later versions bring count as well. `approvalsSame` does not look at the order, 
 - name: unmodified
   expression: variables.planSame && variables.modifiedBySame
 {{- end }}
+
+{{/*
+Rules about what a person decides of a run whose rollback failed; the same for each kind that locks.
+*/}}
+{{- define "lockkeeper.intervention" -}}
+# --- a rollback that failed
+- expression: "variables.creating || variables.interventionSame || !('intervention' in object.spec) || object.spec.intervention.username == variables.me"
+  reason: Forbidden
+  message: "intervention.username: write your own name, as `kubectl auth whoami` gives it"
+  messageExpression: "'intervention.username: write ' + variables.me + ', the name under which this request comes; nobody intervenes in the name of another'"
+- expression: >-
+    variables.creating || variables.interventionSame || object.spec.?intervention.?action.orValue('Resume') != 'Unlock'
+    || variables.onTarget.check('unlock').allowed()
+  reason: Forbidden
+  message: "intervention: you may not unlock this Environment; ask its owner for the verb unlock on it"
+  messageExpression: "'intervention: ' + variables.me + ' may not unlock Environment ' + variables.target + '; ask its owner for the verb unlock on it (ClusterRole lockkeeper-owner)'"
+- expression: >-
+    variables.creating || variables.interventionSame
+    || variables.onTarget.check('unlock').allowed() || variables.onTarget.check('cancel').allowed()
+  reason: Forbidden
+  message: "intervention: you may not resume runs of this Environment; ask its owner for the verb cancel or unlock on it"
+  messageExpression: "'intervention: ' + variables.me + ' may not resume runs of Environment ' + variables.target + '; ask its owner for the verb cancel or unlock on it (ClusterRole lockkeeper-approver or lockkeeper-owner)'"
+- expression: "variables.creating || variables.interventionSame || variables.phase == 'NeedsHuman'"
+  reason: Forbidden
+  message: "intervention: only a run whose rollback failed (phase NeedsHuman) is resumed or unlocked; to stop one that goes on, cancel it"
+  messageExpression: "'intervention: this ' + request.kind.kind + ' is ' + variables.phase + '; only one whose rollback failed (phase NeedsHuman) is resumed or unlocked; to stop one that goes on, cancel it'"
+- expression: "variables.creating || variables.interventionSame || (variables.unmodified && variables.approvalsSame && variables.cancelSame)"
+  reason: Forbidden
+  message: "intervention: intervene in a request of its own that changes nothing else"
+{{- end }}

@@ -6,6 +6,7 @@
 //!
 //! The control database is made here, so that its epoch is known before a lock is taken. Nothing else is changed.
 
+mod claim;
 mod contents;
 mod migration;
 mod rights;
@@ -24,6 +25,7 @@ use crate::{
         postgres::{
             Access, Pace, PgError, Session, catalog,
             control::{self, Control},
+            quote::ident,
             tools::Tools,
         },
         repository,
@@ -118,7 +120,16 @@ async fn inspect(
     }
     let Some(database) = catalog::database(&session, access.database()).await.of(data)? else {
         let (database, server) = (access.database().to_owned(), access.admin.server());
-        checks.fail("database", PgError::DatabaseMissing { server, database, data: data.to_owned() }.to_string());
+        let mut message = PgError::DatabaseMissing { server, database, data: data.to_owned() }.to_string();
+        if context.task.restores() {
+            // What comes back takes the place of a database; that of one which is lost may be empty.
+            message += &format!(
+                ". To restore into a lost one's place, make an empty one: CREATE DATABASE {} OWNER {};",
+                ident(access.database()),
+                ident(&access.connection.user)
+            );
+        }
+        checks.fail("database", message);
         return Ok(None);
     };
     checks.pass("server", format!("{} is PostgreSQL {major}", access.admin.server()));
@@ -167,6 +178,7 @@ async fn inspect(
             let epochs = control.all().await.of(data)?;
             let greatest = epochs.iter().map(|row| row.epoch).max().unwrap_or(0);
             checks.pass("control database", format!("its epoch is {greatest}"));
+            claim::check(context, &access, &control, checks).await?;
             Some(greatest)
         }
         Err(error) => {

@@ -51,7 +51,12 @@ pub fn control_database(environment: &str) -> String {
 /// Name of a database that is made beside `database` for the run.
 pub fn made_database(database: &str, made: Made, run: &str) -> String {
     let suffix = format!("__{}_{}", made.word(), digits(run, 8));
-    let mut end = database.len().min(NAME_BYTES - suffix.len());
+    if database.len() + suffix.len() <= NAME_BYTES {
+        return format!("{database}{suffix}");
+    }
+    // Databases whose names are equal where they are cut must not take each other's undo points.
+    let suffix = format!("_{}{suffix}", &blake3::hash(database.as_bytes()).to_hex()[..6]);
+    let mut end = NAME_BYTES - suffix.len();
     while !database.is_char_boundary(end) {
         end -= 1;
     }
@@ -92,6 +97,8 @@ mod tests {
             assert!(!is_made_database(database, "other__undo_12ab34cd"));
             assert!(!is_made_database(database, "postgres"));
         }
+        let twin = |end: &str| made_database(&("x".repeat(62) + end), Made::Undo, run);
+        assert_ne!(twin("a"), twin("b"), "names equal where they are cut");
         assert_eq!(control_database("01234567-89ab-cdef-0123-456789abcdef"), "lockkeeper_0123456789abcdef");
     }
 }
