@@ -3,7 +3,7 @@
 
 pub mod alignment;
 pub mod api;
-mod backup;
+pub mod backup;
 pub mod environment;
 pub mod execute;
 pub mod leader;
