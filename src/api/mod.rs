@@ -7,6 +7,7 @@ pub mod backup;
 pub mod common;
 pub mod crds;
 pub mod environment;
+pub mod masking;
 pub mod policies;
 pub mod promotion;
 pub mod restore;
@@ -15,6 +16,7 @@ pub mod rights;
 pub use backup::*;
 pub use common::*;
 pub use environment::*;
+pub use masking::*;
 pub use promotion::*;
 pub use restore::*;
 
