@@ -21,7 +21,7 @@ pub const NAMES: &[&str] = &[
 pub const VERSION_LABEL: &str = "lockkeeper.dev/policy-version";
 
 /// The generation of the rules that this program relies on. Raised with each change to the rules, in the chart too.
-pub const VERSION: &str = "2";
+pub const VERSION: &str = "3";
 
 /// What each binding must say: the request is refused, not merely noted.
 pub const VALIDATION_ACTION: &str = "Deny";

@@ -54,6 +54,8 @@ pub const OPERATOR: &[Right] = &[
     right("lockkeeper.dev", &["environments", "environmentrestores"], &["get", "list", "watch", "patch"]),
     right("lockkeeper.dev", &["promotions"], &["get", "list", "watch", "patch", "delete"]),
     right("lockkeeper.dev", &["environmentbackups"], &["get", "list", "watch", "create", "patch", "delete"]),
+    right("lockkeeper.dev", &["maskingpolicies"], &["get", "list", "watch"]),
+    right("lockkeeper.dev", &["maskingpolicies/status"], &["get", "update"]),
     right(
         "lockkeeper.dev",
         &["environments/status", "promotions/status", "environmentbackups/status", "environmentrestores/status"],

@@ -12,7 +12,7 @@ use super::{
     status,
 };
 use crate::{
-    api::{ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Phase, Promotion, RunStatus, labels},
+    api::{ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Phase, Promotion, RunStatus, labels},
     error::Result,
     plan::{
         Decision,
@@ -60,6 +60,9 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         .collect();
     copies.retain(|c| c.labels().get(labels::RUN).is_some_and(|of| ended.contains(of)));
     let uids = runs.items.iter().filter_map(ResourceExt::uid).chain(restores.iter().filter_map(ResourceExt::uid));
+    let policies: Api<MaskingPolicy> = Api::namespaced(client.clone(), namespace);
+    let policies = call(format!("list MaskingPolicies in {namespace}"), policies.list(&ListParams::default())).await?.items;
+    let uids = uids.chain(policies.iter().filter_map(ResourceExt::uid));
     let runs: Vec<String> = uids.chain(backups.iter().filter_map(ResourceExt::uid)).collect();
     let missing_policies = context.policies.missing(client).await?;
     let terminating = environment.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?;

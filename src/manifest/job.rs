@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Owner,
-    task::{GATE_PATH, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task},
+    task::{GATE_PATH, POLICY_DIR, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR, TASK_ENV, Task},
 };
 use crate::{
     api::{Backups, Data, annotations, labels},
@@ -120,6 +120,10 @@ pub fn agent(
             "fieldRef": {"fieldPath": format!("metadata.annotations['{}']", annotations::GATE)},
         });
         volumes.push(json!({"name": GATE_VOLUME, "downwardAPI": {"items": [item]}}));
+    }
+    if let Some(policy) = &task.policy {
+        mounts.push(json!({"name": "policy", "mountPath": POLICY_DIR, "readOnly": true}));
+        volumes.push(json!({"name": "policy", "configMap": {"name": policy}}));
     }
     let container = agent_container(settings, task, &mounts);
     let mut pod = restricted_pod(vec![container], volumes, "Never");

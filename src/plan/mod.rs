@@ -18,6 +18,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod lock;
 pub mod maintenance;
+pub mod masking;
 pub mod modules;
 pub mod preflight;
 pub mod prepare;

@@ -30,7 +30,7 @@ system:serviceaccount:{{ .Release.Namespace }}:{{ include "lockkeeper.serviceAcc
 {{/* Labels of a policy and its binding. src/api/policies.rs knows the version: raise both with each change to the rules. */}}
 {{- define "lockkeeper.policyLabels" -}}
 {{ include "lockkeeper.labels" . }}
-lockkeeper.dev/policy-version: "2"
+lockkeeper.dev/policy-version: "3"
 {{- end }}
 
 {{/* The binding of the policy of that name. */}}

@@ -13,6 +13,7 @@ mod compile;
 pub mod condition;
 mod constraints;
 mod date;
+pub mod draft;
 pub mod json;
 mod keys;
 mod kinds;
@@ -20,6 +21,7 @@ mod number;
 pub mod personal;
 pub mod policy;
 pub mod prf;
+pub mod screen;
 mod shape;
 mod substitutes;
 
