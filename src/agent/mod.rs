@@ -13,6 +13,7 @@ mod fence;
 mod forget;
 mod http;
 mod lock;
+mod masking;
 mod outcome;
 mod page;
 mod preflight;
@@ -43,8 +44,8 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, GATE_PATH, Outcome, OutcomeError, Progress, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR,
-        SECRETS_DIR, TASK_ENV, Task, Verb, exit,
+        DataTask, GATE_PATH, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH,
+        SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, Verb, exit,
     },
 };
 
@@ -65,6 +66,8 @@ pub struct Paths {
     pub repository: PathBuf,
     /// The repository's password; `LOCKKEEPER_REPOSITORY_PASSWORD_DIR`.
     pub repository_password: PathBuf,
+    /// The masking policy's copy; `LOCKKEEPER_POLICY_DIR`.
+    pub policy: PathBuf,
     /// Scratch space; `LOCKKEEPER_SCRATCH_DIR`.
     pub scratch: PathBuf,
     /// The termination message; `LOCKKEEPER_RESULT_PATH`.
@@ -77,6 +80,7 @@ impl Default for Paths {
             secrets: SECRETS_DIR.into(),
             repository: REPOSITORY_DIR.into(),
             repository_password: REPOSITORY_PASSWORD_DIR.into(),
+            policy: POLICY_DIR.into(),
             scratch: SCRATCH_DIR.into(),
             result: RESULT_PATH.into(),
         }
@@ -87,11 +91,12 @@ impl Paths {
     /// The defaults, with what the environment moves.
     pub fn from_env() -> Self {
         let path = |name: &str, default: PathBuf| env::var_os(name).map_or(default, PathBuf::from);
-        let Self { secrets, repository, repository_password, scratch, result } = Self::default();
+        let Self { secrets, repository, repository_password, policy, scratch, result } = Self::default();
         Self {
             secrets: path("LOCKKEEPER_SECRETS_DIR", secrets),
             repository: path("LOCKKEEPER_REPOSITORY_DIR", repository),
             repository_password: path("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password),
+            policy: path("LOCKKEEPER_POLICY_DIR", policy),
             scratch: path("LOCKKEEPER_SCRATCH_DIR", scratch),
             result: path("LOCKKEEPER_RESULT_PATH", result),
         }
@@ -263,6 +268,8 @@ async fn one(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result
         Verb::Forget => forget::run(context, outcome).await,
         Verb::Http => http::run(context).await,
         Verb::Page => page::run(context).await,
+        Verb::Classify => masking::classify(context, outcome).await,
+        Verb::Draft => masking::draft(context).await,
     }
 }
 

@@ -13,7 +13,9 @@ pub fn fit(outcome: &Outcome) -> String {
     if let Some(error) = &mut outcome.error {
         error.message = cut(&error.message, 1500);
     }
-    let shorten: [fn(&mut Outcome); 5] = [
+    let shorten: [fn(&mut Outcome); 7] = [
+        |o| o.coverage.iter_mut().for_each(|c| c.unknown.truncate(8)),
+        |o| o.coverage.iter_mut().for_each(|c| c.unknown.truncate(1)),
         |o| o.notes.iter_mut().for_each(|n| *n = cut(n, 300)),
         |o| o.checks.iter_mut().filter(|c| c.passed).for_each(|c| c.message = cut(&c.message, 60)),
         |o| o.checks.iter_mut().for_each(|c| c.message = cut(&c.message, 500)),

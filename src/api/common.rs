@@ -100,6 +100,27 @@ bounded_string!(
     PlanHash, 4, 80, r"^v[0-9]+:[0-9a-f]{64}$"
 );
 
+bounded_string!(
+    /// A table with its schema, as the catalog spells both: `public.users`.
+    TableName, 3, 127, r"^[^\x00-\x1f\x7f]+$"
+);
+bounded_string!(
+    /// Name of a column, as the catalog spells it.
+    ColumnName, 1, 63, r"^[^\x00-\x1f\x7f]+$"
+);
+bounded_string!(
+    /// Name of a domain of values: within one, equal values get equal substitutes.
+    Domain, 1, 63, r"^[A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?$"
+);
+bounded_string!(
+    /// A condition over a table's columns, one SQL expression.
+    SqlCondition, 1, 1024, r"^[^\x00-\x08\x0b-\x1f\x7f]+$"
+);
+bounded_string!(
+    /// Literal text with the masked values of other columns in braces: `user-{id}@example.org`.
+    TemplateText, 1, 1024, r"^[^\x00-\x1f\x7f]+$"
+);
+
 /// A duration as Go writes it (`90s`, `15m`, `1h30m`), not negative, at most 8784 hours. Kept as written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::{CustomResourceExt, ResourceExt};
 
-use super::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion};
+use super::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion};
 
 /// Helm leaves what carries this annotation in place when a release is uninstalled: with a definition go all its objects.
 const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
@@ -24,9 +24,16 @@ const GREATEST_INTEGER: f64 = 9_007_199_254_740_991.0;
 
 /// The definitions of all kinds, in the order in which a reader meets them.
 pub fn all() -> Vec<CustomResourceDefinition> {
-    [Environment::crd(), Promotion::crd(), EnvironmentBackup::crd(), EnvironmentRestore::crd(), DownAlignment::crd()]
-        .map(tidied)
-        .into()
+    [
+        Environment::crd(),
+        Promotion::crd(),
+        EnvironmentBackup::crd(),
+        EnvironmentRestore::crd(),
+        DownAlignment::crd(),
+        MaskingPolicy::crd(),
+    ]
+    .map(tidied)
+    .into()
 }
 
 /// The definition of one kind as YAML, by kind (`Promotion`) or plural (`promotions`). `None` for a kind that is not ours.

@@ -8,6 +8,7 @@ pub mod backup;
 pub mod common;
 pub mod crds;
 pub mod environment;
+pub mod masking;
 pub mod policies;
 pub mod promotion;
 pub mod restore;
@@ -17,6 +18,7 @@ pub use alignment::*;
 pub use backup::*;
 pub use common::*;
 pub use environment::*;
+pub use masking::*;
 pub use promotion::*;
 pub use restore::*;
 

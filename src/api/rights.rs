@@ -55,6 +55,8 @@ pub const OPERATOR: &[Right] = &[
     right("lockkeeper.dev", &["downalignments"], &["get", "list", "watch", "create", "patch", "delete"]),
     right("lockkeeper.dev", &["promotions", "environmentrestores"], &["get", "list", "watch", "patch", "delete"]),
     right("lockkeeper.dev", &["environmentbackups"], &["get", "list", "watch", "create", "patch", "delete"]),
+    right("lockkeeper.dev", &["maskingpolicies"], &["get", "list", "watch"]),
+    right("lockkeeper.dev", &["maskingpolicies/status"], &["get", "update"]),
     right(
         "lockkeeper.dev",
         &[

@@ -13,7 +13,8 @@ use super::{
     status,
 };
 use crate::{
-    api::{DownAlignment, Environment, FINALIZER, Phase, RunStatus, verbs},
+    api::{DownAlignment, Environment, FINALIZER, MaskingPolicy, Phase, RunStatus, verbs},
+    data::mask,
     error::Result,
     plan::{
         Decision, Effect, intervention, promotion as planner,
@@ -175,14 +176,7 @@ async fn policy(
     let to_us = |g: &&crate::api::DataGrant| *g.to.namespace == *namespace && g.to.name == run.spec.environment.name;
     let Some(grant) = source.and_then(|s| s.spec.grants.iter().find(to_us)) else { return Ok(None) };
     let (there, name) = (&*run.spec.from.namespace, &*grant.masking_policy.name);
-    let resource =
-        kube::core::ApiResource::from_gvk(&kube::core::GroupVersionKind::gvk("lockkeeper.dev", "v1alpha1", "MaskingPolicy"));
-    let policies: Api<kube::core::DynamicObject> = Api::namespaced_with(context.client.clone(), there, &resource);
+    let policies: Api<MaskingPolicy> = Api::namespaced(context.client.clone(), there);
     let found = call(format!("get MaskingPolicy {there}/{name}"), policies.get_opt(name)).await?;
-    Ok(found.map(|p| PolicyView {
-        name: name.to_owned(),
-        hash: crate::plan::release::sha256(&p.data["spec"]),
-        key_secret: p.data["spec"]["keySecret"]["name"].as_str().map(str::to_owned),
-        spec: p.data["spec"].clone(),
-    }))
+    Ok(found.map(|p| PolicyView { name: name.to_owned(), hash: mask::hash(&p.spec), spec: p.spec }))
 }

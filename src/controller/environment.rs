@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     api::{
-        DownAlignment, ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, Phase, Promotion, RunStatus,
-        labels,
+        DownAlignment, ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Phase,
+        Promotion, RunStatus, labels,
     },
     error::Result,
     plan::{
@@ -68,6 +68,9 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let alignments = call("list DownAlignments".to_owned(), alignments.list_metadata(&ListParams::default())).await?.items;
     let uids = runs.items.iter().filter_map(ResourceExt::uid).chain(restores.iter().filter_map(ResourceExt::uid));
     let uids = uids.chain(alignments.iter().filter_map(ResourceExt::uid));
+    let policies: Api<MaskingPolicy> = Api::namespaced(client.clone(), namespace);
+    let policies = call(format!("list MaskingPolicies in {namespace}"), policies.list(&ListParams::default())).await?.items;
+    let uids = uids.chain(policies.iter().filter_map(ResourceExt::uid));
     let runs: Vec<String> = uids.chain(backups.iter().filter_map(ResourceExt::uid)).collect();
     let missing_policies = context.policies.missing(client).await?;
     let terminating = environment.metadata.deletion_timestamp.is_some() && observe::terminating(client, namespace).await?;

@@ -8,6 +8,7 @@ pub mod environment;
 pub mod execute;
 pub mod leader;
 pub mod leave;
+pub mod masking;
 pub mod observe;
 pub mod promotion;
 pub mod report;

@@ -22,11 +22,11 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    Context, Policies, Turn, alignment, backup, environment, leader, promotion, report::Report, restore, server, slim::Slim,
-    watch::Namespaces,
+    Context, Policies, Turn, alignment, backup, environment, leader, masking, promotion, report::Report, restore, server,
+    slim::Slim, watch::Namespaces,
 };
 use crate::{
-    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, Timestamp},
+    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion, Timestamp},
     error::{Error, Result},
     plan::world::Settings,
 };
@@ -182,10 +182,12 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     let environments = Controller::new(Api::<Slim<Environment>>::all(client.clone()), any.clone()).with_config(config.clone());
     let backups = Controller::new(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone()).with_config(config.clone());
     let restores = Controller::new(Api::<Slim<EnvironmentRestore>>::all(client.clone()), any.clone()).with_config(config.clone());
-    let alignments = Controller::new(Api::<Slim<DownAlignment>>::all(client.clone()), any.clone()).with_config(config);
+    let alignments = Controller::new(Api::<Slim<DownAlignment>>::all(client.clone()), any.clone()).with_config(config.clone());
     let alignment_store = alignments.store();
     let alignments_now = alignment_store.clone();
     let aligning = |r: &Slim<DownAlignment>| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
+    let policies = Controller::new(Api::<Slim<MaskingPolicy>>::all(client.clone()), any.clone()).with_config(config);
+    let policy_store = policies.store();
     let (promotion_store, environment_store, backup_store) = (promotions.store(), environments.store(), backups.store());
     let restore_store = restores.store();
     let under_way = |r: &Slim<EnvironmentRestore>| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
@@ -204,6 +206,8 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         concerned.filter(|a| aligning(a)).map(|a| ObjectRef::from_obj(&**a)).collect()
     };
     let alignments_of = going_alignments.clone();
+    let (to_policies, from_policies) = mpsc::unbounded();
+    let policies_now = policy_store.clone();
     let runs = promotion_store.clone();
     let going_restores = restore_store.clone();
     let backups_now = backup_store.clone();
@@ -226,6 +230,9 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         }
         for reference in of_namespace(&environment_store, &namespace, |_| true) {
             let _ = to_environments.unbounded_send(reference);
+        }
+        for reference in of_namespace(&policies_now, &namespace, |_| true) {
+            let _ = to_policies.unbounded_send(reference);
         }
         let open = |b: &Slim<EnvironmentBackup>| b.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
         for reference in of_namespace(&backup_store, &namespace, open) {
@@ -351,6 +358,22 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
             context.clone(),
         )
         .for_each(|_| futures::future::ready(()));
+    let policies = policies
+        .watches(Api::<Slim<Environment>>::all(client.clone()), any.clone(), move |e: Slim<Environment>| {
+            of_namespace(&policy_store, &e.namespace().unwrap_or_default(), |_| true)
+        })
+        .reconcile_on(from_policies)
+        .run(
+            |policy, context| async move {
+                let (namespace, name) = (policy.namespace().unwrap_or_default(), policy.name_any());
+                let turn =
+                    turns(&context, "MaskingPolicy", (&namespace, &name), |c, ns, n| Box::pin(masking::turn(c, ns, n))).await?;
+                Ok(action(turn, REST))
+            },
+            |policy, error: &Error, context| failed("MaskingPolicy", &context, &policy.name_any(), error),
+            context.clone(),
+        )
+        .for_each(|_| futures::future::ready(()));
 
     let told = context.clone();
     let counted = async move {
@@ -366,5 +389,5 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
             );
         }
     };
-    futures::join!(fan_out, promotions, environments, backups, restores, alignments, counted);
+    futures::join!(fan_out, promotions, environments, backups, restores, alignments, policies, counted);
 }

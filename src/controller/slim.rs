@@ -7,7 +7,9 @@ use std::{borrow::Cow, ops::Deref};
 use kube::{Resource, core::ObjectMeta};
 use serde::{Deserialize, Deserializer};
 
-use crate::api::{BackupPhase, DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, RunStatus};
+use crate::api::{
+    BackupPhase, DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion, RunStatus,
+};
 
 /// An object without what only its readers need.
 #[derive(Clone, Debug)]
@@ -118,6 +120,13 @@ impl Prune for EnvironmentBackup {
         if matches!(status.phase, BackupPhase::Completed | BackupPhase::Failed) {
             *status = crate::api::EnvironmentBackupStatus { phase: status.phase, ..Default::default() };
         }
+    }
+}
+
+impl Prune for MaskingPolicy {
+    fn prune(&mut self) {
+        self.spec.data = Vec::new();
+        self.status = None;
     }
 }
 

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::{
     Owner,
     task::{
-        GATE_PATH, MASKING_KEY_DIR, MASKING_POLICY_PATH, MIGRATIONS, MigrationTask, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR,
-        SECRETS_DIR, TASK_ENV, Task,
+        GATE_PATH, MASKING_KEY_DIR, MIGRATIONS, MigrationTask, POLICY_DIR, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR,
+        TASK_ENV, Task,
     },
 };
 use crate::{
@@ -146,6 +146,10 @@ pub fn agent(
         });
         volumes.push(json!({"name": GATE_VOLUME, "downwardAPI": {"items": [item]}}));
     }
+    if let Some(policy) = &task.policy {
+        mounts.push(json!({"name": "policy", "mountPath": POLICY_DIR, "readOnly": true}));
+        volumes.push(json!({"name": "policy", "configMap": {"name": policy}}));
+    }
     job(owner, names.0, names.1, deadline, agent_template(owner, settings, names.1, task, (&mounts, volumes), aliases))
 }
 
@@ -167,28 +171,26 @@ fn agent_template(
     json!({"metadata": {"labels": labels_}, "spec": pod})
 }
 
-/// The Job that masks data into the exchange, in the namespace that owns it: with the copy of a MaskingPolicy, and the Secret
-/// with its key where it keeps one. The policy's name stands on the Job, so that admission can hold the Secret against it.
+/// The Job that masks data into the exchange, in the namespace that owns it: a Job of the agent, with the Secret of a
+/// MaskingPolicy's key where it keeps one. The policy's name stands on the Job, so that admission can hold the Secret against it.
 pub fn snapshot(
     owner: Owner<'_>,
     settings: &Settings,
-    (name, step): (&str, &str),
+    names: (&str, &str),
     task: &Task,
     (data, exchange): (&[&Data], &Backups),
-    (policy, copy, key): (&str, &str, Option<&str>),
+    (policy, key): (&str, Option<&str>),
     deadline: Duration,
 ) -> Effect {
-    let (mut mounts, mut volumes) = (agent_mounts(data, Some(exchange)), agent_volumes(data, Some(exchange)));
-    let directory = MASKING_POLICY_PATH.rsplit_once('/').map_or(MASKING_POLICY_PATH, |(dir, _)| dir);
-    mounts.push(json!({"name": "masking-policy", "mountPath": directory, "readOnly": true}));
-    volumes.push(json!({"name": "masking-policy", "configMap": {"name": copy}}));
+    let mut effect = agent(owner, settings, names, task, (data, Some(exchange)), &[], deadline);
+    let Effect::Create { manifest, .. } = &mut effect else { return effect };
+    manifest["metadata"]["annotations"] = json!({annotations::MASKING_POLICY: policy});
     if let Some(secret) = key {
-        mounts.push(json!({"name": MASKING_KEY_VOLUME, "mountPath": MASKING_KEY_DIR, "readOnly": true}));
-        volumes.push(json!({"name": MASKING_KEY_VOLUME, "secret": {"secretName": secret, "defaultMode": 0o440}}));
-    }
-    let mut effect = job(owner, name, step, deadline, agent_template(owner, settings, step, task, (&mounts, volumes), &[]));
-    if let Effect::Create { manifest, .. } = &mut effect {
-        manifest["metadata"]["annotations"] = json!({annotations::MASKING_POLICY: policy});
+        let pod = &mut manifest["spec"]["template"]["spec"];
+        let mount = json!({"name": MASKING_KEY_VOLUME, "mountPath": MASKING_KEY_DIR, "readOnly": true});
+        let volume = json!({"name": MASKING_KEY_VOLUME, "secret": {"secretName": secret, "defaultMode": 0o440}});
+        pod["containers"][0]["volumeMounts"].as_array_mut().into_iter().for_each(|m| m.push(mount.clone()));
+        pod["volumes"].as_array_mut().into_iter().for_each(|v| v.push(volume.clone()));
     }
     effect
 }

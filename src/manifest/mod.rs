@@ -2,6 +2,7 @@
 
 pub mod found;
 pub mod job;
+pub mod masking;
 pub mod page;
 pub mod patch;
 pub mod task;

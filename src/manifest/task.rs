@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{BackupContent, Check, Retention, Timestamp, UndoMethod};
+use crate::api::{BackupContent, Check, Coverage, Locale, Retention, Timestamp, UndoMethod};
 
 /// The environment variable that holds the task.
 pub const TASK_ENV: &str = "LOCKKEEPER_TASK";
@@ -22,8 +22,6 @@ pub const MIGRATIONS: &str = "migrations";
 pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 /// The directory that holds the file `password` of the repository.
 pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
-/// The spec of the MaskingPolicy, as JSON.
-pub const MASKING_POLICY_PATH: &str = "/lockkeeper/masking-policy/policy.json";
 /// The directory that holds the file `key` of the MaskingPolicy's Secret, where it keeps one.
 pub const MASKING_KEY_DIR: &str = "/lockkeeper/masking-key";
 /// Where a gated task reads its epoch, and after it the addresses of [`Task::covered_addresses`]: a file that is empty until
@@ -31,6 +29,10 @@ pub const MASKING_KEY_DIR: &str = "/lockkeeper/masking-key";
 pub const GATE_PATH: &str = "/lockkeeper/gate/epoch";
 /// Where the page of an environment's own is mounted, as `index.html`.
 pub const PAGE_DIR: &str = "/lockkeeper/page";
+/// Where the copy of a masking policy is mounted, as [`POLICY_FILE`].
+pub const POLICY_DIR: &str = "/lockkeeper/masking";
+/// The spec of a MaskingPolicy as JSON: a key of a ConfigMap, and a file below [`POLICY_DIR`].
+pub const POLICY_FILE: &str = "policy.json";
 /// Scratch space: an emptyDir, also the only writable path beside the repository.
 pub const SCRATCH_DIR: &str = "/tmp";
 
@@ -81,6 +83,10 @@ pub enum Verb {
     Http,
     /// Serves the maintenance page until ended.
     Page,
+    /// Holds a masking policy against the catalog. Reads the catalog and nothing else.
+    Classify,
+    /// Proposes a masking policy on stdout: from the catalog, and from a sample of rows of which nothing is written.
+    Draft,
 }
 
 impl Verb {
@@ -102,6 +108,8 @@ impl Verb {
             Self::Forget => "forget",
             Self::Http => "http",
             Self::Page => "page",
+            Self::Classify => "classify",
+            Self::Draft => "draft",
         }
     }
 }
@@ -156,7 +164,7 @@ pub struct Task {
     /// Prune: snapshots that go, whatever retention says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove: Vec<String>,
-    /// Snapshot: the hash of the MaskingPolicy that is mounted at [`MASKING_POLICY_PATH`].
+    /// Snapshot: the hash of the policy that [`Self::policy`] must be a copy of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masking_policy_hash: Option<String>,
     /// Restore of a DownAlignment: the UID of the Environment whose masked data it is, of which the snapshot must be.
@@ -183,6 +191,12 @@ pub struct Task {
     /// Page: the value of Retry-After, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u64>,
+    /// Classify and Snapshot: the ConfigMap with the policy's copy ([`super::masking`]), mounted at [`POLICY_DIR`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Draft: the language of what is proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<Locale>,
 }
 
 impl Task {
@@ -214,6 +228,8 @@ impl Task {
             timeout_seconds: None,
             port: None,
             retry_after_seconds: None,
+            policy: None,
+            locale: None,
         }
     }
 
@@ -286,6 +302,9 @@ pub struct Outcome {
     /// Undo, Release and Rollback: the databases aside. Release: the undo points. Rollback: the failed databases.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aside: Vec<Aside>,
+    /// Classify: how much of each data the policy names. What else is wrong with it is in the notes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<Coverage>,
     /// What a person may want to know: sessions that were ended, what a clone took.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

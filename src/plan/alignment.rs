@@ -25,7 +25,7 @@ use super::{
     promotion::{ATTEMPTS, advance, owner, stalled},
     release::{self, Content, Reading},
     restore, steps,
-    world::{PolicyView, World},
+    world::World,
 };
 use crate::{
     api::{
@@ -33,15 +33,13 @@ use crate::{
         SnapshotStatus, Step, Tier, Timestamp, reasons,
     },
     manifest::{
-        Owner, job,
+        Owner, job, masking,
         task::{Task, Verb},
     },
 };
 
 /// How long masking may take.
 const DEADLINE: Duration = Duration::from_secs(6 * 3600);
-/// The step label of the copy of a MaskingPolicy.
-const POLICY: &str = "masking-policy";
 
 /// What to do next, before the start.
 pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
@@ -342,9 +340,12 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
         return Progress::failed("GrantRevoked", "the source names no exchange any more");
     };
     let at_home = |effect| Progress::Do(Effect::In { namespace: there.namespace.to_owned(), effect: Box::new(effect) });
-    let copy = policy_copy(there);
+    let copy = masking::name(there, &policy.hash);
     if !made.config_maps.iter().any(|c| c.name_any() == copy) {
-        return at_home(policy_map(there, &copy, policy));
+        return match masking::config_map(there, &copy, &policy.spec) {
+            Ok(effect) => at_home(effect),
+            Err(why) => Progress::failed("PolicyTooLarge", format!("MaskingPolicy {}/{}: {why}", there.namespace, policy.name)),
+        };
     }
     let name = owner.object_name(&step.name, step.attempt);
     let wanted: Vec<&Data> = {
@@ -356,6 +357,7 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     task.data = Task::data_of(wanted.iter().copied());
     task.repository = true;
     task.masking_policy_hash = Some(policy.hash.clone());
+    task.policy = Some(copy);
     let make = || {
         job::snapshot(
             there,
@@ -363,7 +365,7 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
             (&name, &step.name),
             &task,
             (&wanted, &place),
-            (&policy.name, &copy, policy.key_secret.as_deref()),
+            (&policy.name, policy.key_secret()),
             DEADLINE,
         )
     };
@@ -395,19 +397,6 @@ pub fn snapshotted(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, 
         bytes: Some(done.bytes),
         at: done.taken_at.map(super::millis),
     });
-}
-
-fn policy_copy(owner: Owner<'_>) -> String {
-    format!("lk-{}-{POLICY}", owner.id())
-}
-
-/// The MaskingPolicy as a file for the Job: it is too large for a variable, and the agent has no API token.
-fn policy_map(owner: Owner<'_>, name: &str, policy: &PolicyView) -> Effect {
-    let manifest = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": owner.metadata(name, POLICY), "immutable": true,
-        "data": {"policy.json": policy.spec.to_string()},
-    });
-    Effect::Create { resource: Resource::ConfigMap, manifest: Box::new(manifest) }
 }
 
 /// What is still there of a DownAlignment in the source's namespace, to be deleted.

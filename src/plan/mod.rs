@@ -20,6 +20,7 @@ pub mod jobs;
 pub mod ledger;
 pub mod lock;
 pub mod maintenance;
+pub mod masking;
 pub mod migration;
 pub mod modules;
 pub mod preflight;

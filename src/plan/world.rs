@@ -14,8 +14,8 @@ use super::{queue::Waiting, workload::Workload};
 use crate::{
     api::{
         Approval, Author, DownAlignment, DownAlignmentSpec, Environment, EnvironmentBackup, EnvironmentRestore,
-        EnvironmentRestoreSpec, EnvironmentStatus, Intervention, Promotion, PromotionSpec, RunStatus, Schedule, Timestamp,
-        WorkloadKind, WorkloadRef, labels,
+        EnvironmentRestoreSpec, EnvironmentStatus, Intervention, MaskingPolicySpec, Promotion, PromotionSpec, RunStatus,
+        Schedule, Timestamp, WorkloadKind, WorkloadRef, labels,
     },
     delivery::direct::Owner,
     manifest::task::Outcome,
@@ -177,10 +177,15 @@ pub struct PolicyView {
     pub name: String,
     /// Hash of its spec, computed from what was read.
     pub hash: String,
-    /// Name of the Secret with its key, where it keeps one.
-    pub key_secret: Option<String>,
     /// Its spec.
-    pub spec: serde_json::Value,
+    pub spec: MaskingPolicySpec,
+}
+
+impl PolicyView {
+    /// Name of the Secret with its key, where it keeps one.
+    pub fn key_secret(&self) -> Option<&str> {
+        self.spec.key_secret.as_ref().map(|s| &*s.name)
+    }
 }
 
 /// What was made for a run in the namespace that it takes from.

@@ -48,8 +48,11 @@ fn asked() -> Seen {
     });
     // Nothing that the target would not know.
     seen.source_side.config_maps[0].data.as_mut().unwrap().remove("NEW");
-    seen.policy =
-        Some(PolicyView { name: "shop".into(), hash: hash(), key_secret: Some("masking-key".into()), spec: json!({"data": []}) });
+    seen.policy = Some(PolicyView {
+        name: "shop".into(),
+        hash: hash(),
+        spec: of(json!({"keySecret": {"name": "masking-key"}, "data": []})),
+    });
     seen.alignment = Some(alignment(json!({})));
     seen
 }

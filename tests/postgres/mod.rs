@@ -223,6 +223,7 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         let below = |part: &str| directory.path().join(part);
         let paths = Paths {
+            policy: PathBuf::new(),
             secrets: below("secrets"),
             repository: below("repository"),
             repository_password: below("password"),

@@ -126,7 +126,7 @@ impl Server {
                 self.proven.extend(task.snapshot.clone());
                 done(none)
             }
-            Verb::Snapshot => refused(exit::PERMANENT, "NotSimulated", "no scenario masks data"),
+            Verb::Snapshot | Verb::Classify | Verb::Draft => refused(exit::PERMANENT, "NotSimulated", "no scenario masks data"),
             Verb::Prove => refused(exit::PERMANENT, "SnapshotMissing", "no such snapshot"),
             Verb::Fence => match (self.fence(task), task.then) {
                 ((exit::DONE, _), Some(Verb::Undo)) => self.undo(task),

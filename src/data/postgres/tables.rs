@@ -29,6 +29,9 @@ pub struct Table {
     pub columns: Vec<Column>,
     /// The columns of each unique index, the primary key's first. Indexes over expressions or parts of the rows are not here.
     pub unique: Vec<Vec<String>>,
+    /// The columns of each unique index over expressions or parts of the rows, as far as it speaks of any.
+    #[serde(default)]
+    pub unique_partly: Vec<Vec<String>>,
     /// What its columns refer to.
     pub foreign_keys: Vec<ForeignKey>,
     /// The names of the columns that CHECK constraints speak of, each with the constraint's expression as PostgreSQL prints it.
@@ -149,6 +152,14 @@ const UNIQUE: &str = "SELECT i.indrelid, (SELECT array_agg(a.attname::text ORDER
     FROM pg_index i WHERE i.indrelid = ANY($1) AND i.indisunique AND i.indexprs IS NULL AND i.indpred IS NULL \
     ORDER BY i.indrelid, i.indisprimary DESC, i.indexrelid";
 
+// What an index depends on: the columns of its expressions and of its condition among them.
+const UNIQUE_PARTLY: &str = "SELECT i.indrelid, (SELECT array_agg(DISTINCT a.attname::text) FROM pg_attribute a WHERE a.attrelid = i.indrelid \
+      AND (a.attnum = ANY(i.indkey::int2[]) OR EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass \
+        AND d.objid = i.indexrelid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)) \
+      AND a.attnum > 0) \
+    FROM pg_index i WHERE i.indrelid = ANY($1) AND i.indisunique AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) \
+    ORDER BY i.indrelid, i.indexrelid";
+
 const FOREIGN_KEYS: &str = "SELECT k.conrelid, k.conname::text, \
     (SELECT array_agg(a.attname::text ORDER BY u.at) FROM unnest(k.conkey) WITH ORDINALITY AS u(attnum, at) \
       JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum), \
@@ -189,6 +200,7 @@ pub async fn read(session: &Session) -> Result<Vec<Table>, PgError> {
             parents: row.get(6),
             columns: Vec::new(),
             unique: Vec::new(),
+            unique_partly: Vec::new(),
             foreign_keys: Vec::new(),
             checks: Vec::new(),
         });
@@ -212,6 +224,9 @@ pub async fn read(session: &Session) -> Result<Vec<Table>, PgError> {
     }
     for row in session.query(doing, UNIQUE, &[&oids]).await? {
         tables[at[&row.get(0)]].unique.push(row.get(1));
+    }
+    for row in session.query(doing, UNIQUE_PARTLY, &[&oids]).await? {
+        tables[at[&row.get(0)]].unique_partly.extend(row.get::<_, Option<Vec<String>>>(1));
     }
     for row in session.query(doing, FOREIGN_KEYS, &[&oids]).await? {
         tables[at[&row.get(0)]].foreign_keys.push(ForeignKey {

@@ -1,0 +1,189 @@
+//! What constraints of a table mean for its masks: unique columns, keys that refer, and CHECK.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{
+    columns::{self, Type},
+    compile::{Built, domain_of},
+    constraints,
+    kinds::{Derived, Op, Plain},
+    policy::Named,
+};
+use crate::{
+    api::Mask,
+    data::postgres::tables::{Check, Column, ForeignKey, Table},
+};
+
+/// Values that are tried on a constraint.
+const SAMPLES: usize = 256;
+
+/// With fewer digits than this, two hashes may meet.
+const DIGITS: usize = 24;
+
+type Found<'a> = Vec<(Option<&'a str>, String)>;
+
+/// What is wrong, by column.
+pub fn problems<'a>(named: &Named<'_>, table: &'a Table, built: &Built, all: &BTreeMap<u32, Arc<Built>>) -> Found<'a> {
+    if built.nothing {
+        return Vec::new();
+    }
+    let mut out = unique(table, built);
+    out.extend(table.foreign_keys.iter().filter_map(|key| refers(named, table, key, built, all)));
+    out.extend(table.checks.iter().filter_map(|check| checked(table, check, built)));
+    out
+}
+
+/// Whether different values are sure to leave different. `folded`: also where case does not count.
+fn injective(built: &Built, column: &Column, mask: &Mask, op: &Op, folded: bool) -> bool {
+    match op {
+        Op::Keep | Op::Null | Op::Bytes(_) => true,
+        Op::Number(Plain::Hash(..) | Plain::Shape(_), _) => true,
+        Op::Text { plain: Plain::Hash(_, _, digits), .. } => *digits >= DIGITS,
+        Op::Text { plain: Plain::Fake(_, form), .. } => form.kind.is_injective(),
+        Op::Text { plain: Plain::Shape(_), fold, .. } => !folded || *fold,
+        Op::Derived(how, ..) => {
+            let source = mask.derive.as_ref().and_then(|d| {
+                let name = d.sha256_of.as_ref().or(d.md5_of.as_ref()).or(d.lower_of.as_ref()).or(d.copy_of.as_ref())?;
+                built.column(name)
+            });
+            let folded = folded || *how == Derived::Lower;
+            // Of a source that is kept nothing is known; where it is unique, so is what was computed from it.
+            source.is_some_and(|(c, m, o)| c.name != column.name && injective(built, c, m, o, folded))
+        }
+        _ => false,
+    }
+}
+
+fn unique<'a>(table: &'a Table, built: &Built) -> Found<'a> {
+    let safe = |name: &String, folded: bool| built.column(name).is_none_or(|(c, m, op)| injective(built, c, m, op, folded));
+    let sets = table.unique.iter().map(|set| (set, false)).chain(table.unique_partly.iter().map(|set| (set, true)));
+    let mut out = Vec::new();
+    for (set, folded) in sets {
+        // What is unique by fewer of its columns, all of them safe, is unique by all.
+        let covered = table.unique.iter().any(|u| u.iter().all(|c| set.contains(c) && safe(c, false)));
+        if covered {
+            continue;
+        }
+        for name in set.iter().filter(|name| !safe(name, folded)) {
+            let what = if set.len() == 1 {
+                "the column is unique".to_owned()
+            } else {
+                format!("({}) are unique together", set.join(", "))
+            };
+            out.push((
+                Some(name.as_str()),
+                format!(
+                    "{what}, and this mask gives different values the same substitute; use one that never does: hash, or fake with \
+                     kind username, email, url, uuid or shape{}",
+                    if folded { " (shape not where the index ignores case)" } else { "" }
+                ),
+            ));
+        }
+    }
+    out
+}
+
+/// Whether two columns of masks get the same substitute for the same value.
+fn agree((a, of_a): (&Mask, &Column), (b, of_b): (&Mask, &Column)) -> bool {
+    if a.keep.is_some() && b.keep.is_some() {
+        return true;
+    }
+    let family = |column: &Column| match Type::of(column) {
+        Type::Whole(_) => Type::Whole(0),
+        other => other,
+    };
+    let locale = |mask: &Mask| mask.fake.as_ref().map(|f| f.locale);
+    domain_of(a).is_some() && domain_of(a) == domain_of(b) && locale(a) == locale(b) && family(of_a) == family(of_b)
+}
+
+fn refers<'a>(
+    named: &Named<'_>,
+    table: &'a Table,
+    key: &'a ForeignKey,
+    built: &Built,
+    all: &BTreeMap<u32, Arc<Built>>,
+) -> Option<(Option<&'a str>, String)> {
+    let there = all.get(&named.table(&key.schema, &key.table)?.oid)?;
+    let other = format!("{}.{}", key.schema, key.table);
+    let pairs: Vec<_> = key.columns.iter().zip(&key.references).collect();
+    // With one NULL in it, a key refers to nothing.
+    if pairs.iter().any(|(c, _)| built.column(c).is_some_and(|(.., op)| matches!(op, Op::Null))) {
+        return None;
+    }
+    let first = key.columns.first().map(String::as_str);
+    if there.nothing && there.table != table.full_name() {
+        let why = format!("refers to {other}, of which no row leaves; let none of this table leave either, or use null here");
+        return Some((first, why));
+    }
+    let (column, theirs) = pairs.into_iter().find(|(c, r)| match (built.column(c), there.column(r)) {
+        (Some((a_column, a, _)), Some((b_column, b, _))) => !agree((a, a_column), (b, b_column)),
+        _ => false,
+    })?;
+    let why = format!(
+        "refers to {other}.{theirs}, and the two are masked each in its own way; give both the same mask with the same domain, or \
+         keep both"
+    );
+    Some((Some(column), why))
+}
+
+fn checked<'a>(table: &'a Table, check: &'a Check, built: &Built) -> Option<(Option<&'a str>, String)> {
+    let touched: Vec<_> =
+        check.columns.iter().filter_map(|c| built.column(c)).filter(|(.., op)| !matches!(op, Op::Keep)).collect();
+    let (column, mask, op) = touched.first()?;
+    let name = check.columns.iter().find(|c| **c == column.name).map(String::as_str);
+    let unsure = || {
+        let why = format!(
+            "constraint {} ({}) may not take what this mask gives; use keep with a reason, null, or a mask that it is known to take",
+            check.name, check.expression
+        );
+        Some((name, why))
+    };
+    if let [_, _, ..] = check.columns.as_slice() {
+        // Dates of one subject keep their order.
+        let subjects: Vec<_> = check.columns.iter().map(|c| built.column(c).and_then(|(_, m, _)| m.shift.as_ref())).collect();
+        let together = subjects.iter().all(|s| s.is_some() && *s == subjects[0]);
+        let nulls =
+            touched.iter().all(|(.., op)| matches!(op, Op::Null)) && !check.expression.to_uppercase().contains("NOT NULL");
+        return if together || nulls { None } else { unsure() };
+    }
+    let _ = table;
+    let taken = |value: Option<&str>| constraints::takes(&check.expression, &column.name, value);
+    let fits = match op {
+        Op::Null => taken(None) != Ok(false),
+        Op::Shift(..) => taken(None) != Ok(true) && taken(Some("2000-01-01")) == Ok(true),
+        Op::Number(Plain::Noise(_), _) => signs_only(&check.expression, &column.name),
+        Op::Text { plain: Plain::Shape(_), .. } | Op::Number(..) => shape_only(&check.expression, &column.name, column),
+        Op::Json(_) => [("{\"a\": 1}", "{}"), ("[1]", "[]"), ("\"a\"", "\"redacted\""), ("1", "0"), ("true", "false")]
+            .iter()
+            .all(|(before, after)| taken(Some(before)).is_ok_and(|was| !was || taken(Some(after)) == Ok(true))),
+        op => (0..SAMPLES).all(|n| {
+            // Values of all lengths, so that what is cut or follows the length is seen.
+            let value = format!("{n} {}", "value ".repeat(n % 40));
+            op.sample(value.as_bytes()).is_some_and(|masked| taken(Some(&masked)) == Ok(true))
+        }),
+    };
+    let _ = mask;
+    if fits { None } else { unsure() }
+}
+
+/// Whether a constraint asks no more of a number than its sign: then it takes every number of a sign or none.
+fn signs_only(expression: &str, column: &str) -> bool {
+    let sizes = ["1", "2", "7", "10", "99", "1000", "30000"];
+    let all_alike = |prefix: &str| {
+        let said: Vec<_> = sizes.iter().map(|n| constraints::takes(expression, column, Some(&format!("{prefix}{n}")))).collect();
+        said[0].is_ok() && said.iter().all(|s| *s == said[0])
+    };
+    all_alike("") && all_alike("-")
+}
+
+/// Whether a constraint asks no more of a value than its length: then it takes every value of a length or none.
+fn shape_only(expression: &str, name: &str, column: &Column) -> bool {
+    if Type::of(column) != Type::Text {
+        return signs_only(expression, name);
+    }
+    let most = columns::room(column).min(300);
+    (1..=most).all(|length| {
+        let said = ["a", "Z", "7", "é"].map(|c| constraints::takes(expression, name, Some(&c.repeat(length))));
+        said[0].is_ok() && said.iter().all(|s| *s == said[0])
+    })
+}
