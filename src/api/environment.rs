@@ -41,7 +41,7 @@ use super::common::*;
         .message("maintenance.pause: a module's own workload goes down anyway; name it in one of the two"),
     validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.exists_one(n, w in n.workloads)))")
         .message("modules: a workload belongs to one module; it is named in two"),
-    validation = Rule::new("!has(self.exchange) || !has(self.backups) || (self.exchange.passwordSecret != self.backups.passwordSecret && self.exchange.repository != self.backups.repository)")
+    validation = Rule::new("!has(self.exchange) || !has(self.backups) || (self.exchange.passwordSecret.name != self.backups.passwordSecret.name && (!has(self.exchange.repository.volume) || !has(self.backups.repository.volume) || self.exchange.repository.volume.claim.name != self.backups.repository.volume.claim.name))")
         .message("exchange: masked data never goes where backups are: another volume, and another password"),
     validation = Rule::new("!self.modules.exists(m, has(m.migration) && has(m.migration.connectionSecret)) || (has(self.data) && size(self.data) > 0)")
         .message("modules.migration.connectionSecret: there is no data whose connection it could stand for; name it under data, or take the field out"),

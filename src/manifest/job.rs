@@ -234,7 +234,7 @@ pub fn migration(
 
 /// Lets the containers of a pod read one Secret instead of another, key by key.
 fn point_at(pod: &mut Value, from: &str, to: &str) {
-    fn each<'a>(list: &'a mut Value) -> impl Iterator<Item = &'a mut Value> {
+    fn each(list: &mut Value) -> impl Iterator<Item = &mut Value> {
         list.as_array_mut().into_iter().flatten()
     }
     let point = |name: Option<&mut Value>| {

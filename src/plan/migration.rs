@@ -42,7 +42,7 @@ pub fn container(module: &Module, migration: &Migration, workload: Workload<'_>)
 pub fn own_role<'a>(world: &World<'_>, target: &'a EnvironmentSpec, module: &'a Module) -> Result<Option<OwnRole<'a>>, String> {
     let Some(secret) = module.migration.as_ref().and_then(|m| m.connection_secret.as_ref()) else { return Ok(None) };
     let secret: &str = &secret.name;
-    let (who, connections) = connections(world, target, module)?;
+    let Connections { who, to: connections } = connections(world, target, module)?;
     let names = |all: &[&Data]| all.iter().map(|d| d.name.to_string()).collect::<Vec<_>>().join(", ");
     match connections.as_slice() {
         [(data, keys)] => Ok(Some(OwnRole { data, secret, keys: keys.clone() })),
@@ -61,14 +61,19 @@ pub fn own_role<'a>(world: &World<'_>, target: &'a EnvironmentSpec, module: &'a 
     }
 }
 
-/// The data whose connectionSecrets the migration's container refers to, with the keys, and the container in words.
-fn connections<'a>(
-    world: &World<'_>,
-    target: &'a EnvironmentSpec,
-    module: &Module,
-) -> Result<(String, Vec<(&'a Data, BTreeSet<String>)>), String> {
+/// The data whose connectionSecrets a container refers to.
+#[derive(Default)]
+struct Connections<'a> {
+    /// The container, in words.
+    who: String,
+    /// Each with the keys that must be there.
+    to: Vec<(&'a Data, BTreeSet<String>)>,
+}
+
+/// To what the migration's container connects.
+fn connections<'a>(world: &World<'_>, target: &'a EnvironmentSpec, module: &Module) -> Result<Connections<'a>, String> {
     let (Some(migration), Some(reference)) = (&module.migration, module.migration_workload()) else {
-        return Ok((String::new(), Vec::new()));
+        return Ok(Connections::default());
     };
     let missing = || format!("{reference} does not exist");
     let workload = world.target_side.find(reference).ok_or_else(missing)?;
@@ -78,7 +83,7 @@ fn connections<'a>(
     let chosen = pod.containers.iter().find(|c| c.name == name).ok_or_else(|| format!("there is no {who}"))?;
     let mut secrets = secrets(pod, chosen);
     let of_data = |data: &'a Data| Some((data, secrets.remove(&*data.postgres.connection_secret.name)?));
-    Ok((who, target.data.iter().filter_map(of_data).collect()))
+    Ok(Connections { who, to: target.data.iter().filter_map(of_data).collect() })
 }
 
 /// The Secrets that a container reads, each with the keys that must be there.
@@ -123,7 +128,7 @@ pub fn problems(world: &World<'_>, target: &EnvironmentSpec, release: &Release) 
     }
     for module in migrating(target, release).filter(|m| m.migration.as_ref().is_some_and(|m| m.connection_secret.is_none())) {
         // Why its pod is unclear is said elsewhere.
-        for (data, _) in connections(world, target, module).map(|(_, all)| all).unwrap_or_default() {
+        for (data, _) in connections(world, target, module).unwrap_or_default().to {
             if let Some(other) = owned.get(&*data.name) {
                 out.push(format!(
                     "module {}: its migration connects to data {} as the application, which stays out while the migration of module \

@@ -141,6 +141,10 @@ async fn preflight_says_what_a_migrations_role_lacks_with_the_sql_that_mends_it(
     assert!(said().await.contains("it names database postgres"));
     world.secret("store", "migrations/own", &world.app, &world.database);
     assert!(said().await.contains("nobody would be shut out"));
+    world.secret("store", "migrations/own", &role, &world.database);
+    world.secret("store", "admin", &world.app, &world.database);
+    assert!(said().await.contains("give the data an adminSecret"));
+    world.secret("store", "admin", &world.admin, &world.database);
     fs::remove_dir_all(world.paths.secrets.join("store/migrations/own")).unwrap();
     assert!(said().await.contains("Secret own (data store, migration): it is not mounted"));
 }

@@ -12,15 +12,16 @@ use super::{
 };
 
 /// Who owns Production.
-const OLGA: &str = "olga";
+pub const OLGA: &str = "olga";
 
-fn made(kind: &str, name: &str, namespace: &str, spec: Value) -> Value {
+/// A manifest.
+pub fn made(kind: &str, name: &str, namespace: &str, spec: Value) -> Value {
     let metadata = json!({"name": name, "namespace": namespace});
     json!({"apiVersion": "lockkeeper.dev/v1alpha1", "kind": kind, "metadata": metadata, "spec": spec})
 }
 
 /// Olga asks for a restore, without a word on what is lost.
-fn ask(world: &World, name: &str, from: Value) {
+pub fn ask(world: &World, name: &str, from: Value) {
     let spec = json!({"environment": {"name": "production"}, "from": from, "requestedBy": {"username": OLGA}});
     let restore: EnvironmentRestore =
         serde_json::from_value(made("EnvironmentRestore", name, &world.production, spec)).expect("a restore");
@@ -33,7 +34,7 @@ fn patch(world: &World, person: &str, name: &str, change: Value) -> EnvironmentR
 }
 
 /// Waits until it is refused for what it loses, accepts that as it says, and lets bob approve.
-fn accept_and_approve(world: &World, name: &str) {
+pub fn accept_and_approve(world: &World, name: &str) {
     let (taken, next) =
         world.record.until(("EnvironmentRestore", name), "it says what is lost and how to accept it", PATIENCE, |seen| {
             let status = seen.read::<EnvironmentRestore>().status?;
@@ -52,7 +53,8 @@ fn accept_and_approve(world: &World, name: &str) {
     patch(world, BOB, name, json!({"spec": {"approvals": [approval(BOB, &plan)]}}));
 }
 
-fn reaches(world: &World, name: &str, wanted: Phase) -> EnvironmentRestore {
+/// Waits until the restore ends, which must be so.
+pub fn reaches(world: &World, name: &str, wanted: Phase) -> EnvironmentRestore {
     let restore = world.record.until(("EnvironmentRestore", name), &format!("it is {wanted}"), PATIENCE, |seen| {
         let restore: EnvironmentRestore = seen.read();
         let phase = restore.status.as_ref()?.phase;
@@ -69,7 +71,8 @@ fn written(world: &World) -> i64 {
     text.trim().parse().expect("a number")
 }
 
-fn own(world: &World) {
+/// Makes olga the owner of Production.
+pub fn own(world: &World) {
     let people = format!("people.owners=[\"{OLGA}\"]");
     let arguments =
         ["upgrade", "tiny", "charts/lockkeeper-environment", "-n", &world.production, "--reuse-values", "--set-json", &people];

@@ -63,6 +63,12 @@ async fn rights(subject: &Subject<'_>, found: &Found, endpoint: &Endpoint) -> Re
             "role {role} is the application's, the owner's or the admin's, so nobody would be shut out: a migration's role is its own"
         )]);
     }
+    if *admin == subject.access.connection.user {
+        // The admin role must be able to become the migration's, to put back what that is set to.
+        return Ok(vec![format!(
+            "role {admin} is the application's and the admin's at once, so it could not be shut out: give the data an adminSecret"
+        )]);
+    }
     let become_it = if subject.major >= 16 { "SET" } else { "MEMBER" };
     let row = subject.session.maybe("reading the migration's role", RIGHTS, &[role, &subject.database.oid, &become_it]).await?;
     let Some(row) = row else {
