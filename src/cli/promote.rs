@@ -260,7 +260,7 @@ fn conclude(session: &Session, promotion: &Promotion) -> Exit {
         ));
         return Exit::of(status.phase).filter(|e| *e != Exit::Done).unwrap_or(Exit::Error);
     }
-    say(show::decided(promotion));
+    say(show::decided(promotion.status.as_ref()));
     if let Some(exit) = Exit::of(status.phase) {
         say(format!("\n{}: {}", status.phase, show::ending(status.phase)));
         return exit;
