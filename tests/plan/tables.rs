@@ -482,3 +482,29 @@ fn a_write_that_is_refused_is_said_and_then_ends_in_a_rollback_or_calls_for_a_pe
         seen.now = before;
     }
 }
+
+// ---- Many runs ----
+
+#[test]
+fn a_run_is_checked_when_few_others_are() {
+    let mut seen = Seen::new();
+    settle(&mut seen).unwrap();
+    seen.jobs.clear();
+    seen.run.status.as_mut().unwrap().preflight_at = None;
+    let checks = |run: &str, phase: &str| {
+        of(json!({
+            "metadata": {"name": run, "labels": {"lockkeeper.dev/run": run, "lockkeeper.dev/step": "preflight-early"}},
+            "status": {"phase": phase},
+        }))
+    };
+    let makes = |seen: &Seen| matches!(seen.plan(), Decision::Perform(Effect::Create { .. }));
+    assert!(makes(&seen), "{:?}", seen.plan());
+    seen.target_side.pods.extend(["a", "b", "c"].map(|run| checks(run, "Running")));
+    seen.target_side.pods.push(checks("c", "Pending"));
+    assert!(makes(&seen), "three others");
+    seen.target_side.pods.push(checks("d", "Running"));
+    assert!(!makes(&seen), "four: it waits");
+    let last = seen.target_side.pods.len() - 1;
+    seen.target_side.pods[last] = checks("d", "Succeeded");
+    assert!(makes(&seen), "and goes on when one has ended");
+}
