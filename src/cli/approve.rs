@@ -51,7 +51,7 @@ pub async fn run(global: &Global, args: ApproveArgs) -> Result<Exit, CliError> {
 
     let say = |text: String| session.printer.say(text);
     say(show::head(&promotion, Timestamp::now(), &TimeZone::system()));
-    say(show::decided(&promotion));
+    say(show::decided(promotion.status.as_ref()));
     say(format!(
         "\nYour approval, as {}, covers the release, source, modules, time and steps above and counts for no other plan.",
         identity.username

@@ -92,7 +92,7 @@ pub enum Command {
     Unlock(InterveneArgs),
     /// List what has run in an environment, and what became of it
     History(HistoryArgs),
-    /// Show a promotion from head to foot
+    /// Show a promotion or a restore from head to foot
     Show(ShowArgs),
     /// Say what is missing for an environment to be Ready, with what mends it
     Doctor(DoctorArgs),
@@ -230,7 +230,7 @@ pub struct HistoryArgs {
 /// Arguments of `show`.
 #[derive(Debug, Args)]
 pub struct ShowArgs {
-    /// Name of the Promotion
+    /// Name of the Promotion, or of the EnvironmentRestore where there is no Promotion of that name
     #[arg(value_parser = object_name)]
     pub name: String,
 }

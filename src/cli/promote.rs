@@ -46,6 +46,9 @@ pub async fn run(global: &Global, args: PromoteArgs) -> Result<Exit, CliError> {
     };
     consent(&target, &from, &session.namespace)?;
     let source = source(&session, &from).await?;
+    for environment in source.iter().chain([&target]) {
+        known(args.modules.as_deref().unwrap_or_default(), environment)?;
+    }
     let identity = session.identity().await?;
     may_promote(&session, &from, &identity.username).await?;
 
@@ -116,6 +119,18 @@ fn consent(target: &Environment, from: &EnvironmentRef, namespace: &str) -> Resu
         from.name,
         from.namespace,
         from.name
+    )))
+}
+
+/// Modules that are asked for by name are there: a slip of the pen would wait for ever.
+fn known(asked: &[String], environment: &Environment) -> Result<(), CliError> {
+    let Some(strange) = asked.iter().find(|name| environment.spec.module(name).is_none()) else { return Ok(()) };
+    let names: Vec<&str> = environment.spec.modules.iter().map(|m| &*m.name).collect();
+    Err(CliError::Error(format!(
+        "Environment {}/{} has no module {strange}; it has {}",
+        environment.metadata.namespace.as_deref().unwrap_or_default(),
+        environment.metadata.name.as_deref().unwrap_or_default(),
+        names.join(", ")
     )))
 }
 
@@ -260,7 +275,7 @@ fn conclude(session: &Session, promotion: &Promotion) -> Exit {
         ));
         return Exit::of(status.phase).filter(|e| *e != Exit::Done).unwrap_or(Exit::Error);
     }
-    say(show::decided(promotion));
+    say(show::decided(promotion.status.as_ref()));
     if let Some(exit) = Exit::of(status.phase) {
         say(format!("\n{}: {}", status.phase, show::ending(status.phase)));
         return exit;

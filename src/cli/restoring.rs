@@ -18,7 +18,7 @@ use super::{
     show, text, view,
 };
 use crate::api::{
-    API_VERSION, EnvironmentRestore, EnvironmentRestoreSpec, LocalRef, Promotion, RestoreSource, RunStatus,
+    API_VERSION, EnvironmentRestore, EnvironmentRestoreSpec, LocalRef, Period, Promotion, RestoreSource, RunStatus,
     backup::DataSelection, promotion::Requester,
 };
 
@@ -99,7 +99,7 @@ pub async fn ask(session: &Session, wanted: Wanted, args: RestoringArgs) -> Resu
     }
     session.printer.say(format!("To approve it: {}", session.command(&format!("approve {name}"))));
     session.printer.object(&restore)?;
-    if args.watch { follow(session, &name).await } else { Ok(Exit::Done) }
+    if args.watch { follow(session, &name, None).await } else { Ok(Exit::Done) }
 }
 
 fn loses(environment: &str, what: &str, at: Timestamp, also: &str) -> String {
@@ -145,9 +145,10 @@ async fn until(
     }
 }
 
-/// Follows a restore to its end, a line for each change.
-pub async fn follow(session: &Session, name: &str) -> Result<Exit, CliError> {
+/// Follows a restore to its end, a line for each change; at most for this long.
+pub async fn follow(session: &Session, name: &str, timeout: Option<&Period>) -> Result<Exit, CliError> {
     let zone = TimeZone::system();
+    let end = timeout.and_then(Period::get).map(|span| tokio::time::Instant::now() + span);
     let (mut before, mut first) = (RunStatus::default(), true);
     loop {
         let restore: EnvironmentRestore = session.get(name).await?;
@@ -158,6 +159,9 @@ pub async fn follow(session: &Session, name: &str) -> Result<Exit, CliError> {
         if let Some(exit) = Exit::of(status.phase) {
             session.printer.object(&restore)?;
             return Ok(exit);
+        }
+        if end.is_some_and(|at| tokio::time::Instant::now() >= at) {
+            return Err(CliError::Error(format!("{name} is {} and the time to watch is over; it goes on", status.phase)));
         }
         (before, first) = (status, false);
         tokio::time::sleep(PAUSE).await;

@@ -179,9 +179,9 @@ pub fn section(title: &str, text: &str) -> String {
     format!("\n{title}\n{}", indent(text, 2))
 }
 
-/// What the operator made of a Promotion: all parts that a person decides on.
-pub fn decided(promotion: &Promotion) -> String {
-    let Some(status) = &promotion.status else { return "the operator has not looked at it yet".into() };
+/// What the operator made of a run: all parts that a person decides on.
+pub fn decided(status: Option<&PromotionStatus>) -> String {
+    let Some(status) = status else { return "the operator has not looked at it yet".into() };
     let mut parts = Vec::new();
     if let Some(captured) = &status.release {
         parts.push(section(&format!("Release {}", clean(&captured.hash)), &release(captured)));
@@ -287,7 +287,7 @@ mod tests {
         let now = "2026-11-25T20:00:00Z".parse().unwrap();
         let zone = TimeZone::get("Europe/Madrid").unwrap();
         let promotion = promotion();
-        insta::assert_snapshot!(format!("{}\n{}", head(&promotion, now, &zone), decided(&promotion)), @r"
+        insta::assert_snapshot!(format!("{}\n{}", head(&promotion, now, &zone), decided(promotion.status.as_ref())), @r"
         Promotion  flags-7-4 in namespace shop-production
         Phase      Scheduled
         Asked by   alice, 3m00s ago

@@ -6,9 +6,12 @@ use super::{
     show,
     text::{between, clean, clean_lines, indent, instant},
 };
-use crate::api::{
-    Phase, Promotion, PromotionStatus,
-    promotion::{Step, StepState},
+use crate::{
+    api::{
+        Phase, Promotion, PromotionStatus,
+        promotion::{Step, StepState},
+    },
+    plan::world::Run,
 };
 
 /// The screen, top to bottom.
@@ -127,18 +130,17 @@ fn failure(status: &PromotionStatus) -> Option<String> {
 }
 
 /// The last words on a run that has ended or needs a person.
-pub fn summary(promotion: &Promotion, zone: &TimeZone) -> String {
-    let status = promotion.status.clone().unwrap_or_default();
-    let name = promotion.metadata.name.as_deref().unwrap_or_default();
+pub fn summary(run: Run<'_>, zone: &TimeZone) -> String {
+    let (name, status) = (run.name(), &run.status().cloned().unwrap_or_default());
     let mut lines = vec![format!("{name} {}: {}.", status.phase, show::ending(status.phase))];
     if let (Some(locked), Some(unlocked)) = (status.locked_at, status.unlocked_at) {
         lines.push(format!("Users were locked out for {}.", between(locked, unlocked)));
     }
-    lines.extend(failure(&status));
-    if let Some(why) = show::waiting_for(&status).filter(|_| status.phase == Phase::NeedsHuman) {
+    lines.extend(failure(status));
+    if let Some(why) = show::waiting_for(status).filter(|_| status.phase == Phase::NeedsHuman) {
         lines.push(why);
     }
-    if let Some(cancel) = &promotion.spec.cancel {
+    if let Some(cancel) = run.cancel() {
         lines.push(format!("Cancelled by {}: {}", clean(&cancel.username), clean(&cancel.reason)));
     }
     if let Some(backup) = &status.backup {
@@ -257,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_last_words_say_what_became_of_it_and_what_is_kept() {
-        insta::assert_snapshot!(summary(story().last().unwrap(), &TimeZone::UTC), @r"
+        insta::assert_snapshot!(summary(Run::Promotion(story().last().unwrap()), &TimeZone::UTC), @r"
         r-12 RolledBack: the environment is what it was before.
         Users were locked out for 10s.
         ✘ failed at migration/flags: MigrationFailed: Job ended with 1:

@@ -20,7 +20,10 @@ use super::{
     session::Session,
     text, view,
 };
-use crate::api::{Promotion, PromotionStatus};
+use crate::{
+    api::{Promotion, PromotionStatus},
+    plan::world::Run,
+};
 
 /// The server ends a watch after this, and it is begun anew: so a connection that died without a word is noticed.
 const WATCH_SECONDS: u32 = 45;
@@ -35,7 +38,7 @@ const FRAME: Duration = Duration::from_millis(500);
 pub async fn run(global: &Global, args: WatchArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
     if restoring::instead(&session, &args.name).await?.is_some() {
-        return restoring::follow(&session, &args.name).await;
+        return restoring::follow(&session, &args.name, args.timeout.as_ref()).await;
     }
     follow(&session, args).await
 }
@@ -55,7 +58,7 @@ pub async fn follow(session: &Session, args: WatchArgs) -> Result<Exit, CliError
     loop {
         let phase = latest.status.as_ref().map(|s| s.phase).unwrap_or_default();
         if let Some(exit) = Exit::of(phase) {
-            display.end(&view::summary(&latest, &TimeZone::system()));
+            display.end(&view::summary(Run::Promotion(&latest), &TimeZone::system()));
             return Ok(exit);
         }
         tokio::select! {

@@ -17,6 +17,7 @@ pub mod run;
 pub mod server;
 pub mod slim;
 pub mod status;
+mod wake;
 pub mod watch;
 
 use std::{

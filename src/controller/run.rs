@@ -22,8 +22,12 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    Context, Policies, Turn, alignment, backup, environment, leader, masking, promotion, report::Report, restore, server,
-    slim::Slim, watch::Namespaces,
+    Context, Policies, Turn, alignment, backup, environment, leader, masking, promotion,
+    report::Report,
+    restore, server,
+    slim::Slim,
+    wake::Wake,
+    watch::{Heard, Namespaces},
 };
 use crate::{
     api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion, Timestamp},
@@ -173,7 +177,7 @@ where
         .collect()
 }
 
-async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
+async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
     let client = context.client.clone();
     let any = watcher::Config::default();
     let config = ControllerConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
@@ -208,20 +212,16 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
     let alignments_of = going_alignments.clone();
     let (to_policies, from_policies) = mpsc::unbounded();
     let policies_now = policy_store.clone();
-    let runs = promotion_store.clone();
+    let wake = Wake::new(promotion_store.clone(), to_promotions);
+    let by_environment = {
+        let wake = wake.clone();
+        move |environment: Slim<Environment>| wake.of_environment(&environment.namespace().unwrap_or_default())
+    };
     let going_restores = restore_store.clone();
     let backups_now = backup_store.clone();
-    let fan_out = heard.for_each(move |namespace| {
-        let going: Vec<_> = runs
-            .state()
-            .iter()
-            .filter(|p| p.namespace().as_deref() == Some(&*namespace) || *p.spec.from.namespace == *namespace)
-            .filter(|p| !promotion::phase(p).is_terminal())
-            .map(|p| ObjectRef::from_obj(&**p))
-            .collect();
-        for reference in going {
-            let _ = to_promotions.unbounded_send(reference);
-        }
+    let fan_out = heard.for_each(move |heard| {
+        wake.heard(&heard);
+        let namespace = heard.namespace;
         for reference in of_namespace(&going_restores, &namespace, under_way) {
             let _ = to_restores.unbounded_send(reference);
         }
@@ -241,17 +241,6 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<String>) {
         futures::future::ready(())
     });
 
-    let runs = promotion_store.clone();
-    let by_environment = move |environment: Slim<Environment>| {
-        let namespace = environment.namespace().unwrap_or_default();
-        let state = runs.state();
-        state
-            .iter()
-            .filter(|p| p.namespace().as_deref() == Some(&*namespace) || *p.spec.from.namespace == *namespace)
-            .filter(|p| !promotion::phase(p).is_terminal())
-            .map(|p| ObjectRef::from_obj(&**p))
-            .collect::<Vec<_>>()
-    };
     let runs = promotion_store.clone();
     let by_backup = move |backup: Slim<EnvironmentBackup>| {
         of_namespace(&runs, &backup.namespace().unwrap_or_default(), |p: &Slim<Promotion>| {

@@ -11,16 +11,27 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     core::PartialObjectMeta,
     runtime::{WatchStreamExt, watcher},
 };
 use tokio::task::JoinHandle;
 
+use crate::api::labels;
+
+/// Something has changed in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heard {
+    /// The namespace.
+    pub namespace: String,
+    /// UID of the run, backup or Environment for which it was made. `None`: it is not ours, or it is not known what it was.
+    pub run: Option<String>,
+}
+
 /// Watches by namespace. Each is a connection of its own: a cluster has many environments, and few at work at a time.
 pub struct Namespaces {
     client: Client,
-    changed: UnboundedSender<String>,
+    changed: UnboundedSender<Heard>,
     running: Mutex<BTreeMap<String, Running>>,
 }
 
@@ -32,8 +43,8 @@ struct Running {
 }
 
 impl Namespaces {
-    /// `changed` is told the namespace in which something has changed.
-    pub fn new(client: Client, changed: UnboundedSender<String>) -> Self {
+    /// `changed` is told what has changed.
+    pub fn new(client: Client, changed: UnboundedSender<Heard>) -> Self {
         Self { client, changed, running: Mutex::default() }
     }
 
@@ -82,8 +93,15 @@ impl Namespaces {
             let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(_) => {
-                        if changed.unbounded_send(namespace.clone()).is_err() {
+                    Ok(watcher::Event::Init) => {}
+                    Ok(event) => {
+                        let run = match event {
+                            watcher::Event::Apply(o) | watcher::Event::Delete(o) | watcher::Event::InitApply(o) => {
+                                o.labels().get(labels::RUN).cloned()
+                            }
+                            watcher::Event::Init | watcher::Event::InitDone => None,
+                        };
+                        if changed.unbounded_send(Heard { namespace: namespace.clone(), run }).is_err() {
                             return;
                         }
                     }

@@ -1,14 +1,17 @@
 //! Scheduled and Validated: the release is captured, the plan computed and shown, approvals counted, and the run waits,
 //! holding nothing, for its time and its turn.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
 use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, after, alignment, approval, graph, lock, millis, modules,
+    Decision, Effect, Progress, Resource, after, alignment, approval, graph, lock, maintenance, millis, modules,
     preflight::{self, Preflight},
     promotion::{advance, enter, owner, reference, stalled, stalled_with},
     queue::{self, Waiting},
@@ -17,12 +20,14 @@ use super::{
     world::{Run, World},
 };
 use crate::{
-    api::{Change, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, reasons},
+    api::{Change, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, labels, reasons},
     manifest::Owner,
 };
 
 /// How long failed checks are left before they are asked again.
 const RECHECK: Duration = Duration::from_secs(60);
+/// So many runs of an environment are checked at the same time, or a few more: their pods are the environment's node's to start.
+const CHECKED_AT_ONCE: usize = 4;
 /// A passed `notBefore` without `startDeadline` expires after this.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(86_400);
 /// On a copy of configuration: which side it is of, [`RELEASE`] or [`PRIOR`].
@@ -322,6 +327,10 @@ fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, now: Tim
     }
     let release = status.release.clone().unwrap_or_default();
     let step = "preflight-early";
+    let begun = world.jobs.values().any(|j| !j.deleting && j.step.starts_with(step));
+    if !begun && checked_now(world, step) >= CHECKED_AT_ONCE {
+        return Checked::Going(Progress::waiting("checks of other runs"));
+    }
     match preflight::run(world, owner, &target.spec, &release, (step, status.preflight_attempt), now) {
         Preflight::Going(progress) => Checked::Going(progress),
         Preflight::Ended { checks, control_epoch, snapshot } => {
@@ -333,6 +342,16 @@ fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, now: Tim
             Checked::Fresh
         }
     }
+}
+
+/// How many other runs are being checked in the namespace.
+fn checked_now(world: &World<'_>, step: &str) -> usize {
+    let of = |pod: &Pod| {
+        let labels_ = pod.labels();
+        let checks = labels_.get(labels::STEP).is_some_and(|s| s.starts_with(step)) && !maintenance::is_over(pod);
+        labels_.get(labels::RUN).filter(|run| checks && **run != world.uid()).cloned()
+    };
+    world.target_side.pods.iter().filter_map(of).collect::<BTreeSet<_>>().len()
 }
 
 /// Name of a copy of configuration.

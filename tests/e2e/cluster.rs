@@ -13,13 +13,15 @@ use std::{
 
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, Client, Config, api::DeleteParams};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 
 use super::support::tool;
 
 /// Where the operator is.
 pub const OPERATOR_NAMESPACE: &str = "lockkeeper-system";
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// The project.
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What every story needs, made once.
 pub struct Cluster {
@@ -69,7 +71,8 @@ impl Cluster {
     }
 }
 
-fn install(image: &str) -> Result<(), String> {
+/// Installs the operator with this image, or upgrades it to that.
+pub fn install(image: &str) -> Result<(), String> {
     let (repository, digest) = image.split_once('@').ok_or("LOCKKEEPER_E2E_IMAGE is no reference by digest: NAME@sha256:…")?;
     kubectl(&["apply", "-f", "deploy/namespace.yaml"])?;
     let settings = format!("image.repository={repository},image.digest={digest}");
@@ -164,19 +167,47 @@ pub fn kill_operator() {
 
 /// Ends the operator's process between two instructions, from outside of its container, and lets another begin at once: its
 /// pod goes, and so does its Lease, whose term would only have to be sat out.
-///
-/// # Panics
-/// Where no operator runs on this machine.
 pub fn crash_operator() {
-    let processes = std::fs::read_dir("/proc").expect("processes").flatten().filter_map(|entry| {
-        let read = |file: &str| std::fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        let is_operator = read("cmdline").starts_with("lockkeeper\0controller") && read("cgroup").contains("kubepods");
-        let pid = is_operator.then(|| entry.file_name().to_str()?.parse().ok()).flatten()?;
-        rustix::process::Pid::from_raw(pid)
-    });
-    let killed = processes.filter(|pid| rustix::process::kill_process(*pid, rustix::process::Signal::KILL).is_ok()).count();
+    kill(&processes("lockkeeper\0controller\0"));
     let leases: Api<Lease> = Api::namespaced(client(None), OPERATOR_NAMESPACE);
     let _ = wait(leases.delete("lockkeeper", &DeleteParams::default()));
     kill_operator();
-    assert!(killed > 0, "no operator runs on this machine that could be killed");
+}
+
+/// Processes of this machine, which is the cluster's node, whose command line begins so.
+pub fn processes(begins: &str) -> Vec<Pid> {
+    let all = std::fs::read_dir("/proc").expect("processes").flatten().filter_map(|entry| {
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        Pid::from_raw(entry.file_name().to_str().filter(|_| line.starts_with(begins))?.parse().ok()?)
+    });
+    all.collect()
+}
+
+/// Ends processes without a word.
+///
+/// # Panics
+/// Where there was none.
+pub fn kill(processes: &[Pid]) {
+    let killed = processes.iter().filter(|pid| kill_process(**pid, Signal::KILL).is_ok()).count();
+    assert!(killed > 0, "nothing to kill: does it run on another machine?");
+}
+
+/// The node's kubelet is dead. It comes back when this goes.
+pub struct Kubelet;
+
+impl Kubelet {
+    /// Kills it.
+    pub fn killed() -> Self {
+        let dead = Self;
+        kill(&processes(&format!("{}\0", tool("kubelet").display())));
+        dead
+    }
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        if let Err(why) = run(Command::new("tests/cluster/up.sh").current_dir(ROOT), "") {
+            println!("the kubelet does not come back: {why}");
+        }
+    }
 }

@@ -55,7 +55,7 @@ const CASES: [(At, PropagationPolicy, Operator, People, Phase); 14] = [
     (Step("close"), Background, IsKilled, Asleep, Phase::RolledBack),
     (EndOf("fence"), Orphan, IsKilled, AtWork, Phase::RolledBack),
     (Step("migration/tiny"), Foreground, IsKilled, AtWork, Phase::RolledBack),
-    (EndOf("migration/tiny"), Background, IsKilled, Asleep, Phase::RolledBack),
+    (EndOf("migration/tiny"), Background, IsKilled, AtWork, Phase::RolledBack),
     (Step("workloads/tiny"), Orphan, Lives, Asleep, Phase::RolledBack),
     (EndOf("verify/use"), Foreground, IsKilled, Asleep, Phase::RolledBack),
     (EndOf("rollback-data"), Background, IsKilled, Asleep, Phase::RolledBack),

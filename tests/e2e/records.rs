@@ -1,5 +1,5 @@
-//! Runs as records: history deletes them, the ledger knows them, and what is applied again does not run again. Deletion in the
-//! foreground, and of the whole namespace, while locked.
+//! Runs as records: history deletes them, the ledger knows them, and what is applied again does not run again. Deletion of
+//! the whole namespace while locked.
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -11,8 +11,6 @@ use serde_json::json;
 
 use super::{
     cluster::{self, OPERATOR_NAMESPACE, eventually, kubectl, wait},
-    outcome::{self, Before},
-    users::Users,
     world::{ALICE, BOB, PATIENCE, World},
 };
 
@@ -69,29 +67,6 @@ fn story_finished_runs_go_with_time_and_what_is_applied_again_does_not_run_again
         wait(promotions.create(&Default::default(), &other)).map(drop).map_err(|e| e.to_string())
     });
     world.planned("good");
-}
-
-#[test]
-fn story_a_locked_run_that_is_deleted_in_the_foreground_puts_everything_back_behind_its_page() {
-    let world = World::new("foreground", "2-slow");
-    let mut users = Users::of(&world, "foreground", "*/*", 1);
-    let before = Before::of(&world, &users, 1);
-    world.ask(&world.promotion("deleted"));
-    world.approve("deleted");
-    world.begins("deleted", "page");
-    users.rush();
-    world.begins("deleted", "migration/tiny");
-    eventually("half of the migration is committed", PATIENCE, || {
-        world.database.query("tiny", "SELECT count(digits) FROM writes").map(drop)
-    });
-    let promotions = world.api::<Promotion>(Some(ALICE));
-    wait(promotions.delete("deleted", &DeleteParams::foreground())).expect("alice may delete what she asked for");
-    let gone = world.record.until(("Promotion", "deleted"), "it goes, its finalizer taken away", PATIENCE, |seen| {
-        seen.gone.then(|| seen.read::<Promotion>())
-    });
-    let testimony = users.heard();
-    assert_eq!(gone.status.as_ref().map(|s| s.phase), Some(Phase::RolledBack), "it went only after everything was back");
-    outcome::as_before(&world, &gone, &before, &testimony, ("migration/tiny", &["deleted while it held the lock"]));
 }
 
 #[test]

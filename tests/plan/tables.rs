@@ -482,3 +482,69 @@ fn a_write_that_is_refused_is_said_and_then_ends_in_a_rollback_or_calls_for_a_pe
         seen.now = before;
     }
 }
+
+// ---- Many runs ----
+
+#[test]
+fn a_run_is_checked_when_few_others_are() {
+    let mut seen = Seen::new();
+    settle(&mut seen).unwrap();
+    seen.jobs.clear();
+    seen.run.status.as_mut().unwrap().preflight_at = None;
+    let checks = |run: &str, phase: &str| {
+        of(json!({
+            "metadata": {"name": run, "labels": {"lockkeeper.dev/run": run, "lockkeeper.dev/step": "preflight-early"}},
+            "status": {"phase": phase},
+        }))
+    };
+    let makes = |seen: &Seen| matches!(seen.plan(), Decision::Perform(Effect::Create { .. }));
+    assert!(makes(&seen), "{:?}", seen.plan());
+    seen.target_side.pods.extend(["a", "b", "c"].map(|run| checks(run, "Running")));
+    seen.target_side.pods.push(checks("c", "Pending"));
+    assert!(makes(&seen), "three others");
+    seen.target_side.pods.push(checks("d", "Running"));
+    assert!(!makes(&seen), "four: it waits");
+    let last = seen.target_side.pods.len() - 1;
+    seen.target_side.pods[last] = checks("d", "Succeeded");
+    assert!(makes(&seen), "and goes on when one has ended");
+}
+
+// ---- Other versions ----
+
+#[test]
+fn a_status_of_another_version_is_gone_on_with_and_keeps_what_this_one_does_not_know() {
+    for (phase, step) in [
+        ("Scheduled", None),
+        ("BackingUp", Some("backup")),
+        ("Locked", Some("stop")),
+        ("Promoting", Some("workloads/flags")),
+        ("Verifying", Some("open")),
+        ("RollingBack", Some("rollback-stop")),
+    ] {
+        let mut seen = Seen::new();
+        seen.run.metadata.finalizers = Some(vec![lockkeeper::api::FINALIZER.into()]);
+        // An earlier version wrote no more than this, and a later one a field that nobody here has heard of.
+        let steps: Vec<Value> = step.iter().map(|name| json!({"name": name, "state": "Running"})).collect();
+        seen.run.status = Some(of(json!({"phase": phase, "step": step, "steps": steps, "epoch": 1, "later": {"said": [1, 2]}})));
+        if matches!(phase, "Locked" | "Promoting" | "Verifying" | "RollingBack") {
+            seen.target.as_mut().unwrap().status = locked(Some(UID), Some(UID), 1).status;
+        }
+        let mut written = 0;
+        for _ in 0..20 {
+            match seen.plan() {
+                Decision::Advance(new) => {
+                    assert_eq!(serde_json::to_value(&new).unwrap()["later"], json!({"said": [1, 2]}), "{phase}");
+                    assert_eq!(new.failure, None, "{phase}");
+                    seen.run.status = Some(*new);
+                    written += 1;
+                }
+                Decision::Perform(effect) => {
+                    assert_ne!(effect, Effect::RemoveFinalizer, "{phase}");
+                    break;
+                }
+                Decision::Wait(_) => break,
+            }
+        }
+        assert!(written < 20, "{phase}: it comes to rest");
+    }
+}

@@ -1,0 +1,89 @@
+//! Which Promotions are looked at when something has changed. Each look reads much, and many runs may wait for the same
+//! environment: they must not take the time of the one that holds it locked.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::channel::mpsc::UnboundedSender;
+use kube::{
+    ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use super::{promotion, slim::Slim, watch::Heard};
+use crate::api::{Phase, Promotion};
+
+/// Runs that wait are looked at together, after a pause of so much for each of them.
+const LULL: Duration = Duration::from_millis(100);
+
+/// Wakes Promotions.
+#[derive(Clone)]
+pub struct Wake {
+    runs: Store<Slim<Promotion>>,
+    to: UnboundedSender<ObjectRef<Slim<Promotion>>>,
+    /// Namespaces whose waiting runs are to be looked at soon.
+    due: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl Wake {
+    /// Wakes runs of the store through the channel.
+    pub fn new(runs: Store<Slim<Promotion>>, to: UnboundedSender<ObjectRef<Slim<Promotion>>>) -> Self {
+        Self { runs, to, due: Arc::default() }
+    }
+
+    /// What is heard in a namespace concerns the run for which it was made, at once; where it was made for none, every run at
+    /// work there or taking from there. Runs that wait follow.
+    pub fn heard(&self, heard: &Heard) {
+        let concerned = |p: &Promotion| match &heard.run {
+            Some(uid) => p.metadata.uid.as_ref() == Some(uid),
+            None => !waits(p),
+        };
+        self.send(&heard.namespace, concerned);
+        self.waiting(&heard.namespace);
+    }
+
+    /// The runs at work in a namespace, or taking from it, whose Environment has changed. Those that wait follow.
+    pub fn of_environment(&self, namespace: &str) -> Vec<ObjectRef<Slim<Promotion>>> {
+        self.waiting(namespace);
+        self.of(namespace, |p| !waits(p))
+    }
+
+    /// The runs that wait, after a pause in which more may be heard.
+    fn waiting(&self, namespace: &str) {
+        let many = u32::try_from(self.of(namespace, waits).len()).unwrap_or(u32::MAX);
+        let new = self.due.lock().is_ok_and(|mut due| many > 0 && due.insert(namespace.to_owned()));
+        if !new {
+            return;
+        }
+        let (all, namespace) = (self.clone(), namespace.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep(LULL.saturating_mul(many)).await;
+            // First: what is heard from now on makes them due again.
+            if let Ok(mut due) = all.due.lock() {
+                due.remove(&namespace);
+            }
+            all.send(&namespace, waits);
+        });
+    }
+
+    fn send(&self, namespace: &str, which: impl Fn(&Promotion) -> bool) {
+        for reference in self.of(namespace, which) {
+            let _ = self.to.unbounded_send(reference);
+        }
+    }
+
+    fn of(&self, namespace: &str, which: impl Fn(&Promotion) -> bool) -> Vec<ObjectRef<Slim<Promotion>>> {
+        let here = |p: &Promotion| p.namespace().as_deref() == Some(namespace) || *p.spec.from.namespace == *namespace;
+        let all = self.runs.state();
+        let concerned = all.iter().filter(|p| here(p) && !promotion::phase(p).is_terminal() && which(p));
+        concerned.map(|p| ObjectRef::from_obj(&**p)).collect()
+    }
+}
+
+/// Whether a run waits: for people, its time or its turn.
+fn waits(run: &Promotion) -> bool {
+    matches!(promotion::phase(run), Phase::Scheduled | Phase::Validated)
+}
