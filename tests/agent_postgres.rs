@@ -4,6 +4,10 @@
 
 #[path = "agent_postgres/away.rs"]
 mod away;
+#[path = "agent_postgres/bad_input.rs"]
+mod bad_input;
+#[path = "support/bad_input.rs"]
+mod bad_input_entries;
 #[path = "agent_postgres/own_role.rs"]
 mod own_role;
 mod postgres;
@@ -679,45 +683,6 @@ async fn where_the_live_database_is_lost_the_statement_that_is_told_makes_room_f
     world.done(&world.task_with("restore", json!({"epoch": 1, "snapshot": backup.snapshot}))).await;
     world.ok("release", 1).await;
     assert_eq!(world.rows().await, 2000);
-}
-
-#[tokio::test]
-async fn a_database_belongs_to_one_environment_by_whatever_name_its_server_goes() {
-    let world = World::new("claimed").await;
-    let of = |environment: &str, name: &str| {
-        let mut task = world.task_with("preflight", json!({"environmentName": name}));
-        task.environment = format!("{environment}{}", &world.environment[environment.len()..]);
-        task
-    };
-    let (first, second, again) =
-        (of("aaaa", "shop/production"), of("bbbb", "shop-staging/staging"), of("cccc", "shop/production"));
-    assert_eq!(failed(&world.done(&first).await), []);
-    assert_eq!(failed(&world.done(&first).await), [], "its own claim is in nobody's way");
-    // The second calls the server by another name.
-    for which in ["connection", "admin"] {
-        let file = world.paths.secrets.join("store").join(which).join("uri");
-        let uri = fs::read_to_string(&file).unwrap().replace("127.0.0.1", "localhost");
-        fs::write(&file, uri).unwrap();
-    }
-    let looked = world.done(&second).await;
-    let (_, message) = failed(&looked).into_iter().find(|(n, _)| *n == "store: database").unwrap_or_else(|| panic!("{looked:?}"));
-    assert!(message.contains("is data store of Environment shop/production"), "{message}");
-    assert_eq!(failed(&world.done(&first).await), [], "who was refused claims nothing");
-    // Made again under its name, an Environment goes on; but not over what a run has left closed.
-    assert_eq!(failed(&world.done(&again).await), []);
-    let mut fence = world.task("fence", 1);
-    fence.environment = first.environment.clone();
-    world.done(&fence).await;
-    let held = world.done(&again).await;
-    assert!(failed(&held).iter().any(|(_, m)| m.contains("was made again while a run held its database")), "{held:?}");
-    // What the message says mends it.
-    let boss = world.server.boss("postgres").await;
-    for one in [&first, &again] {
-        let place = lockkeeper::data::postgres::quote::control_database(&one.environment);
-        boss.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", ident(&place))).await.unwrap();
-    }
-    boss.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&world.database))).await.unwrap();
-    assert_eq!(failed(&world.done(&second).await), []);
 }
 
 #[tokio::test]

@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "api_server/bad_input.rs"]
+mod bad_input;
+#[path = "support/bad_input.rs"]
+mod bad_input_entries;
 #[path = "api_server/bounds.rs"]
 mod bounds;
 #[path = "api_server/restores.rs"]

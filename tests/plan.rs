@@ -4,6 +4,10 @@
 
 #[path = "plan/alignments.rs"]
 mod alignments;
+#[path = "plan/bad_input.rs"]
+mod bad_input;
+#[path = "support/bad_input.rs"]
+mod bad_input_entries;
 #[path = "plan/fixture.rs"]
 mod fixture;
 #[path = "simulation/merge.rs"]

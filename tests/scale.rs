@@ -142,6 +142,8 @@ fn start(world: &World, port: u16) -> (Operator, Instant) {
         .args(["--identity", "scale", "--listen", &format!("127.0.0.1:{port}")])
         .env("KUBECONFIG", file)
         .env("RUST_LOG", "info")
+        // As the chart has it.
+        .env("MALLOC_ARENA_MAX", "2")
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)

@@ -37,8 +37,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         Seen::All(seen) => {
             side = seen;
             jobs = observe::jobs(client, namespace, &uid, &side.pods).await?;
-            copies = observe::prior_copies(client, namespace).await?;
-            made = observe::made(client, namespace, &side).await?;
+            (made, copies) = observe::made(client, namespace, &side).await?;
         }
         Seen::Refused(text) => refused = Some(text),
     }

@@ -150,13 +150,18 @@ pub async fn copies_of(client: &Client, namespace: &str, run: &str) -> Result<Ve
     list(client, namespace, &ListParams::default().labels(&format!("{}={run}", labels::RUN))).await
 }
 
-/// What is there that was made for a run, whichever.
-pub async fn made(client: &Client, namespace: &str, side: &Side) -> Result<Vec<Made>> {
+/// What is there that was made for a run, whichever, and which of it are copies of configuration from before runs: what
+/// they are and whose, not what is in them.
+pub async fn made(client: &Client, namespace: &str, side: &Side) -> Result<(Vec<Made>, Vec<ConfigMap>)> {
     let labelled = ListParams::default().labels(labels::RUN);
-    let (jobs, maps) =
-        futures::try_join!(list::<Job>(client, namespace, &labelled), list::<ConfigMap>(client, namespace, &labelled))?;
-    let all = jobs.iter().map(|o| (Resource::Job, &o.metadata));
-    let all = all.chain(maps.iter().map(|o| (Resource::ConfigMap, &o.metadata)));
+    let (jobs, maps): (Api<Job>, Api<ConfigMap>) =
+        (Api::namespaced(client.clone(), namespace), Api::namespaced(client.clone(), namespace));
+    let (jobs, maps) = futures::try_join!(
+        call(format!("list jobs in {namespace}"), jobs.list_metadata(&labelled)),
+        call(format!("list configmaps in {namespace}"), maps.list_metadata(&labelled))
+    )?;
+    let all = jobs.items.iter().map(|o| (Resource::Job, &o.metadata));
+    let all = all.chain(maps.items.iter().map(|o| (Resource::ConfigMap, &o.metadata)));
     let all = all.chain(side.deployments.iter().map(|o| (Resource::Deployment, &o.metadata)));
     let all = all.chain(side.services.iter().map(|o| (Resource::Service, &o.metadata)));
     let ours = |m: &ObjectMeta| {
@@ -165,7 +170,10 @@ pub async fn made(client: &Client, namespace: &str, side: &Side) -> Result<Vec<M
         labels_.get(labels::RUN).filter(|_| by_us).cloned()
     };
     let made = all.filter_map(|(resource, m)| Some(Made { resource, name: m.name.clone()?, uid: m.uid.clone()?, run: ours(m)? }));
-    Ok(made.collect())
+    let made = made.collect();
+    let prior = maps.items.into_iter().filter(|m| m.labels().get(labels::STEP).is_some_and(|step| step == prepare::PRIOR));
+    let copies = prior.map(|m| ConfigMap { metadata: m.metadata, ..ConfigMap::default() }).collect();
+    Ok((made, copies))
 }
 
 /// The ScaledObjects of a namespace; none where KEDA is not installed.

@@ -35,8 +35,13 @@ use crate::{
     plan::world::Settings,
 };
 
-/// How many objects of a kind are driven at once.
+/// How many runs of a kind are driven at once.
 const CONCURRENCY: u16 = 16;
+/// How many Environments are: each is looked at once a minute, and nobody waits for it. All that one turn reads is in memory
+/// at once.
+const ENVIRONMENTS_AT_ONCE: u16 = 4;
+/// How many objects the API server sends at once when a watch begins. A finished run has some ten thousand bytes.
+const PAGE: u32 = 50;
 /// Changes that come within this time are looked at once.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// How many turns are taken in a row before others get theirs.
@@ -82,6 +87,8 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
     config.connect_timeout = Some(Duration::from_secs(10));
     let mut lease_config = config.clone();
     lease_config.read_timeout = Some(Duration::from_secs(5));
+    // Watches of namespaces have connections of their own: one that has carried long lists keeps its buffers for ever.
+    let watching = Client::try_from(config.clone()).map_err(|e| StartError::Client(e.to_string()))?;
     let client = Client::try_from(config).map_err(|e| StartError::Client(e.to_string()))?;
 
     let mut registry = Registry::default();
@@ -115,7 +122,7 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
     tracing::info!("leading");
 
     let (changed, heard) = mpsc::unbounded();
-    let namespaces = Namespaces::new(client.clone(), changed);
+    let namespaces = Namespaces::new(watching, changed);
     let (settings, policies) = (options.settings, Policies::default());
     let context = Arc::new(Context { client, settings, report, policies, namespaces, clock: Timestamp::now });
     // Its end must not wait for an API server that does not answer: the drivers race with the signal.
@@ -179,11 +186,12 @@ where
 
 async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
     let client = context.client.clone();
-    let any = watcher::Config::default();
+    let any = watcher::Config::default().page_size(PAGE);
     let config = ControllerConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    let few = ControllerConfig::default().concurrency(ENVIRONMENTS_AT_ONCE).debounce(DEBOUNCE);
 
     let promotions = Controller::new(Api::<Slim<Promotion>>::all(client.clone()), any.clone()).with_config(config.clone());
-    let environments = Controller::new(Api::<Slim<Environment>>::all(client.clone()), any.clone()).with_config(config.clone());
+    let environments = Controller::new(Api::<Slim<Environment>>::all(client.clone()), any.clone()).with_config(few);
     let backups = Controller::new(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone()).with_config(config.clone());
     let restores = Controller::new(Api::<Slim<EnvironmentRestore>>::all(client.clone()), any.clone()).with_config(config.clone());
     let alignments = Controller::new(Api::<Slim<DownAlignment>>::all(client.clone()), any.clone()).with_config(config.clone());

@@ -27,6 +27,9 @@ pub struct Heard {
     /// UID of the run, backup or Environment for which it was made. `None`: it is not ours, or it is not known what it was.
     pub run: Option<String>,
 }
+/// How many objects come at once when a watch begins. There may be hundreds of watches, and a connection never gives back
+/// what it needed for its longest answer.
+const PAGE: u32 = 20;
 
 /// Watches by namespace. Each is a connection of its own: a cluster has many environments, and few at work at a time.
 pub struct Namespaces {
@@ -90,7 +93,7 @@ impl Namespaces {
         let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
         let (changed, namespace) = (self.changed.clone(), namespace.to_owned());
         tokio::spawn(async move {
-            let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
+            let mut events = watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff().boxed();
             while let Some(event) = events.next().await {
                 match event {
                     Ok(watcher::Event::Init) => {}
