@@ -224,7 +224,7 @@ async fn repository_checks(
         Ok(repository) => {
             checks.pass("repository", "it opens, can be written, and is this environment's");
             if let Some(snapshot) = &context.task.snapshot {
-                match backup::look(context, repository, snapshot).await {
+                match backup::look(repository, snapshot).await {
                     Ok(found) => *of_restore = Some(found),
                     Err(AgentError::Stopped(stopped)) => return Err(stopped.into()),
                     Err(error) => checks.fail("snapshot", error.to_string()),
