@@ -148,7 +148,14 @@ async fn bench_backup_and_restore_beside_pg_dump() {
         let theirs = || {
             let _ = fs::remove_dir_all(&dump);
             let backup = timed(peer("pg_dump").args(["--format=directory", "--file"]).arg(&dump).arg(&world.database), None);
-            timed(world.server.tool("createdb").args(["--host=127.0.0.1", "--username=postgres", "--template=template0", "peer"]).arg(format!("--port={}", world.server.port)), None);
+            timed(
+                world
+                    .server
+                    .tool("createdb")
+                    .args(["--host=127.0.0.1", "--username=postgres", "--template=template0", "peer"])
+                    .arg(format!("--port={}", world.server.port)),
+                None,
+            );
             let restore = timed(peer("pg_restore").args(["--dbname=peer", "--no-owner"]).arg(&dump), None);
             (backup, restore)
         };

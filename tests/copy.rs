@@ -146,16 +146,15 @@ fn made(at: usize, shape: &Shape) -> String {
             fill(&name, "id", "i"),
             name.replace('\'', "''")
         ),
-        3 => format!(
-            "CREATE TABLE {name} ({}) PARTITION BY LIST (k); CREATE TABLE {0} PARTITION OF {name} FOR VALUES IN (0) PARTITION BY HASH (k); \
-             CREATE TABLE {1} PARTITION OF {0} FOR VALUES WITH (MODULUS 1, REMAINDER 0); CREATE TABLE {2} PARTITION OF {name} DEFAULT; \
-             CREATE INDEX ON {name} (k); {3}",
-            format_args!("part_a_{at}"),
-            format_args!("part_b_{at}"),
-            format_args!("part_c_{at}"),
-            fill(&name, "k", "i % 3"),
-        )
-        .replace(&format!("CREATE TABLE {name} (part"), &format!("CREATE TABLE {name} ({}, part", with("k int"))),
+        3 => {
+            let (columns, rows) = (with("k int"), fill(&name, "k", "i % 3"));
+            format!(
+                "CREATE TABLE {name} ({columns}) PARTITION BY LIST (k); \
+                 CREATE TABLE part_a_{at} PARTITION OF {name} FOR VALUES IN (0) PARTITION BY HASH (k); \
+                 CREATE TABLE part_b_{at} PARTITION OF part_a_{at} FOR VALUES WITH (MODULUS 1, REMAINDER 0); \
+                 CREATE TABLE part_c_{at} PARTITION OF {name} DEFAULT; CREATE INDEX ON {name} (k); {rows}"
+            )
+        }
         4 => format!(
             "CREATE TABLE {name} ({}); CREATE UNLOGGED TABLE child_{at} (more text) INHERITS ({name}); {} {} ALTER TABLE {name} DROP COLUMN gone",
             with("gone text DEFAULT 'x'"),
@@ -236,7 +235,7 @@ async fn every_type_wide_tables_and_large_values_come_back_equal() {
          CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''fired''; END'; \
          CREATE TRIGGER no BEFORE INSERT ON refers FOR EACH ROW EXECUTE FUNCTION no(); \
          CREATE SEQUENCE down INCREMENT -3 CACHE 5; SELECT nextval('down'); CREATE SEQUENCE round MINVALUE 1 MAXVALUE 2 CYCLE; \
-         REVOKE ALL ON refers FROM CURRENT_USER",
+         REVOKE INSERT ON refers FROM CURRENT_USER",
     )
     .await
     .unwrap();
@@ -257,7 +256,6 @@ async fn no_byte_is_lost_in_any_encoding() {
         ("WIN1252", r"E'\x80 \x81'"),
         ("KOI8R", r"E'\xc1\xc2'"),
         ("EUC_JP", r"E'\xa4\xa2\x5c'"),
-        ("MULE_INTERNAL", r"E'\x81\xe9'"),
     ] {
         let database = format!("enc {encoding} {}", world.database);
         boss.batch_execute(&format!(
@@ -276,11 +274,8 @@ async fn no_byte_is_lost_in_any_encoding() {
         ))
         .await
         .unwrap();
-        let hex = "SELECT string_agg(encode(v::bytea, 'hex'), ' ') FROM t";
-        let sent: String = match app.query_one("SELECT encode(convert_to(v, getdatabaseencoding()), 'hex') FROM t", &[]).await {
-            Ok(row) => row.get(0),
-            Err(error) => panic!("{encoding}: {error:?} {hex}"),
-        };
+        let stored = "SELECT encode(convert_to(v, getdatabaseencoding()), 'hex') FROM t";
+        let sent: String = app.query_one(stored, &[]).await.unwrap().get(0);
         let task = |verb: &str, more: Value| {
             let mut task = json!({"data": [{"name": "odd"}], "run": format!("run of {encoding}")});
             task.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -304,8 +299,8 @@ async fn no_byte_is_lost_in_any_encoding() {
 /// About 40 MB of rows.
 async fn filled(name: &str) -> World {
     let world = World::new(name).await;
-    let sql = "CREATE TABLE big AS SELECT i AS id, md5(i::text) || md5((i * 3)::text) AS a, now() AS at, i % 100 AS n FROM generate_series(1, 300000) i; \
-               ALTER TABLE big ADD PRIMARY KEY (id)";
+    let sql = "CREATE TABLE bulk AS SELECT i AS id, md5(i::text) || md5((i * 3)::text) AS a, now() AS at, i % 100 AS n FROM generate_series(1, 300000) i; \
+               ALTER TABLE bulk ADD PRIMARY KEY (id)";
     world.as_app().await.batch_execute(sql).await.unwrap();
     world
 }
@@ -321,7 +316,7 @@ async fn a_second_backup_of_an_unchanged_database_stores_almost_nothing() {
     world
         .as_app()
         .await
-        .batch_execute("DELETE FROM big WHERE id BETWEEN 1000 AND 1010; INSERT INTO big VALUES (-1, 'x', now(), 1)")
+        .batch_execute("DELETE FROM bulk WHERE id BETWEEN 1000 AND 1010; INSERT INTO bulk VALUES (-1, 'x', now(), 1)")
         .await
         .unwrap();
     let third = world.done(&world.task_with("backup", json!({"run": "third"}))).await.backup.unwrap();

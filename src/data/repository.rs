@@ -239,15 +239,6 @@ impl Repository {
 
     /// Writes a snapshot of this environment into a directory. Every byte is checked against its hash on the way.
     pub fn restore(&self, snapshot: &str, to: &Path) -> Result<(), RepositoryError> {
-        self.restore_some(snapshot, to, |_| true)
-    }
-
-    /// Writes only the files of one name.
-    pub fn restore_only(&self, snapshot: &str, to: &Path, name: &str) -> Result<(), RepositoryError> {
-        self.restore_some(snapshot, to, |path| path.file_name().is_some_and(|file| file == name))
-    }
-
-    fn restore_some(&self, snapshot: &str, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<(), RepositoryError> {
         let doing = "reading a snapshot";
         let found = self.snapshot(snapshot)?;
         let repository = raw(doing, self.opened(doing)?.to_indexed())?;
@@ -260,7 +251,7 @@ impl Repository {
             let target = to.join(&path);
             if node.is_dir() {
                 fs::create_dir_all(&target).map_err(|e| RepositoryError::from_io(doing, &e))?;
-            } else if node.is_file() && wanted(&path) {
+            } else if node.is_file() {
                 if let Some(parent) = target.parent() {
                     fs::create_dir_all(parent).map_err(|e| RepositoryError::from_io(doing, &e))?;
                 }

@@ -78,13 +78,13 @@ struct Lane {
 /// # Errors
 /// The database is then of no use.
 pub async fn import(reader: &Reader, exported: &Exported, import: Import<'_>) -> Result<(), CopyError> {
-    let Import { tools, endpoint, major, database, role, rights, analyze, prefix, scratch, stop, report } = import;
+    let Import { tools, endpoint, major, database, role, rights, analyze, prefix, scratch, stop, .. } = import;
     let at = |path: &str| PathBuf::from(prefix).join(path);
     let archive = scratch.join("schema.dump");
     let content = read(reader, at("schema.dump")).await?;
     tokio::fs::write(&archive, content).await.map_err(CopyError::files("writing the definitions"))?;
     tools.prepare((endpoint, major), database, (role, rights), &archive, stop).await?;
-    rows(reader, exported, endpoint, database, role, prefix, stop, report).await?;
+    rows(reader, exported, &import).await?;
     let session = session(endpoint, database, role, stop).await?;
     for some in exported.sequences.chunks(500) {
         let sql: String = some.iter().map(super::SequenceValue::statement).collect();
@@ -124,28 +124,19 @@ async fn session(endpoint: &Endpoint, database: &str, role: Option<&str>, stop: 
 }
 
 /// All rows, the largest tables first.
-#[allow(clippy::too_many_arguments)]
-async fn rows(
-    reader: &Reader,
-    exported: &Exported,
-    endpoint: &Endpoint,
-    database: &str,
-    role: Option<&str>,
-    prefix: &str,
-    stop: &Stop,
-    report: Report,
-) -> Result<(), CopyError> {
+async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Result<(), CopyError> {
+    let Import { endpoint, database, role, prefix, stop, report, .. } = import;
     let mut tables: Vec<_> = exported.tables.iter().filter(|t| !t.files.is_empty()).collect();
     tables.sort_by_key(|t| std::cmp::Reverse(t.sum.bytes));
     let files: usize = tables.iter().map(|t| t.files.len()).sum();
-    let mut pacer = Pacer::new(report, exported.sum().bytes);
+    let mut pacer = Pacer::new(report.clone(), exported.sum().bytes);
     let (give, given) = channel(1);
     let (done, mut finished) = channel::<u64>(16);
     let (stopper, own) = stop::channel();
     let lane = Arc::new(Lane {
         reader: reader.clone(),
-        endpoint: endpoint.clone(),
-        database: database.to_owned(),
+        endpoint: (*endpoint).clone(),
+        database: (*database).to_owned(),
         role: role.map(str::to_owned),
         loads: Mutex::new(given),
         stop: own,

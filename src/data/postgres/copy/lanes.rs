@@ -28,6 +28,8 @@ use crate::data::{
 
 /// So many blocks of a part wait for the parts before it.
 const WAITING: usize = 4;
+/// Up to so many tables each lane locks by itself. A server has room for some thousands of locks.
+const LOCKED_BY_EACH: usize = 500;
 /// What a transform is given at once.
 const CHUNK: usize = 256 << 10;
 
@@ -123,8 +125,12 @@ pub async fn read(view: &View, parts: Vec<Part>, stop: &Stop, report: Report, ta
         Ok(())
     };
     let work = async {
-        let ((), collected) = tokio::join!(feed, collect);
-        collected
+        let (mut feed, mut collect) = (pin!(feed), pin!(collect));
+        tokio::select! {
+            // What goes wrong is seen here first; then nobody takes what is fed any more.
+            collected = &mut collect => collected,
+            () = &mut feed => collect.await,
+        }
     };
     let collected = tokio::select! {
         collected = work => collected,
@@ -156,7 +162,11 @@ async fn run(lane: Arc<Lane>) -> Result<(), CopyError> {
         lane.snapshot
     );
     session.run("joining the view", &sql).await?;
-    lock(&session, &lane.locked).await?;
+    // Whoever waits to change a table meanwhile would make a lane that comes later wait for him, and he waits for the view.
+    // Where that would take too much of the server's room for locks, the wait is bounded, and the attempt fails.
+    if lane.locked.len() <= LOCKED_BY_EACH {
+        lock(&session, &lane.locked).await?;
+    }
     loop {
         let next = lane.parts.lock().await.recv().await;
         let Some((part, blocks)) = next else { break };
