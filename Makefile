@@ -1,7 +1,7 @@
 # Lockkeeper. `make help` says what each target does; `make demo` and `make test` need nothing but Debian, Rust, Go and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit test-stories scale seeded lint crds image cluster-up cluster-down
+.PHONY: help demo demo-down test test-unit test-stories scale bench seeded lint crds image cluster-up cluster-down
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t16
@@ -23,6 +23,9 @@ test-stories: ## stories on the whole cluster
 
 scale: ## measure the operator at 200 Environments, 2,000 Promotions and 10,000 pods; not part of `make test`
 	@hack/test.sh scale
+
+bench: ## measure backup and restore beside pg_dump and pg_restore; not part of `make test`
+	@cargo test --release --locked --test bench -- --ignored --nocapture
 
 seeded: ## break the operator in each way of tests/seeded and see that the named story notices; not part of `make test`
 	@hack/seeded.sh

@@ -1,39 +1,38 @@
-//! Dumps the data into the repository, while users work.
+//! Copies the data into the repository, while users work.
 //!
 //! 1. A snapshot that this run already wrote is reported again.
-//! 2. For each data: one transaction exports its view; pg_dump dumps that view into scratch space while the transaction
-//!    sums up every table in the same view. What was found goes beside the dump as `manifest.json`.
-//! 3. Scratch space goes into the repository as one snapshot, and is removed.
+//! 2. For each data: a view of the database is taken, and goes into one snapshot of the repository while it is read
+//!    ([`crate::data::postgres::copy`]), with what was found in the same view as its `manifest.json`.
+//! 3. The snapshot counts once all of it is there.
 
-use std::{fs, path::Path};
+use std::{path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
     Context,
     error::{AgentError, OfData, files},
-    scratch::{self, Scratch},
+    scratch::Scratch,
 };
 use crate::{
     api::{BackupContent, Timestamp},
     data::{
         postgres::{
-            Access, Pace, PgError, Session,
+            Access, PgError,
             catalog::{self, Found},
             content::{self, Content},
+            copy::{self, CopyError, Export, Exported, Report, Sum, View},
             tools::Tools,
         },
-        repository::{Repository, RepositoryError, Stored},
+        repository::{Reader, Repository, RepositoryError, Stored, Writer},
     },
     manifest::task::{BackupOutcome, Outcome},
 };
 
 /// The version of [`Manifest`]'s shape.
-const FORMAT: u32 = 1;
-/// Its file's name, beside the directory [`DUMP`].
-pub const MANIFEST: &str = "manifest.json";
-/// The directory of pg_dump's directory format.
-pub const DUMP: &str = "dump";
+const FORMAT: u32 = 2;
+/// Its file's name, in the directory of its data.
+const MANIFEST: &str = "manifest.json";
 
 /// What a backup of one data says of itself. It is stored encrypted with the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,7 +56,7 @@ pub struct Manifest {
     pub server_major: u32,
     /// Major version of pg_dump.
     pub client_major: u32,
-    /// Size of the dump.
+    /// Bytes of the rows.
     pub bytes: i64,
     /// Hash of the schema's text.
     pub schema_hash: String,
@@ -67,18 +66,27 @@ pub struct Manifest {
     pub found: Found,
     /// Tables, sequences, objects.
     pub content: Content,
+    /// The files of the rows.
+    pub copied: Exported,
+}
+
+/// What manifests of all shapes have.
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
 }
 
 impl Manifest {
-    /// Reads the manifest of a data below a directory.
-    pub fn read(directory: &Path, data: &str) -> Result<Self, AgentError> {
-        let damaged = |cause: String| RepositoryError::Damaged { doing: format!("reading the manifest of data {data}"), cause };
-        let text = fs::read(directory.join(data).join(MANIFEST)).map_err(|error| damaged(error.kind().to_string()))?;
-        let manifest: Self = serde_json::from_slice(&text).map_err(|_| damaged("it is not one".into()))?;
-        if manifest.format != FORMAT {
-            return Err(damaged("another version of Lockkeeper wrote it".into()).into());
+    /// Reads the manifest of a data from a snapshot. Blocks.
+    pub fn read(reader: &Reader, data: &str) -> Result<Self, RepositoryError> {
+        let doing = || format!("reading the manifest of data {data}");
+        let damaged = |cause: &str| RepositoryError::Damaged { doing: doing(), cause: cause.into() };
+        let text = reader.read(&Path::new(data).join(MANIFEST))?;
+        let version: Version = serde_json::from_slice(&text).map_err(|_| damaged("it is not one"))?;
+        if version.format != FORMAT {
+            return Err(RepositoryError::OtherFormat { doing: doing(), format: version.format, ours: FORMAT });
         }
-        Ok(manifest)
+        serde_json::from_slice(&text).map_err(|_| damaged("it is not one"))
     }
 
     fn summary(&self) -> BackupContent {
@@ -104,119 +112,164 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         outcome.backup = Some(reported(context, repository, stored).await?);
         return Ok(());
     }
-    let scratch = Scratch::new(&context.paths.scratch, "backup")?;
-    let mut manifests = Vec::new();
-    for access in context.accesses()? {
-        manifests.push(dump(context, &access, scratch.path()).await?);
-    }
-    outcome.backup = Some(told(store(context, repository, scratch.path()).await?, &manifests));
+    let accesses = context.accesses()?;
+    let (stored, manifests) = store(context, &repository, &accesses.iter().collect::<Vec<_>>()).await?;
+    outcome.backup = Some(told(stored, &manifests));
     Ok(())
 }
 
-/// Writes what was dumped into a directory as one snapshot.
-pub async fn store(context: &Context<'_>, repository: Repository, from: &Path) -> Result<Stored, AgentError> {
-    super::progress("writing the snapshot", 0, Some(scratch::bytes(from)), "bytes");
-    let (run, name) = (context.task.run.clone(), context.task.environment_name.clone());
-    let words = context.task.snapshot.clone().unwrap_or_else(|| context.task.run_name.clone());
-    let directory = from.to_path_buf();
-    let work = blocking(move || repository.store(&directory, &run, &name, Some(&words)));
-    tokio::select! {
-        stored = work => stored,
-        () = context.stop.asked() => Err(crate::data::stop::Stopped.into()),
+/// Writes data into one snapshot.
+pub async fn store(
+    context: &Context<'_>,
+    repository: &Repository,
+    all: &[&Access],
+) -> Result<(Stored, Vec<Manifest>), AgentError> {
+    let task = context.task;
+    let words = task.snapshot.as_ref().unwrap_or(&task.run_name);
+    // In the order in which a snapshot has its directories.
+    let mut all = all.to_vec();
+    all.sort_by(|a, b| a.data.cmp(&b.data));
+    let scratch = Scratch::new(&context.paths.scratch, "backup")?;
+    let writer = repository.writer(&task.run, &task.environment_name, Some(words));
+    let mut manifests = Vec::new();
+    let mut failed = None;
+    for access in all {
+        match export(context, access, &writer, scratch.path()).await {
+            Ok(manifest) => manifests.push(manifest),
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    let ended = writer.end(failed.is_none());
+    let stored = tokio::select! {
+        ended = ended => ended,
+        () = context.stop.asked() => return Err(failed.unwrap_or_else(|| crate::data::stop::Stopped.into())),
+    };
+    match (failed, stored) {
+        (None, Ok(Some(stored))) => Ok((stored, manifests)),
+        (Some(error), Ok(_)) if !matches!(error, AgentError::Repository(_)) => Err(error),
+        // The repository knows best why it failed.
+        (_, Err(cause)) => Err(cause.into()),
+        (Some(error), Ok(_)) => Err(error),
+        (None, Ok(None)) => Err(AgentError::Repository(RepositoryError::Failed {
+            doing: "writing a snapshot".into(),
+            cause: "it was not kept".into(),
+        })),
     }
 }
 
-/// Dumps one data into a directory, with its manifest.
-pub async fn dump(context: &Context<'_>, access: &Access, to: &Path) -> Result<Manifest, AgentError> {
+/// Writes one data, with its manifest.
+async fn export(context: &Context<'_>, access: &Access, writer: &Writer, scratch: &Path) -> Result<Manifest, AgentError> {
     let (data, name) = (&access.data, access.database());
-    let session = Session::open(&access.admin, name, Pace::Long, &context.stop).await.of(data)?;
-    let major = catalog::major(&session).await.of(data)?;
-    let tools = Tools::find(major).await.of(data)?;
+    let view = View::open(&access.admin, name, &context.stop).await.of(data)?;
+    let tools = Tools::find(view.major).await.of(data)?;
     let missing = || PgError::DatabaseMissing { server: access.admin.server(), database: name.into(), data: data.clone() };
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-    session.run("taking a view of the data", begin).await.of(data)?;
-    let taken_at = Timestamp::now();
-    let snapshot: String = session.one("exporting the view", "SELECT pg_export_snapshot()", &[]).await.of(data)?.get(0);
-    let database = catalog::database(&session, name).await.of(data)?.ok_or_else(missing).of(data)?;
-    let found = catalog::found(&session, name).await.of(data)?.ok_or_else(missing).of(data)?;
-    let directory = to.join(data);
-    fs::create_dir_all(&directory).map_err(files("preparing scratch space"))?;
-    // Sequences stand outside any view: they are read before pg_dump reads them, and after.
-    let before = content::sequences(&session).await.of(data)?;
-    let sums = async {
-        content::read(&session, |done, total| super::progress(&format!("summing up {data}"), done, Some(total), "tables")).await
+    let database = catalog::database(&view.session, name).await.of(data)?.ok_or_else(missing).of(data)?;
+    let found = catalog::found(&view.session, name).await.of(data)?.ok_or_else(missing).of(data)?;
+    let schema_hash = tools.schema_hash(&access.admin, name, Some(&view.snapshot), &context.stop).await.of(data)?;
+    let export = Export {
+        tools: &tools,
+        prefix: data,
+        transforms: None,
+        screen: None,
+        scratch,
+        stop: &context.stop,
+        report: report(format!("backing up {data}")),
     };
-    let dumped = async {
-        tools.dump(&access.admin, name, &snapshot, &directory.join(DUMP), &context.stop).await?;
-        tools.schema_hash(&access.admin, name, Some(&snapshot), &context.stop).await
+    let mut content = content::read(&view.session, Vec::new()).await.of(data)?;
+    let mut manifest = None;
+    let describe = |copied: &Exported| {
+        let sums: Vec<Sum> = copied.tables.iter().map(|t| t.sum).collect();
+        content.tables = tables(copied, &sums);
+        content.sequences = copied.sequences.iter().map(sequence).collect();
+        let made = Manifest {
+            format: FORMAT,
+            environment: context.task.environment.clone(),
+            environment_name: context.task.environment_name.clone(),
+            run: context.task.run.clone(),
+            data: data.clone(),
+            database: name.into(),
+            taken_at: view.taken_at,
+            server_major: view.major,
+            client_major: tools.major,
+            bytes: i64::try_from(copied.sum().bytes).unwrap_or(i64::MAX),
+            schema_hash,
+            row: database.row,
+            found,
+            content,
+            copied: copied.clone(),
+        };
+        let json = serde_json::to_vec_pretty(&made);
+        manifest = Some(made);
+        json.map_err(|_| CopyError::Refused("the manifest cannot be written".into()))
     };
-    let (mut content, schema_hash) = tokio::try_join!(sums, dumped).of(data)?;
-    let after = content::sequences(&session).await.of(data)?;
-    session.run("ending the view", "COMMIT").await.of(data)?;
-    content.sequences = before
-        .into_iter()
-        .filter_map(|first| {
-            let last = after.iter().find(|s| s.name == first.name)?;
-            Some(content::Sequence { after: last.after, ..first })
+    copy::export(&view, writer, export, describe).await.of(data)?;
+    manifest.ok_or_else(|| files("writing the manifest")(std::io::Error::other("it was not made")))
+}
+
+/// Tables with these sums, ordered by name.
+pub fn tables(copied: &Exported, sums: &[Sum]) -> Vec<content::Table> {
+    let mut list: Vec<content::Table> = copied
+        .tables
+        .iter()
+        .zip(sums)
+        .map(|(table, sum)| content::Table {
+            name: table.full_name(),
+            rows: i64::try_from(sum.rows).unwrap_or(i64::MAX),
+            checksum: format!("{:016x}", sum.hash),
         })
         .collect();
-    let manifest = Manifest {
-        format: FORMAT,
-        environment: context.task.environment.clone(),
-        environment_name: context.task.environment_name.clone(),
-        run: context.task.run.clone(),
-        data: data.clone(),
-        database: name.into(),
-        taken_at,
-        server_major: major,
-        client_major: tools.major,
-        bytes: i64::try_from(scratch::bytes(&directory)).unwrap_or(i64::MAX),
-        schema_hash,
-        row: database.row,
-        found,
-        content,
-    };
-    let json = serde_json::to_vec_pretty(&manifest).map_err(|e| files("writing the manifest")(std::io::Error::other(e)))?;
-    fs::write(directory.join(MANIFEST), json).map_err(files("writing the manifest"))?;
-    Ok(manifest)
+    list.sort_by(|a, b| a.name.cmp(&b.name));
+    list
+}
+
+/// A sequence as it will stand once it is put back.
+fn sequence(value: &copy::SequenceValue) -> content::Sequence {
+    // One that was never used stands one step before its start.
+    let at = if value.called || value.value < 0 { value.value } else { value.value - 1 };
+    content::Sequence { name: format!("{}.{}", value.schema, value.name), before: at, after: at, cycles: value.cycles }
+}
+
+/// Says how far it is.
+pub fn report(doing: String) -> Report {
+    Arc::new(move |done, total| super::progress(&doing, done, Some(total), "bytes"))
 }
 
 /// What an earlier attempt stored, read back from the snapshot.
 async fn reported(context: &Context<'_>, repository: Repository, stored: Stored) -> Result<BackupOutcome, AgentError> {
     let names: Vec<String> = context.task.data.iter().map(|d| d.name.clone()).collect();
-    let manifests = manifests(context, repository, &stored.snapshot, Some(names)).await?;
+    let manifests = manifests(repository, &stored.snapshot, Some(names)).await?;
     Ok(told(stored, &manifests))
 }
 
 /// What a snapshot says of itself.
-pub async fn look(context: &Context<'_>, repository: Repository, beginning: &str) -> Result<BackupOutcome, AgentError> {
+pub async fn look(repository: Repository, beginning: &str) -> Result<BackupOutcome, AgentError> {
     let beginning = beginning.to_owned();
     let (repository, stored) = blocking(move || {
         let stored = repository.find(&beginning)?;
         Ok((repository, stored))
     })
     .await?;
-    let manifests = manifests(context, repository, &stored.snapshot, None).await?;
+    let manifests = manifests(repository, &stored.snapshot, None).await?;
     Ok(told(stored, &manifests))
 }
 
 /// The manifests of these data in a snapshot; of all, where none are named.
-async fn manifests(
-    context: &Context<'_>,
-    repository: Repository,
-    snapshot: &str,
-    names: Option<Vec<String>>,
-) -> Result<Vec<Manifest>, AgentError> {
-    let scratch = Scratch::new(&context.paths.scratch, "manifests")?;
-    let (directory, snapshot) = (scratch.path().to_path_buf(), snapshot.to_owned());
-    blocking(move || repository.restore_only(&snapshot, &directory, MANIFEST)).await?;
-    let there = || {
-        let entries = fs::read_dir(scratch.path()).into_iter().flatten().flatten();
-        entries.filter(|e| e.path().join(MANIFEST).is_file()).filter_map(|e| e.file_name().into_string().ok())
-    };
-    let mut names: Vec<String> = names.unwrap_or_else(|| there().collect());
-    names.sort();
-    names.iter().map(|name| Manifest::read(scratch.path(), name)).collect()
+async fn manifests(repository: Repository, snapshot: &str, names: Option<Vec<String>>) -> Result<Vec<Manifest>, AgentError> {
+    let snapshot = snapshot.to_owned();
+    blocking(move || {
+        let reader = repository.reader(&snapshot)?;
+        let there = || {
+            let manifests = reader.paths().filter(|p| p.file_name().is_some_and(|name| name == MANIFEST));
+            manifests.filter_map(|p| p.parent()?.to_str().map(str::to_owned)).collect()
+        };
+        let mut names: Vec<String> = names.unwrap_or_else(there);
+        names.sort();
+        names.iter().map(|name| Manifest::read(&reader, name)).collect()
+    })
+    .await
 }
 
 fn told(stored: Stored, manifests: &[Manifest]) -> BackupOutcome {

@@ -1,7 +1,11 @@
 //! Why a task failed, and with which exit code.
 
 use crate::{
-    data::{postgres::PgError, repository::RepositoryError, stop::Stopped},
+    data::{
+        postgres::{PgError, copy::CopyError},
+        repository::RepositoryError,
+        stop::Stopped,
+    },
     manifest::task::exit,
 };
 
@@ -141,6 +145,25 @@ impl<T> OfData<T> for Result<T, PgError> {
         self.map_err(|source| match source {
             PgError::Stopped(stopped) => AgentError::Stopped(stopped),
             source => AgentError::Postgres { data: data.to_owned(), source: Box::new(source) },
+        })
+    }
+}
+
+impl<T> OfData<T> for Result<T, CopyError> {
+    fn of(self, data: &str) -> Result<T, AgentError> {
+        self.map_err(|error| match error {
+            CopyError::Postgres(source) => match Err::<T, _>(source).of(data) {
+                Err(error) => error,
+                Ok(_) => AgentError::Stopped(Stopped),
+            },
+            CopyError::Repository(error) => error.into(),
+            CopyError::Transform(error) => AgentError::Refused(format!("data {data}: {error}")),
+            CopyError::Refused(why) => AgentError::Refused(format!("data {data}: {why}")),
+            CopyError::Files { doing, cause } => AgentError::Files { doing: format!("data {data}: {doing}"), cause },
+            CopyError::Ended => {
+                let cause = "it does not take more files".into();
+                RepositoryError::Failed { doing: "writing a snapshot".into(), cause }.into()
+            }
         })
     }
 }

@@ -1,24 +1,25 @@
 //! Proves a backup: it is restored beside the data into a scratch database, and compared with what the manifest says.
 //!
-//! 1. The snapshot comes out of the repository into scratch space; every byte is checked against its hash.
-//! 2. For each data: an empty database of the same encoding and collation, pg_restore as the owner, the same sums again.
+//! 1. For each data: an empty database of the same encoding and collation, into which the snapshot is copied as the owner.
+//!    Every file is compared with the manifest before a row of it goes anywhere.
+//! 2. What the tables of that database hold is read once more, in the same way as it was read of the original, and compared.
 //! 3. The scratch database is dropped, whatever happened.
-
-use std::path::Path;
 
 use super::{
     Context,
-    backup::{self, DUMP, Manifest},
+    backup::{self, Manifest},
     error::{AgentError, OfData},
     scratch::Scratch,
 };
 use crate::{
     data::{
         postgres::{
-            Access, Pace, Session, catalog, content, control,
+            Access, catalog, content, control,
+            copy::{self, Import, View},
             quote::{Made, ident, made_database},
             tools::{Rights, Tools},
         },
+        repository::Reader,
         stop::{Stop, Stopped},
     },
     manifest::task::Outcome,
@@ -30,11 +31,10 @@ const NAMED: usize = 8;
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let snapshot =
         context.task.snapshot.clone().ok_or_else(|| AgentError::Task("verb prove needs the snapshot to prove".into()))?;
-    let scratch = Scratch::new(&context.paths.scratch, "prove")?;
-    fetch(context, &snapshot, scratch.path()).await?;
+    let reader = open(context, &snapshot).await?;
     for access in context.accesses()? {
         let name = made_database(access.database(), Made::Proof, &context.task.run);
-        let result = restore_and_compare(context, &access, (&name, Rights::LeftOut), scratch.path(), outcome).await;
+        let result = restore_and_compare(context, &access, (&name, Rights::LeftOut), &reader, outcome).await;
         let cleaned = drop_made(&access, &name).await;
         // The first cause counts, also when cleaning up failed as well.
         result?;
@@ -43,12 +43,11 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     Ok(())
 }
 
-/// Takes a snapshot out of the repository into a directory.
-pub async fn fetch(context: &Context<'_>, snapshot: &str, to: &Path) -> Result<(), AgentError> {
+/// Opens a snapshot.
+pub async fn open(context: &Context<'_>, snapshot: &str) -> Result<Reader, AgentError> {
     let repository = backup::open(context).await?;
-    let (snapshot, directory) = (snapshot.to_owned(), to.to_path_buf());
-    super::progress("reading the snapshot", 0, None, "bytes");
-    let reading = backup::blocking(move || repository.restore(&snapshot, &directory));
+    let snapshot = snapshot.to_owned();
+    let reading = backup::blocking(move || repository.reader(&snapshot));
     tokio::select! {
         read = reading => read,
         () = context.stop.asked() => Err(Stopped.into()),
@@ -61,11 +60,11 @@ pub async fn restore_and_compare(
     context: &Context<'_>,
     access: &Access,
     (name, rights): (&str, Rights),
-    from: &Path,
+    reader: &Reader,
     outcome: &mut Outcome,
 ) -> Result<(), AgentError> {
     let data = &access.data;
-    let manifest = Manifest::read(from, data)?;
+    let manifest = manifest(reader, data).await?;
     if manifest.environment != context.task.environment || manifest.data != *data {
         return Err(AgentError::ProofFailed { data: data.clone(), differences: "its manifest is of other data".into() });
     }
@@ -80,14 +79,27 @@ pub async fn restore_and_compare(
     maintenance.run("making a scratch database", &catalog::create_like(name, &owner, &manifest.row)).await.of(data)?;
     let closed = format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", ident(name));
     maintenance.run("closing the scratch database", &closed).await.of(data)?;
-    super::progress(&format!("restoring {data}"), 0, u64::try_from(manifest.bytes).ok(), "bytes");
     // A superuser restores as itself: the owner could not make every extension.
     let role = (!catalog::is_superuser(&maintenance).await.of(data)?).then_some(owner.as_str());
-    tools.restore(&access.admin, name, (role, rights), &from.join(data).join(DUMP), major, &context.stop).await.of(data)?;
-    let session = Session::open(&access.admin, name, Pace::Long, &context.stop).await.of(data)?;
-    session.run("taking a view", "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.of(data)?;
-    let label = format!("comparing {data}");
-    let restored = content::read(&session, |done, total| super::progress(&label, done, Some(total), "tables")).await.of(data)?;
+    let scratch = Scratch::new(&context.paths.scratch, "restore")?;
+    let import = Import {
+        tools: &tools,
+        endpoint: &access.admin,
+        major,
+        database: name,
+        role,
+        rights,
+        analyze: rights == Rights::Kept,
+        prefix: data,
+        scratch: scratch.path(),
+        stop: &context.stop,
+        report: backup::report(format!("restoring {data}")),
+    };
+    copy::import(reader, &manifest.copied, import).await.of(data)?;
+    let view = View::open(&access.admin, name, &context.stop).await.of(data)?;
+    let report = backup::report(format!("comparing {data}"));
+    let sums = copy::sums(&view, &manifest.copied, &context.stop, report).await.of(data)?;
+    let restored = content::read(&view.session, backup::tables(&manifest.copied, &sums)).await.of(data)?;
     let differences = manifest.content.differences(&restored);
     if !differences.is_empty() {
         let mut named: Vec<String> = differences.iter().take(NAMED).cloned().collect();
@@ -107,6 +119,11 @@ pub async fn restore_and_compare(
         manifest.content.rows()
     ));
     Ok(())
+}
+
+async fn manifest(reader: &Reader, data: &str) -> Result<Manifest, AgentError> {
+    let (reader, data) = (reader.clone(), data.to_owned());
+    backup::blocking(move || Manifest::read(&reader, &data)).await
 }
 
 /// Not stopped by a signal: it is what a signal must not leave behind.

@@ -14,7 +14,6 @@ use super::{
     error::{AgentError, OfData},
     lock::Guarded,
     prove,
-    scratch::Scratch,
 };
 use crate::{
     data::postgres::{
@@ -64,8 +63,7 @@ fn aside<'a>(context: &'a Context<'_>, data: &str) -> Option<&'a str> {
 }
 
 async fn load_all(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &mut Outcome) -> Result<(), AgentError> {
-    let scratch = Scratch::new(&context.paths.scratch, "restore")?;
-    let mut fetched = false;
+    let mut opened = None;
     for (guarded, done) in all {
         let data = guarded.data();
         if *done {
@@ -83,12 +81,13 @@ async fn load_all(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &
         let Some(snapshot) = &context.task.snapshot else {
             return Err(AgentError::Task(format!("verb restore names neither snapshot nor database for data {data}")));
         };
-        if !fetched {
-            prove::fetch(context, snapshot, scratch.path()).await?;
-            fetched = true;
-        }
+        let reader = match opened.take() {
+            Some(reader) => reader,
+            None => prove::open(context, snapshot).await?,
+        };
         let name = (loaded_name(context, guarded), Rights::Kept);
-        prove::restore_and_compare(context, &guarded.access, (&name.0, name.1), scratch.path(), outcome).await?;
+        prove::restore_and_compare(context, &guarded.access, (&name.0, name.1), &reader, outcome).await?;
+        opened = Some(reader);
     }
     Ok(())
 }

@@ -17,7 +17,6 @@ use super::{
     error::{AgentError, OfData},
     lock::Guarded,
     prove,
-    scratch::Scratch,
 };
 use crate::{
     data::postgres::{
@@ -78,19 +77,19 @@ fn needs_swap(context: &Context<'_>, row: &Row) -> bool {
 
 /// Loads the undo points that are snapshots. Each row then names the database.
 async fn from_snapshot(context: &Context<'_>, all: &[Guarded<'_>], outcome: &mut Outcome) -> Result<(), AgentError> {
-    let scratch = Scratch::new(&context.paths.scratch, "rollback")?;
-    let mut fetched = None;
+    let mut opened = None;
     for guarded in all {
         let row = guarded.begin().await?;
         guarded.run("giving the row back", "ROLLBACK").await?;
         let Some(row) = row.filter(|r| r.state == State::RollingBack) else { continue };
         let Some(snapshot) = row.undo_snapshot().map(str::to_owned) else { continue };
-        if fetched.as_ref() != Some(&snapshot) {
-            prove::fetch(context, &snapshot, scratch.path()).await?;
-            fetched = Some(snapshot);
-        }
+        let reader = match opened.take() {
+            Some((of, reader)) if of == snapshot => reader,
+            _ => prove::open(context, &snapshot).await?,
+        };
         let name = made_database(guarded.access.database(), Made::Undo, &context.task.run);
-        prove::restore_and_compare(context, &guarded.access, (&name, Rights::Kept), scratch.path(), outcome).await?;
+        prove::restore_and_compare(context, &guarded.access, (&name, Rights::Kept), &reader, outcome).await?;
+        opened = Some((snapshot, reader));
         let row = guarded.begin_held().await?;
         guarded.commit(&Row { undo: Some(name), ..row }).await?;
     }

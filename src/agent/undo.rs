@@ -14,7 +14,6 @@ use super::{
     Context, Row, admit, backup,
     error::{AgentError, OfData},
     lock::Guarded,
-    scratch::Scratch,
 };
 use crate::{
     api::UndoMethod,
@@ -194,13 +193,10 @@ async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &
         guarded.run("opening the database for its backup", &sql).await?;
         guarded.commit(&row).await?;
     }
-    let scratch = Scratch::new(&context.paths.scratch, "undo")?;
-    let mut bytes = 0;
-    for guarded in all {
-        bytes += backup::dump(context, &guarded.access, scratch.path()).await?.bytes;
-    }
     let repository = backup::open(context).await?;
-    let stored = backup::store(context, repository, scratch.path()).await?;
+    let accesses: Vec<_> = all.iter().map(|g| &g.access).collect();
+    let (stored, manifests) = backup::store(context, &repository, &accesses).await?;
+    let bytes: i64 = manifests.iter().map(|m| m.bytes).sum();
     for guarded in all {
         let row = guarded.begin_held().await?;
         guarded.commit(&Row { state: State::Undone, undo: Some(Row::of_snapshot(&stored.snapshot)), ..row }).await?;

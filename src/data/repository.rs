@@ -4,16 +4,23 @@
 //! files that no snapshot names, and nothing is pruned while a run holds the environment's slot. Calls block; callers run
 //! them on a thread of their own.
 
+mod writer;
+
 use std::{
+    collections::BTreeMap,
     fs, io,
-    path::{Component, Path},
+    path::{Component, Path, PathBuf},
 };
 
+use bytesize::ByteSize;
 use rustic_backend::BackendOptions;
 use rustic_core::{
-    BackupOptions, ConfigOptions, Credentials, ErrorKind, KeyOptions, LsOptions, OpenStatus, PathList, PruneOptions,
-    Repository as Rustic, RepositoryOptions, RusticError, SnapshotOptions, repofile::SnapshotFile,
+    BackupOptions, ConfigOptions, Credentials, ErrorKind, IndexedFullStatus, KeyOptions, LsOptions, OpenStatus, PathList,
+    PruneOptions, Repository as Rustic, RepositoryOptions, RusticError, SnapshotOptions,
+    repofile::{Node, SnapshotFile},
 };
+
+pub use writer::{Ended, Reader, Writer};
 
 use super::postgres::error::one_line;
 use crate::api::Timestamp;
@@ -63,6 +70,19 @@ pub enum RepositoryError {
         /// What was being done.
         doing: String,
     },
+    /// Another version of Lockkeeper wrote it in another shape.
+    #[error(
+        "repository: {doing}: it is of format {format}, and this version of Lockkeeper reads format {ours}. Restore it with the \
+         version that wrote it, or by hand with restic"
+    )]
+    OtherFormat {
+        /// What was being done.
+        doing: String,
+        /// Its format.
+        format: u32,
+        /// The one that is read.
+        ours: u32,
+    },
     /// A file could not be read or written.
     #[error("repository: {doing}: {cause}")]
     Failed {
@@ -84,6 +104,7 @@ impl RepositoryError {
             Self::SnapshotUnclear(_) => "SnapshotUnclear",
             Self::Damaged { .. } => "RepositoryDamaged",
             Self::Full { .. } => "RepositoryFull",
+            Self::OtherFormat { .. } => "SnapshotOfOtherFormat",
             Self::Failed { .. } => "RepositoryFailed",
         }
     }
@@ -127,6 +148,7 @@ pub struct Stored {
 }
 
 /// An open repository of one environment.
+#[derive(Clone)]
 pub struct Repository {
     directory: String,
     /// The key itself: deriving it from the password is slow, by intent, and done once.
@@ -152,7 +174,7 @@ impl Repository {
             raw(doing, unopened.open(&credentials))?
         } else {
             forget_half_made(directory)?;
-            raw("making it", unopened.init(&credentials, &KeyOptions::default(), &ConfigOptions::default()))?
+            raw("making it", unopened.init(&credentials, &KeyOptions::default(), &configuration()))?
         };
         let repository = Self {
             directory: directory.display().to_string(),
@@ -199,24 +221,26 @@ impl Repository {
         Ok(stored(&raw(doing, repository.backup(&options, &source, snapshot))?))
     }
 
+    /// Opens a snapshot of this environment, to read its files one by one. Every byte is checked against its hash on the way.
+    pub fn reader(&self, snapshot: &str) -> Result<Reader, RepositoryError> {
+        let doing = "reading a snapshot";
+        let found = self.snapshot(snapshot)?;
+        let repository = raw(doing, self.opened(doing)?.to_indexed())?;
+        let root = raw(doing, repository.node_from_snapshot_and_path(&found, ""))?;
+        let mut files = BTreeMap::new();
+        for entry in raw(doing, repository.ls(&root, &LsOptions::default().recursive(true)))? {
+            let (path, node) = raw(doing, entry)?;
+            if node.is_file() {
+                files.insert(path, node);
+            }
+        }
+        Ok(Reader::new(Opened { repository, files }))
+    }
+
     /// Writes a snapshot of this environment into a directory. Every byte is checked against its hash on the way.
     pub fn restore(&self, snapshot: &str, to: &Path) -> Result<(), RepositoryError> {
-        self.restore_some(snapshot, to, |_| true)
-    }
-
-    /// Writes only the files of one name.
-    pub fn restore_only(&self, snapshot: &str, to: &Path, name: &str) -> Result<(), RepositoryError> {
-        self.restore_some(snapshot, to, |path| path.file_name().is_some_and(|file| file == name))
-    }
-
-    fn restore_some(&self, snapshot: &str, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<(), RepositoryError> {
         let doing = "reading a snapshot";
-        let found = self.snapshots()?.into_iter().find(|s| s.id.to_hex().as_str() == snapshot);
-        let found = found.ok_or_else(|| RepositoryError::SnapshotMissing(snapshot.to_owned()))?;
-        if tag(&found, ENVIRONMENT_TAG).as_deref() != Some(self.environment.as_str()) {
-            let owner = tag(&found, ENVIRONMENT_TAG).unwrap_or_else(|| "unknown".into());
-            return Err(RepositoryError::Foreign { snapshot: snapshot.into(), owner, environment: self.environment.clone() });
-        }
+        let found = self.snapshot(snapshot)?;
         let repository = raw(doing, self.opened(doing)?.to_indexed())?;
         let root = raw(doing, repository.node_from_snapshot_and_path(&found, ""))?;
         for entry in raw(doing, repository.ls(&root, &LsOptions::default().recursive(true)))? {
@@ -227,7 +251,7 @@ impl Repository {
             let target = to.join(&path);
             if node.is_dir() {
                 fs::create_dir_all(&target).map_err(|e| RepositoryError::from_io(doing, &e))?;
-            } else if node.is_file() && wanted(&path) {
+            } else if node.is_file() {
                 if let Some(parent) = target.parent() {
                     fs::create_dir_all(parent).map_err(|e| RepositoryError::from_io(doing, &e))?;
                 }
@@ -238,6 +262,16 @@ impl Repository {
             }
         }
         Ok(())
+    }
+
+    fn snapshot(&self, id: &str) -> Result<SnapshotFile, RepositoryError> {
+        let found = self.snapshots()?.into_iter().find(|s| s.id.to_hex().as_str() == id);
+        let found = found.ok_or_else(|| RepositoryError::SnapshotMissing(id.to_owned()))?;
+        if tag(&found, ENVIRONMENT_TAG).as_deref() != Some(self.environment.as_str()) {
+            let owner = tag(&found, ENVIRONMENT_TAG).unwrap_or_else(|| "unknown".into());
+            return Err(RepositoryError::Foreign { snapshot: id.into(), owner, environment: self.environment.clone() });
+        }
+        Ok(found)
     }
 
     /// The whole id of a snapshot of this environment, by its beginning.
@@ -266,6 +300,7 @@ impl Repository {
         if !ids.is_empty() {
             raw(doing, repository.delete_snapshots(&ids))?;
         }
+        self.remove_unfinished(&repository)?;
         let options = PruneOptions::default();
         let plan = raw("looking for what is not needed", repository.prune_plan(&options))?;
         raw("removing what is not needed", repository.prune(&options, plan))
@@ -286,6 +321,22 @@ impl Repository {
         snapshots.sort();
         Ok(snapshots)
     }
+}
+
+/// A snapshot's files, and what reads them.
+struct Opened {
+    repository: Rustic<IndexedFullStatus>,
+    files: BTreeMap<PathBuf, Node>,
+}
+
+/// How a new repository is kept. Packs that grew with the repository would grow the memory of each Job with it. What is
+/// written is not read back at once: a proof reads all of it, and by another way.
+fn configuration() -> ConfigOptions {
+    ConfigOptions::default()
+        .set_compression(1)
+        .set_datapack_size(ByteSize::mib(16))
+        .set_datapack_size_limit(ByteSize::mib(32))
+        .set_extra_verify(false)
 }
 
 fn unopened(doing: &str, directory: &str) -> Result<Rustic<()>, RepositoryError> {

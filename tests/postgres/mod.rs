@@ -120,6 +120,29 @@ impl Server {
         self.connect("postgres", database).await.unwrap()
     }
 
+    /// A client program of the server's own version, for a superuser.
+    #[allow(dead_code)]
+    pub fn tool(&self, name: &str) -> Command {
+        let own = self.bin.join(name);
+        let mut command = Command::new(if own.exists() { own } else { name.into() });
+        command.env("PGPASSWORD", PASSWORD);
+        command
+    }
+
+    /// Runs a file as psql does for a person, from a directory.
+    #[allow(dead_code)]
+    pub fn psql(&self, database: &str, directory: &Path, file: &str) {
+        let output = self
+            .tool("psql")
+            .args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--host=127.0.0.1", "--username=postgres", "--file", file])
+            .arg(format!("--port={}", self.port))
+            .arg(format!("--dbname=dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'")))
+            .current_dir(directory)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// The schema's and the rows' text, and what the server knows of the database.
     pub async fn everything(&self, database: &str) -> String {
         let output = self

@@ -35,6 +35,8 @@ use crate::{
 
 /// The oldest server that is served.
 const OLDEST: u32 = 14;
+/// What a database's definitions may take; rows need no scratch space.
+const DEFINITIONS: i64 = 64 << 20;
 const DEFAULT_FACTOR: f64 = 1.5;
 
 /// The checks of one data.
@@ -224,7 +226,7 @@ async fn repository_checks(
         Ok(repository) => {
             checks.pass("repository", "it opens, can be written, and is this environment's");
             if let Some(snapshot) = &context.task.snapshot {
-                match backup::look(context, repository, snapshot).await {
+                match backup::look(repository, snapshot).await {
                     Ok(found) => *of_restore = Some(found),
                     Err(AgentError::Stopped(stopped)) => return Err(stopped.into()),
                     Err(error) => checks.fail("snapshot", error.to_string()),
@@ -243,7 +245,7 @@ async fn repository_checks(
     let free = |directory| repository::free_bytes(directory).and_then(|free| i64::try_from(free).ok());
     for (topic, directory, needed, mend) in [
         ("repository: space", &context.paths.repository, needed, "make its volume larger, or remove old backups"),
-        ("scratch: space", &context.paths.scratch, size, "a dump must fit there; raise the Job's ephemeral storage"),
+        ("scratch: space", &context.paths.scratch, DEFINITIONS, "definitions must fit there; raise the Job's ephemeral storage"),
     ] {
         let wanted = mebibytes(needed);
         match free(directory) {

@@ -66,7 +66,7 @@ impl Session {
                  -c idle_in_transaction_session_timeout=0 -c standard_conforming_strings=on -c role=none \
                  -c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed \
                  -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c extra_float_digits=1 \
-                 -c lc_monetary=C -c xmlbinary=base64 -c row_security=off"
+                 -c lc_monetary=C -c xmlbinary=base64 -c xmloption=content -c array_nulls=on -c row_security=off"
             ))
             .ssl_mode(match endpoint.ssl {
                 SslMode::Disable => DriverSslMode::Disable,
@@ -128,7 +128,13 @@ impl Session {
         self.watched(doing, self.client.batch_execute(sql)).await
     }
 
-    async fn watched<T>(
+    /// For streams of COPY, inside of [`Self::watched`].
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Waits for what uses the session; cancels it when asked to stop.
+    pub(super) async fn watched<T>(
         &self,
         doing: &str,
         statement: impl Future<Output = Result<T, tokio_postgres::Error>>,

@@ -1,6 +1,6 @@
 //! The content of a database as numbers that can be compared: rows and an order-independent checksum for each table,
 //! sequences, large objects, and a list of the objects. Two databases with the same content give the same, whatever their
-//! physical layout. No value leaves the server.
+//! physical layout.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ pub struct Table {
     pub name: String,
     /// How many rows.
     pub rows: i64,
-    /// The sum of a 64-bit hash of each row's text.
+    /// The sum of a 64-bit hash of each row's text, as COPY writes it.
     pub checksum: String,
 }
 
@@ -97,16 +97,7 @@ impl Content {
     }
 }
 
-/// Tables whose rows a dump carries. Tables of an extension come with the extension; foreign tables have no rows here.
-const TABLES: &str = "SELECT n.nspname::text, c.relname::text, \
-    coalesce((SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a \
-      WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''), '{}') \
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
-    AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
-    ORDER BY 1, 2";
-
-const SEQUENCES: &str = "SELECT n.nspname::text, c.relname::text, s.seqcycle \
+pub(super) const SEQUENCES: &str = "SELECT n.nspname::text, c.relname::text, s.seqcycle \
     FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't' \
     AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
@@ -142,26 +133,9 @@ UNION ALL SELECT 'type ' || n.nspname || '.' || t.typname, t.typtype::text || md
   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
 UNION ALL SELECT 'publication ' || pubname, '' FROM pg_publication";
 
-/// Reads the content within the session's transaction. `progress` is called with tables done and tables there are.
-pub async fn read(session: &Session, mut progress: impl FnMut(u64, u64)) -> Result<Content, PgError> {
-    let doing = "reading the tables";
-    let names = session.query(doing, TABLES, &[]).await?;
-    let mut content = Content::default();
-    for (at, row) in names.iter().enumerate() {
-        let (schema, table): (String, String) = (row.get(0), row.get(1));
-        let columns: Vec<String> = row.get(2);
-        progress(at as u64, names.len() as u64);
-        // Sorted by name: a restore may order inherited columns otherwise.
-        let list = columns.iter().map(|c| format!("t.{}", ident(c))).collect::<Vec<_>>().join(", ");
-        let sql = format!(
-            "SELECT count(*), coalesce(sum(hashtextextended((ROW({list}))::text COLLATE \"C\", 0)::numeric), 0)::text \
-             FROM ONLY {}.{} t",
-            ident(&schema),
-            ident(&table)
-        );
-        let sum = session.one(&format!("summing up table {schema}.{table}"), &sql, &[]).await?;
-        content.tables.push(Table { name: format!("{schema}.{table}"), rows: sum.get(0), checksum: sum.get(1) });
-    }
+/// Reads the content within the session's transaction, but for the tables, which are the caller's.
+pub async fn read(session: &Session, tables: Vec<Table>) -> Result<Content, PgError> {
+    let mut content = Content { tables, ..Content::default() };
     let large = session
         .one(
             "summing up the large objects",

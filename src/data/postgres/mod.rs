@@ -6,6 +6,7 @@ pub mod catalog;
 pub mod connection;
 pub mod content;
 pub mod control;
+pub mod copy;
 pub mod error;
 pub mod quote;
 pub mod secret;

@@ -1,18 +1,22 @@
 //! The client programs: pg_dump, pg_restore and psql. Passwords go by environment, never by argument; what they print on
 //! stderr is filtered before anyone sees it.
 
+mod definitions;
+
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     time::Duration,
 };
 
 use sha2::{Digest, Sha256};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader},
     process::{Child, Command},
 };
+
+pub use definitions::{Definitions, Rights, Section};
 
 use super::{
     error::{PgError, tool_errors},
@@ -26,24 +30,6 @@ pub const BIN_ENV: &str = "LOCKKEEPER_PG_BIN";
 pub const RESTRICT_KEY: &str = "lockkeeper";
 const STDERR_LIMIT: u64 = 64 * 1024;
 const GRACE: Duration = Duration::from_secs(3);
-
-/// What a restore does with owners and grants of tables and other objects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rights {
-    /// They come back as they were.
-    Kept,
-    /// Everything belongs to the role that restores.
-    LeftOut,
-}
-
-impl Rights {
-    fn flags(self) -> &'static [&'static str] {
-        match self {
-            Self::Kept => &[],
-            Self::LeftOut => &["--no-owner", "--no-acl"],
-        }
-    }
-}
 
 /// The client programs of one major version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,14 +73,6 @@ impl Tools {
         Some(Self { directory: directory.to_owned(), major, restrict_key })
     }
 
-    /// Dumps a database into a directory, as of an exported snapshot.
-    pub async fn dump(&self, at: &Endpoint, database: &str, snapshot: &str, to: &Path, stop: &Stop) -> Result<(), PgError> {
-        let mut command = self.command("pg_dump", at, database);
-        command.args(["--format=directory", "--jobs=2", "--compress=0", "--no-password", "--lock-wait-timeout=30s"]);
-        command.arg(format!("--snapshot={snapshot}")).arg("--file").arg(to);
-        finish(command, "pg_dump", &format!("dumping database {database}"), stop).await
-    }
-
     /// The hash of the schema's text, without owners and grants.
     pub async fn schema_hash(
         &self,
@@ -136,82 +114,24 @@ impl Tools {
         }
     }
 
-    /// Restores a directory into a database, as another role where one is given, with owners and grants or all the role's own.
-    /// The first error ends it.
-    pub async fn restore(
-        &self,
-        at: &Endpoint,
-        database: &str,
-        (owner, rights): (Option<&str>, Rights),
-        from: &Path,
-        server_major: u32,
-        stop: &Stop,
-    ) -> Result<(), PgError> {
-        let doing = format!("restoring into database {database}");
-        if self.major >= 17 && server_major < 17 {
-            return self.restore_by_script(at, database, (owner, rights), from, &doing, stop).await;
-        }
-        let mut command = self.command("pg_restore", at, database);
-        command.args(["--jobs=2", "--exit-on-error", "--no-password"]).args(rights.flags());
-        command.args(owner.map(|owner| format!("--role={owner}")));
-        command.arg(format!("--dbname={}", conninfo(database))).arg(from);
-        finish(command, "pg_restore", &doing, stop).await
-    }
-
-    /// Newer programs set a parameter at the start that servers before 17 do not know. Its one line is left out.
-    async fn restore_by_script(
-        &self,
-        at: &Endpoint,
-        database: &str,
-        (owner, rights): (Option<&str>, Rights),
-        from: &Path,
-        doing: &str,
-        stop: &Stop,
-    ) -> Result<(), PgError> {
-        let broken = |cause: &str| PgError::Tool { tool: "pg_restore".into(), doing: doing.to_owned(), cause: cause.to_owned() };
-        let mut writer = self.command("pg_restore", at, database);
-        writer.arg("--file=-").args(rights.flags()).args(owner.map(|owner| format!("--role={owner}")));
-        writer.arg(from).stdout(Stdio::piped());
-        let mut reader = self.command("psql", at, database);
-        reader.args(["--no-psqlrc", "--quiet", "--no-password", "--set=ON_ERROR_STOP=1", "--output=/dev/null"]);
-        reader.stdin(Stdio::piped());
-        let mut writer = spawn(writer, "pg_restore", doing)?;
-        let mut reader = spawn(reader, "psql", doing)?;
-        let (Some(script), Some(mut input)) = (writer.stdout.take(), reader.stdin.take()) else {
-            return Err(broken("it could not be connected to psql"));
-        };
-        let pump = tokio::spawn(async move {
-            let mut script = BufReader::with_capacity(1 << 16, script);
-            let (mut line, mut head) = (Vec::new(), true);
-            while head {
-                line.clear();
-                if script.read_until(b'\n', &mut line).await? == 0 {
-                    break;
-                }
-                // It stands before the first object; after that a line like it could be a row.
-                if line.as_slice() == b"SET transaction_timeout = 0;\n" {
-                    head = false;
-                } else {
-                    head = !line.starts_with(b"-- Name:");
-                    input.write_all(&line).await?;
-                }
-            }
-            tokio::io::copy_buf(&mut script, &mut input).await?;
-            input.shutdown().await
-        });
-        // psql first: when it refuses a statement, pg_restore only sees a broken pipe.
-        wait(reader, "psql", doing, stop).await?;
-        wait(writer, "pg_restore", doing, stop).await?;
-        pump.await.map_err(|_| broken("its output was cut off"))?.map_err(|_| broken("its output was cut off"))
-    }
-
-    fn command(&self, tool: &str, at: &Endpoint, database: &str) -> Command {
+    /// A program that works on files alone.
+    fn local(&self, tool: &str) -> Command {
         let mut command = Command::new(self.directory.join(tool));
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/bin:/bin")))
             .env("HOME", "/nonexistent")
             .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        command
+    }
+
+    fn command(&self, tool: &str, at: &Endpoint, database: &str) -> Command {
+        let mut command = self.local(tool);
+        command
             .env("PGHOST", &at.host)
             .env("PGPORT", at.port.to_string())
             .env("PGUSER", &at.user)
@@ -223,11 +143,7 @@ impl Tools {
             .env(
                 "PGOPTIONS",
                 "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c role=none -c default_transaction_read_only=off",
-            )
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+            );
         if let Some(ca) = &at.ca {
             command.env("PGSSLROOTCERT", ca);
         }
@@ -250,11 +166,6 @@ fn directories() -> Vec<PathBuf> {
     directories
 }
 
-/// A connection string that names the database alone, whatever characters it has.
-fn conninfo(database: &str) -> String {
-    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
-}
-
 fn spawn(mut command: Command, tool: &str, doing: &str) -> Result<Child, PgError> {
     command.spawn().map_err(|error| PgError::Tool {
         tool: tool.into(),
@@ -267,7 +178,38 @@ async fn finish(command: Command, tool: &str, doing: &str, stop: &Stop) -> Resul
     wait(spawn(command, tool, doing)?, tool, doing, stop).await
 }
 
-async fn wait(mut child: Child, tool: &str, doing: &str, stop: &Stop) -> Result<(), PgError> {
+/// What a program writes to its output.
+async fn output(mut command: Command, tool: &str, doing: &str, stop: &Stop) -> Result<Vec<u8>, PgError> {
+    command.stdout(Stdio::piped());
+    let mut child = spawn(command, tool, doing)?;
+    let stdout = child.stdout.take();
+    let read = async {
+        let mut text = Vec::new();
+        if let Some(mut stdout) = stdout {
+            stdout.read_to_end(&mut text).await?;
+        }
+        Ok::<_, std::io::Error>(text)
+    };
+    let (text, ended) = tokio::join!(read, wait(child, tool, doing, stop));
+    ended?;
+    text.map_err(|_| PgError::Tool { tool: tool.into(), doing: doing.into(), cause: "its output could not be read".into() })
+}
+
+async fn wait(child: Child, tool: &str, doing: &str, stop: &Stop) -> Result<(), PgError> {
+    let (status, text) = ended(child, tool, doing, stop).await?;
+    if status.success() { Ok(()) } else { Err(failure(status, &String::from_utf8_lossy(&text), tool, doing)) }
+}
+
+fn failure(status: ExitStatus, text: &str, tool: &str, doing: &str) -> PgError {
+    let cause = match status.code() {
+        None => "it was killed, perhaps for want of memory; raise the Job's memory limit if this repeats".into(),
+        Some(_) => tool_errors(text),
+    };
+    PgError::Tool { tool: tool.into(), doing: doing.into(), cause }
+}
+
+/// Waits for a program's end: its status, and its errors.
+async fn ended(mut child: Child, tool: &str, doing: &str, stop: &Stop) -> Result<(ExitStatus, Vec<u8>), PgError> {
     let stderr = child.stderr.take();
     let errors = tokio::spawn(async move {
         let (mut text, Some(mut stderr)) = (Vec::new(), stderr) else { return Vec::new() };
@@ -285,16 +227,12 @@ async fn wait(mut child: Child, tool: &str, doing: &str, stop: &Stop) -> Result<
             return Err(Stopped.into());
         }
     };
-    let failed = |cause: String| PgError::Tool { tool: tool.into(), doing: doing.into(), cause };
-    let status = status.map_err(|error| failed(format!("cannot be waited for: {}", error.kind())))?;
-    if status.success() {
-        return Ok(());
-    }
-    let text = errors.await.unwrap_or_default();
-    if status.code().is_none() {
-        return Err(failed("it was killed, perhaps for want of memory; raise the Job's memory limit if this repeats".into()));
-    }
-    Err(failed(tool_errors(&String::from_utf8_lossy(&text))))
+    let status = status.map_err(|error| PgError::Tool {
+        tool: tool.into(),
+        doing: doing.into(),
+        cause: format!("cannot be waited for: {}", error.kind()),
+    })?;
+    Ok((status, errors.await.unwrap_or_default()))
 }
 
 /// Asks it to end: pg_dump then cancels its statements on the server.
@@ -302,15 +240,5 @@ fn terminate(child: &Child) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(pid) = pid {
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_database_s_name_never_becomes_a_connection_string() {
-        assert_eq!(conninfo("host=evil user='x'"), "dbname='host=evil user=\\'x\\''");
     }
 }

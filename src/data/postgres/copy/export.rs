@@ -1,0 +1,168 @@
+//! A database into a snapshot.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    CopyError, Exported, FileOf, Moved, Report, Sum,
+    lanes::{self, Change, Take},
+    large,
+    parts::{Size, directory},
+    view::View,
+};
+use crate::data::{
+    postgres::{
+        tools::{Definitions, Section, Tools},
+        transform::{Leaving, Transforms},
+    },
+    repository::Writer,
+    stop::Stop,
+};
+
+/// Looks at the text of the definitions before anything leaves; the sentence says why it must not.
+pub type Screen<'a> = &'a (dyn Fn(&[u8]) -> Result<(), String> + Sync);
+
+/// What to write, and how.
+pub struct Export<'a> {
+    /// Programs that fit the server.
+    pub tools: &'a Tools,
+    /// The directory in the snapshot.
+    pub prefix: &'a str,
+    /// What happens to rows. Where it is given, only tables that it names leave; comments, publications, subscriptions,
+    /// security labels, owners, grants, large objects and the rows of extensions' own tables never do.
+    pub transforms: Option<Arc<dyn Transforms>>,
+    /// What is asked before anything leaves.
+    pub screen: Option<Screen<'a>>,
+    /// For small files: definitions, never rows.
+    pub scratch: &'a Path,
+    /// Ends it.
+    pub stop: &'a Stop,
+    /// Told how far it is, in bytes on the server's disk.
+    pub report: Report,
+}
+
+/// Writes a view of a database into a snapshot. `manifest` makes the file `manifest.json` of what was written.
+///
+/// # Errors
+/// [`CopyError::Ended`] where the repository failed: ending the writer says why. After any error the snapshot is not whole.
+pub async fn export(
+    view: &View,
+    writer: &Writer,
+    export: Export<'_>,
+    manifest: impl FnOnce(&Exported) -> Result<Vec<u8>, CopyError>,
+) -> Result<Exported, CopyError> {
+    let Export { tools, prefix, transforms, screen, scratch, stop, report } = export;
+    let at = |path: &str| PathBuf::from(prefix).join(path);
+    let masked = transforms.is_some();
+    let archive = scratch.join("schema.dump");
+    let definitions = if masked { Definitions::Bare } else { Definitions::All };
+    tools.definitions(&view.endpoint, &view.database, &view.snapshot, definitions, &archive, stop).await?;
+    let before = tools.section(&archive, Section::PreData, stop).await?;
+    let after = tools.section(&archive, Section::PostData, stop).await?;
+    if let Some(screen) = screen {
+        screen(&before).and_then(|()| screen(&after)).map_err(CopyError::Refused)?;
+    }
+    let sequences = view.sequences().await?;
+    // A transform reads UTF-8. Without one, bytes stay what they are: not all that a server stores has a place in Unicode.
+    let encoding = if masked { "UTF8".to_owned() } else { view.encoding.clone() };
+    let (mut tables, leaving) = planned(view, transforms.as_deref()).await?;
+    tables.sort_by(|a, b| directory(&a.0.schema, &a.0.name).cmp(&directory(&b.0.schema, &b.0.name)));
+    let (mut moved, sizes, which) = unzip(tables);
+    let listed = moved.iter().enumerate().zip(&sizes).map(|((at, table), size)| (at, table, *size));
+    let parts = lanes::parts(listed, &encoding, |table| match &leaving[which[table]] {
+        Leaves::Nothing => None,
+        Leaves::Rows(condition, change) => Some((condition.clone(), change.clone())),
+    });
+    let mut files = Files { writer, prefix, moved: &mut moved, part: 0, piece: 0, current: None };
+    lanes::read(view, parts, stop, report, &mut files).await?;
+    let large_objects = if masked { Vec::new() } else { large::export(view, tools, writer, prefix, stop).await? };
+    let exported = Exported { encoding, tables: moved, sequences, large_objects };
+    writer.file(at("load.sql"), exported.script()).await?;
+    writer.file(at("manifest.json"), manifest(&exported)?).await?;
+    writer.file(at("post-data.sql"), after).await?;
+    writer.file(at("pre-data.sql"), before).await?;
+    let archive = tokio::fs::read(&archive).await.map_err(CopyError::files("reading the definitions"))?;
+    writer.file(at("schema.dump"), archive).await?;
+    Ok(exported)
+}
+
+/// Makes files of blocks.
+struct Files<'a> {
+    writer: &'a Writer,
+    prefix: &'a str,
+    moved: &'a mut [Moved],
+    part: u32,
+    piece: u32,
+    current: Option<usize>,
+}
+
+impl Take for Files<'_> {
+    async fn take(&mut self, table: usize, fresh: bool, block: Bytes, sum: Sum) -> Result<(), CopyError> {
+        (self.part, self.piece) = match (self.current == Some(table), fresh) {
+            (false, _) => (0, 0),
+            (true, true) => (self.part + 1, 0),
+            (true, false) => (self.part, self.piece + 1),
+        };
+        self.current = Some(table);
+        let moved = &mut self.moved[table];
+        let path = format!("data/{}/{:05}-{:05}.copy", directory(&moved.schema, &moved.name), self.part, self.piece);
+        self.writer.file(PathBuf::from(self.prefix).join(&path), block).await?;
+        moved.sum.add(sum);
+        moved.files.push(FileOf { path, sum });
+        Ok(())
+    }
+}
+
+enum Leaves {
+    Nothing,
+    Rows(Option<String>, Option<Change>),
+}
+
+type Planned = (Moved, Size, usize);
+
+/// The tables with rows of their own, and how each leaves.
+async fn planned(view: &View, transforms: Option<&dyn Transforms>) -> Result<(Vec<Planned>, Vec<Leaves>), CopyError> {
+    let configured = if transforms.is_some() { Vec::new() } else { view.configured().await? };
+    let ours: Vec<_> = view.tables.iter().filter(|t| t.kind.has_rows()).collect();
+    let oids: Vec<u32> = ours.iter().map(|t| t.oid).chain(configured.iter().map(|t| t.oid)).collect();
+    let sizes = view.sizes(&oids).await?;
+    let (mut tables, mut leaving) = (Vec::new(), Vec::new());
+    let empty = |schema: &str, name: &str, columns: Vec<String>, condition: Option<String>| Moved {
+        schema: schema.to_owned(),
+        name: name.to_owned(),
+        columns,
+        condition,
+        sum: Sum::default(),
+        files: Vec::new(),
+    };
+    for table in ours {
+        leaving.push(match transforms.map(|t| t.of(table)).transpose()? {
+            None => Leaves::Rows(None, None),
+            Some(Leaving::Nothing) => Leaves::Nothing,
+            Some(Leaving::Rows { condition, change }) => Leaves::Rows(condition, change.map(|make| Arc::from(make) as Change)),
+        });
+        let columns = table.written().map(|c| c.name.clone()).collect();
+        let size = sizes.get(&table.oid).copied().unwrap_or_default();
+        tables.push((empty(&table.schema, &table.name, columns, None), size, leaving.len() - 1));
+    }
+    for table in configured {
+        leaving.push(Leaves::Rows(None, None));
+        let size = sizes.get(&table.oid).copied().unwrap_or_default();
+        tables.push((empty(&table.schema, &table.name, table.columns, table.condition), size, leaving.len() - 1));
+    }
+    Ok((tables, leaving))
+}
+
+fn unzip(tables: Vec<Planned>) -> (Vec<Moved>, Vec<Size>, Vec<usize>) {
+    let mut out = (Vec::new(), Vec::new(), Vec::new());
+    for (moved, size, which) in tables {
+        out.0.push(moved);
+        out.1.push(size);
+        out.2.push(which);
+    }
+    out
+}

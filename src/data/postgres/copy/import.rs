@@ -1,0 +1,258 @@
+//! A snapshot into an empty database.
+
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures::SinkExt;
+use tokio::{
+    sync::{
+        Mutex,
+        mpsc::{Receiver, channel},
+    },
+    task::{JoinHandle, JoinSet},
+};
+
+use super::{CopyError, Exported, FileOf, Pacer, Report, Sum, connections, large};
+use crate::data::{
+    postgres::{
+        Endpoint, Pace, Session,
+        quote::ident,
+        tools::{Rights, Tools},
+    },
+    repository::{Reader, RepositoryError},
+    stop::{self, Stop},
+};
+
+/// What the server is sent at once.
+const SENT: usize = 64 << 10;
+
+/// Where to write, and how.
+pub struct Import<'a> {
+    /// Programs that fit the server.
+    pub tools: &'a Tools,
+    /// The server, and the role that works on it.
+    pub endpoint: &'a Endpoint,
+    /// Major version of the server.
+    pub major: u32,
+    /// The database. It must be empty.
+    pub database: &'a str,
+    /// The role that everything is done as, if not the endpoint's own.
+    pub role: Option<&'a str>,
+    /// What becomes of owners and grants.
+    pub rights: Rights,
+    /// Whether the planner gets statistics: of use where people will work in it.
+    pub analyze: bool,
+    /// The directory in the snapshot.
+    pub prefix: &'a str,
+    /// For small files: definitions, never rows.
+    pub scratch: &'a Path,
+    /// Ends it.
+    pub stop: &'a Stop,
+    /// Told how far it is, in bytes of rows.
+    pub report: Report,
+}
+
+/// A file of rows, and the statement that takes them.
+struct Load {
+    path: PathBuf,
+    name: String,
+    sql: String,
+    sum: Sum,
+}
+
+struct Lane {
+    reader: Reader,
+    endpoint: Endpoint,
+    database: String,
+    role: Option<String>,
+    loads: Mutex<Receiver<Load>>,
+    stop: Stop,
+}
+
+/// Writes what a snapshot holds into a database. Each file is compared with `exported` before a row of it goes anywhere.
+///
+/// # Errors
+/// The database is then of no use.
+pub async fn import(reader: &Reader, exported: &Exported, import: Import<'_>) -> Result<(), CopyError> {
+    let Import { tools, endpoint, major, database, role, rights, analyze, prefix, scratch, stop, .. } = import;
+    let at = |path: &str| PathBuf::from(prefix).join(path);
+    let archive = scratch.join("schema.dump");
+    let content = read(reader, at("schema.dump")).await?;
+    tokio::fs::write(&archive, content).await.map_err(CopyError::files("writing the definitions"))?;
+    tools.prepare((endpoint, major), database, (role, rights), &archive, stop).await?;
+    rows(reader, exported, &import).await?;
+    let session = session(endpoint, database, role, stop).await?;
+    for some in exported.sequences.chunks(500) {
+        let sql: String = some.iter().map(super::SequenceValue::statement).collect();
+        session.run("setting the sequences", &sql).await?;
+    }
+    let files = exported.large_objects.iter().filter(|f| rights == Rights::Kept || *f != large::RIGHTS);
+    let files: Vec<PathBuf> = files.map(|f| at(f)).collect();
+    if !files.is_empty() {
+        large_objects(reader, files, |pieces| tools.script(endpoint, database, role, pieces, stop)).await?;
+    }
+    tools.complete((endpoint, major), database, (role, rights), (&archive, scratch), connections(), stop).await?;
+    if analyze {
+        session.run("reading statistics for the planner", "ANALYZE").await?;
+    }
+    Ok(())
+}
+
+async fn read(reader: &Reader, path: PathBuf) -> Result<Vec<u8>, CopyError> {
+    Ok(spawn_read(reader, path).await.map_err(gave_up)??)
+}
+
+fn spawn_read(reader: &Reader, path: PathBuf) -> JoinHandle<Result<Vec<u8>, RepositoryError>> {
+    let reader = reader.clone();
+    tokio::task::spawn_blocking(move || reader.read(&path))
+}
+
+fn gave_up(_: tokio::task::JoinError) -> CopyError {
+    RepositoryError::Failed { doing: "reading a snapshot".into(), cause: "the library gave up".into() }.into()
+}
+
+async fn session(endpoint: &Endpoint, database: &str, role: Option<&str>, stop: &Stop) -> Result<Session, CopyError> {
+    let session = Session::open(endpoint, database, Pace::Long, stop).await?;
+    // Nobody relies on the database before it is whole.
+    let role = role.map(|role| format!("; SET ROLE {}", ident(role))).unwrap_or_default();
+    session.run("preparing a session", &format!("SET synchronous_commit = off{role}")).await?;
+    Ok(session)
+}
+
+/// All rows, the largest tables first.
+async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Result<(), CopyError> {
+    let Import { endpoint, database, role, prefix, stop, report, .. } = import;
+    let mut tables: Vec<_> = exported.tables.iter().filter(|t| !t.files.is_empty()).collect();
+    tables.sort_by_key(|t| std::cmp::Reverse(t.sum.bytes));
+    let files: usize = tables.iter().map(|t| t.files.len()).sum();
+    let mut pacer = Pacer::new(report.clone(), exported.sum().bytes);
+    let (give, given) = channel(1);
+    let (done, mut finished) = channel::<u64>(16);
+    let (stopper, own) = stop::channel();
+    let lane = Arc::new(Lane {
+        reader: reader.clone(),
+        endpoint: (*endpoint).clone(),
+        database: (*database).to_owned(),
+        role: role.map(str::to_owned),
+        loads: Mutex::new(given),
+        stop: own,
+    });
+    let mut lanes = JoinSet::new();
+    for _ in 0..connections().min(files) {
+        lanes.spawn(run(lane.clone(), done.clone()));
+    }
+    drop((lane, done));
+    let feed = async move {
+        for table in tables {
+            let sql = format!("COPY {} FROM STDIN (FORMAT text, ENCODING '{}')", table.target(), exported.encoding);
+            for FileOf { path, sum } in &table.files {
+                let path = PathBuf::from(prefix).join(path);
+                let load = Load { path, name: table.full_name(), sql: sql.clone(), sum: *sum };
+                if give.send(load).await.is_err() {
+                    return;
+                }
+            }
+        }
+    };
+    let watch = async {
+        while let Some(bytes) = finished.recv().await {
+            pacer.add(bytes);
+        }
+        pacer.end();
+    };
+    let all = async {
+        let mut first: Option<CopyError> = None;
+        while let Some(ended) = lanes.join_next().await {
+            if let Err(error) = ended.map_err(gave_up).and_then(|r| r) {
+                stopper.stop();
+                if first.as_ref().is_none_or(CopyError::is_secondary) {
+                    first = Some(error);
+                }
+            }
+        }
+        first.map_or(Ok(()), Err)
+    };
+    let work = async { tokio::join!(feed, watch, all).2 };
+    let mut work = pin!(work);
+    tokio::select! {
+        result = &mut work => result,
+        () = stop.asked() => {
+            stopper.stop();
+            work.await.and(Err(stop::Stopped.into()))
+        }
+    }
+}
+
+async fn run(lane: Arc<Lane>, done: tokio::sync::mpsc::Sender<u64>) -> Result<(), CopyError> {
+    let session = session(&lane.endpoint, &lane.database, lane.role.as_deref(), &lane.stop).await?;
+    // While one file is sent, the next is read.
+    let mut ahead = next(&lane).await;
+    while let Some((load, content)) = ahead {
+        let content = content.await.map_err(gave_up)??;
+        ahead = next(&lane).await;
+        if Sum::of(&content) != load.sum {
+            let doing = format!("reading {}", load.path.display());
+            let cause = format!("its rows are not those that were read of table {}", load.name);
+            return Err(RepositoryError::Damaged { doing, cause }.into());
+        }
+        send(&session, &load, content.into()).await?;
+        let _ = done.send(load.sum.bytes).await;
+    }
+    Ok(())
+}
+
+async fn next(lane: &Lane) -> Option<(Load, JoinHandle<Result<Vec<u8>, RepositoryError>>)> {
+    let load = lane.loads.lock().await.recv().await?;
+    let content = spawn_read(&lane.reader, load.path.clone());
+    Some((load, content))
+}
+
+async fn send(session: &Session, load: &Load, content: Bytes) -> Result<(), CopyError> {
+    let doing = format!("writing table {}", load.name);
+    let taken = session
+        .watched(&doing, async {
+            let mut sink = pin!(session.client().copy_in::<_, Bytes>(load.sql.as_str()).await?);
+            let mut at = 0;
+            while at < content.len() {
+                let end = content.len().min(at + SENT);
+                if sink.feed(content.slice(at..end)).await.is_err() {
+                    // The server ended it; finishing tells why.
+                    break;
+                }
+                at = end;
+            }
+            sink.finish().await
+        })
+        .await?;
+    if taken != load.sum.rows {
+        let cause = format!("table {} took {taken} rows of {}", load.name, load.sum.rows);
+        return Err(RepositoryError::Damaged { doing, cause }.into());
+    }
+    Ok(())
+}
+
+/// Reads the statements of large objects and gives them to `run`.
+async fn large_objects<F: Future<Output = Result<(), crate::data::postgres::PgError>>>(
+    reader: &Reader,
+    files: Vec<PathBuf>,
+    run: impl FnOnce(Receiver<Vec<u8>>) -> F,
+) -> Result<(), CopyError> {
+    let (give, pieces) = channel(1);
+    let feed = async move {
+        for file in files {
+            let piece = read(reader, file).await?;
+            if give.send(piece).await.is_err() {
+                break;
+            }
+        }
+        Ok::<_, CopyError>(())
+    };
+    let (fed, ran) = tokio::join!(feed, run(pieces));
+    fed?;
+    ran?;
+    Ok(())
+}

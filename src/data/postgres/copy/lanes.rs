@@ -1,0 +1,283 @@
+//! Several connections that read parts of tables in one view, each in turn, and give their blocks in the order of the parts.
+
+use std::{pin::pin, sync::Arc};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use tokio::{
+    sync::{
+        Mutex,
+        mpsc::{Receiver, Sender, channel},
+    },
+    task::JoinSet,
+};
+
+use super::{
+    CopyError, Exported, Moved, PIECE, Pacer, Report, connections,
+    parts::{Range, cut},
+    rows::Sum,
+    view::{View, lock},
+};
+use crate::data::{
+    postgres::{
+        Endpoint, Pace, Session,
+        transform::{Transform, TransformError},
+    },
+    stop::{self, Stop},
+};
+
+/// So many blocks of a part wait for the parts before it.
+const WAITING: usize = 4;
+/// Up to so many tables each lane locks by itself. A server has room for some thousands of locks.
+const LOCKED_BY_EACH: usize = 500;
+/// What a transform is given at once.
+const CHUNK: usize = 256 << 10;
+
+/// Makes what changes the rows of one part.
+pub type Change = Arc<dyn Fn() -> Box<dyn Transform> + Send + Sync>;
+
+/// A part of a table, to be read.
+pub struct Part {
+    /// The table, by its place in the caller's list.
+    pub table: usize,
+    /// For messages: `schema.name`.
+    pub name: String,
+    /// The COPY statement.
+    pub sql: String,
+    /// What changes its rows.
+    pub change: Option<Change>,
+    /// Its share of the server's disk, for progress.
+    pub weight: u64,
+}
+
+enum Step {
+    Block(Bytes, Sum),
+    Whole,
+}
+
+struct Lane {
+    endpoint: Endpoint,
+    database: String,
+    snapshot: String,
+    locked: Vec<String>,
+    parts: Mutex<Receiver<(Part, Sender<Step>)>>,
+    stop: Stop,
+}
+
+/// Takes blocks in the order of their parts.
+pub trait Take: Send {
+    /// A block, with the number of its part's table, whether a new part begins, and its sum.
+    fn take(&mut self, table: usize, fresh: bool, block: Bytes, sum: Sum) -> impl Future<Output = Result<(), CopyError>> + Send;
+}
+
+/// Only the sums of tables are of interest.
+impl Take for Vec<Sum> {
+    async fn take(&mut self, table: usize, _: bool, _: Bytes, sum: Sum) -> Result<(), CopyError> {
+        self[table].add(sum);
+        Ok(())
+    }
+}
+
+/// Reads parts.
+pub async fn read(view: &View, parts: Vec<Part>, stop: &Stop, report: Report, taker: &mut impl Take) -> Result<(), CopyError> {
+    let mut pacer = Pacer::new(report, parts.iter().map(|p| p.weight).sum());
+    let count = connections().min(parts.len().max(1));
+    let (give, given) = channel(1);
+    let (order, mut ordered) = channel::<(usize, u64, Receiver<Step>)>(2 * count);
+    let (stopper, own) = stop::channel();
+    let lane = Arc::new(Lane {
+        endpoint: view.endpoint.clone(),
+        database: view.database.clone(),
+        snapshot: view.snapshot.clone(),
+        locked: view.locked.clone(),
+        parts: Mutex::new(given),
+        stop: own,
+    });
+    let mut lanes = JoinSet::new();
+    for _ in 0..count {
+        lanes.spawn(run(lane.clone()));
+    }
+    drop(lane);
+    let feed = async move {
+        for part in parts {
+            let (blocks, received) = channel(WAITING);
+            let (table, weight) = (part.table, part.weight);
+            // In this order: whatever is waited for below, some lane already has.
+            if give.send((part, blocks)).await.is_err() || order.send((table, weight, received)).await.is_err() {
+                break;
+            }
+        }
+    };
+    let collect = async {
+        while let Some((table, weight, mut blocks)) = ordered.recv().await {
+            let mut fresh = true;
+            loop {
+                match blocks.recv().await {
+                    Some(Step::Block(block, sum)) => taker.take(table, fresh, block, sum).await?,
+                    Some(Step::Whole) => break,
+                    None => return Err(CopyError::Ended),
+                }
+                fresh = false;
+            }
+            pacer.add(weight);
+        }
+        pacer.end();
+        Ok(())
+    };
+    let work = async {
+        let (mut feed, mut collect) = (pin!(feed), pin!(collect));
+        tokio::select! {
+            // What goes wrong is seen here first; then nobody takes what is fed any more.
+            collected = &mut collect => collected,
+            () = &mut feed => collect.await,
+        }
+    };
+    let collected = tokio::select! {
+        collected = work => collected,
+        () = stop.asked() => Err(stop::Stopped.into()),
+    };
+    if collected.is_err() {
+        // What still runs on the server is cancelled.
+        stopper.stop();
+    }
+    let mut first = collected.err();
+    while let Some(ended) = lanes.join_next().await {
+        let ended = ended.unwrap_or_else(|_| Err(CopyError::Ended));
+        if let Err(error) = ended
+            && first.as_ref().is_none_or(CopyError::is_secondary)
+            && !(first.is_some() && error.is_secondary())
+        {
+            first = Some(error);
+        }
+    }
+    first.map_or(Ok(()), Err)
+}
+
+async fn run(lane: Arc<Lane>) -> Result<(), CopyError> {
+    let session = Session::open(&lane.endpoint, &lane.database, Pace::Long, &lane.stop).await?;
+    // Pages are read in their order and once, so that the same rows give the same blocks each time.
+    let sql = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{}'; SET LOCAL synchronize_seqscans = off; \
+         SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0",
+        lane.snapshot
+    );
+    session.run("joining the view", &sql).await?;
+    // Whoever waits to change a table meanwhile would make a lane that comes later wait for him, and he waits for the view.
+    // Where that would take too much of the server's room for locks, the wait is bounded, and the attempt fails.
+    if lane.locked.len() <= LOCKED_BY_EACH {
+        lock(&session, &lane.locked).await?;
+    }
+    loop {
+        let next = lane.parts.lock().await.recv().await;
+        let Some((part, blocks)) = next else { break };
+        copy(&session, &part, &blocks).await?;
+        blocks.send(Step::Whole).await.map_err(|_| CopyError::Ended)?;
+    }
+    session.run("ending the view", "COMMIT").await?;
+    Ok(())
+}
+
+/// Reads one part.
+async fn copy(session: &Session, part: &Part, blocks: &Sender<Step>) -> Result<(), CopyError> {
+    let mut change = part.change.as_ref().map(|make| make());
+    let doing = format!("reading table {}", part.name);
+    session
+        .watched(&doing, async {
+            let mut stream = pin!(session.client().copy_out(part.sql.as_str()).await?);
+            let (mut raw, mut block) = (Vec::new(), Vec::with_capacity(PIECE + CHUNK));
+            while let Some(row) = stream.try_next().await? {
+                let full = match &mut change {
+                    None => {
+                        block.extend_from_slice(&row);
+                        block.ends_with(b"\n") && block.len() >= PIECE
+                    }
+                    Some(change) => {
+                        raw.extend_from_slice(&row);
+                        if raw.len() >= CHUNK && raw.ends_with(b"\n") {
+                            if let Err(error) = changed(change.as_mut(), &mut raw, &mut block) {
+                                return Ok(Err(error.into()));
+                            }
+                        }
+                        block.len() >= PIECE
+                    }
+                };
+                if full && give(blocks, &mut block).await.is_err() {
+                    return Ok(Err(CopyError::Ended));
+                }
+            }
+            if let Some(change) = &mut change
+                && let Err(error) = changed(change.as_mut(), &mut raw, &mut block)
+            {
+                return Ok(Err(error.into()));
+            }
+            if !block.is_empty() && give(blocks, &mut block).await.is_err() {
+                return Ok(Err(CopyError::Ended));
+            }
+            Ok(Ok(()))
+        })
+        .await?
+}
+
+fn changed(change: &mut dyn Transform, raw: &mut Vec<u8>, block: &mut Vec<u8>) -> Result<(), TransformError> {
+    if !raw.is_empty() {
+        change.rows(raw, block)?;
+        raw.clear();
+    }
+    Ok(())
+}
+
+async fn give(blocks: &Sender<Step>, block: &mut Vec<u8>) -> Result<(), CopyError> {
+    let full = std::mem::replace(block, Vec::with_capacity(PIECE + CHUNK));
+    let sum = Sum::of(&full);
+    blocks.send(Step::Block(full.into(), sum)).await.map_err(|_| CopyError::Ended)
+}
+
+/// The parts of tables. `more` gives what else a table's rows must fulfil, and what changes them; nothing, where none is read.
+pub fn parts<'a>(
+    tables: impl Iterator<Item = (usize, &'a Moved, super::parts::Size)>,
+    encoding: &str,
+    mut more: impl FnMut(usize) -> Option<(Option<String>, Option<Change>)>,
+) -> Vec<Part> {
+    let mut list = Vec::new();
+    for (table, moved, size) in tables {
+        let Some((condition, change)) = more(table) else { continue };
+        let ranges = cut(size);
+        let weight = size.bytes / (ranges.len() as u64).max(1);
+        for range in ranges {
+            let conditions: Vec<String> = Range::condition(range)
+                .into_iter()
+                .chain([&moved.condition, &condition].into_iter().flatten().map(|c| format!("({c})")))
+                .collect();
+            list.push(Part {
+                table,
+                name: moved.full_name(),
+                sql: moved.reading(&conditions, encoding),
+                change: change.clone(),
+                weight,
+            });
+        }
+    }
+    list
+}
+
+/// What the tables hold now, in the order of `exported`. A table that is missing has no rows.
+pub async fn sums(view: &View, exported: &Exported, stop: &Stop, report: Report) -> Result<Vec<Sum>, CopyError> {
+    let mut oids: Vec<Option<u32>> = Vec::with_capacity(exported.tables.len());
+    let configured = view.configured().await?;
+    let known: std::collections::BTreeMap<(&str, &str), u32> = view
+        .tables
+        .iter()
+        .map(|t| ((t.schema.as_str(), t.name.as_str()), t.oid))
+        .chain(configured.iter().map(|t| ((t.schema.as_str(), t.name.as_str()), t.oid)))
+        .collect();
+    for table in &exported.tables {
+        oids.push(known.get(&(table.schema.as_str(), table.name.as_str())).copied());
+    }
+    let all: Vec<u32> = oids.iter().flatten().copied().collect();
+    let sizes = view.sizes(&all).await?;
+    let there = exported.tables.iter().enumerate().filter_map(|(at, t)| Some((at, t, *sizes.get(&oids[at]?)?)));
+    let mut sums = vec![Sum::default(); exported.tables.len()];
+    let parts = parts(there, &exported.encoding, |_| Some((None, None)));
+    read(view, parts, stop, report, &mut sums).await?;
+    Ok(sums)
+}

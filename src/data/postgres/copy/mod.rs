@@ -1,0 +1,255 @@
+//! The copy engine: the rows of a database into a snapshot of a repository, and back into a database beside it.
+//!
+//! Out:
+//! 1. [`View::open`]: every table is locked against being changed in shape, then one transaction exports its snapshot.
+//! 2. [`export`]: pg_dump writes the definitions as of that snapshot. Tables are cut into ranges of pages; several connections
+//!    read them by COPY, all in the same snapshot, and pass each block through the table's [`super::transform::Transform`],
+//!    where there is one. Blocks become files of the snapshot, in the order of their parts.
+//!
+//! In ([`import`]): definitions, rows on several connections, sequences, large objects; then indexes, constraints and
+//! triggers, several at a time. No trigger or foreign key sees a row come in, because none is there yet.
+//!
+//! [`sums`] reads a database's tables once more in the same way, to compare.
+//!
+//! Memory is bounded: a lane holds one block and what waits for its turn, and a row is never cut. What a snapshot holds below
+//! its prefix, in the order in which it is written: `data/<schema>.<table>/<part>-<piece>.copy` (COPY's text format),
+//! `large-objects/*.sql`, `load.sql`, `manifest.json` (the caller's), `post-data.sql`, `pre-data.sql`, `schema.dump`.
+
+mod export;
+mod import;
+mod lanes;
+mod large;
+mod parts;
+mod rows;
+mod view;
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+pub use export::{Export, Screen, export};
+pub use import::{Import, import};
+pub use lanes::sums;
+pub use rows::Sum;
+pub use view::View;
+
+use super::{
+    PgError,
+    quote::{ident, literal},
+    transform::TransformError,
+};
+use crate::data::{repository::RepositoryError, stop::Stopped};
+
+/// A block is cut at the first end of a row after so many bytes. It is a file of the snapshot.
+const PIECE: usize = 4 << 20;
+
+/// Told how many bytes are done, and how many there are, now and then.
+pub type Report = Arc<dyn Fn(u64, u64) + Send + Sync>;
+
+/// What was written of a database, beside its definitions. The caller keeps it in the snapshot's manifest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exported {
+    /// The encoding of the files, by PostgreSQL's name.
+    pub encoding: String,
+    /// The tables with rows of their own, whether any left or not.
+    pub tables: Vec<Moved>,
+    /// Where the sequences stood.
+    pub sequences: Vec<SequenceValue>,
+    /// Files of large objects, in the order in which they are run.
+    pub large_objects: Vec<String>,
+}
+
+/// A table's rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Moved {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// The columns of the files, in their order.
+    pub columns: Vec<String>,
+    /// Of a table that an extension made: which rows are not the extension's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub condition: Option<String>,
+    /// All its rows.
+    pub sum: Sum,
+    /// Its files.
+    pub files: Vec<FileOf>,
+}
+
+/// A file of rows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileOf {
+    /// Its path below the prefix.
+    pub path: String,
+    /// Its rows.
+    pub sum: Sum,
+}
+
+/// A sequence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SequenceValue {
+    /// Its schema.
+    pub schema: String,
+    /// Its name.
+    pub name: String,
+    /// Its last value.
+    pub value: i64,
+    /// Whether that value was given out.
+    pub called: bool,
+    /// Whether it may begin anew.
+    pub cycles: bool,
+}
+
+/// Why rows could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// PostgreSQL.
+    #[error(transparent)]
+    Postgres(#[from] PgError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    /// A row may not leave as it is.
+    #[error(transparent)]
+    Transform(#[from] TransformError),
+    /// What must not leave is in the definitions.
+    #[error("{0}")]
+    Refused(String),
+    /// A file beside the rows.
+    #[error("{doing}: {cause}")]
+    Files {
+        /// What was being done.
+        doing: String,
+        /// The cause.
+        cause: String,
+    },
+    /// The repository takes no more files: [`crate::data::repository::Writer::end`] says why.
+    #[error("the repository does not take more files")]
+    Ended,
+}
+
+impl From<Stopped> for CopyError {
+    fn from(stopped: Stopped) -> Self {
+        Self::Postgres(stopped.into())
+    }
+}
+
+impl From<crate::data::repository::Ended> for CopyError {
+    fn from(_: crate::data::repository::Ended) -> Self {
+        Self::Ended
+    }
+}
+
+impl CopyError {
+    /// Whether it only says that something else failed before.
+    fn is_secondary(&self) -> bool {
+        matches!(self, Self::Ended | Self::Postgres(PgError::Stopped(_)))
+    }
+
+    fn files(doing: &str) -> impl FnOnce(std::io::Error) -> Self {
+        let doing = doing.to_owned();
+        move |error| Self::Files { doing, cause: error.kind().to_string() }
+    }
+}
+
+impl Exported {
+    /// All rows.
+    pub fn sum(&self) -> Sum {
+        self.tables.iter().fold(Sum::default(), |mut all, table| {
+            all.add(table.sum);
+            all
+        })
+    }
+
+    /// What psql runs to load rows and sequences, from the directory that holds `data`.
+    fn script(&self) -> String {
+        let mut sql = String::from("\\set ON_ERROR_STOP on\n");
+        for table in &self.tables {
+            for file in &table.files {
+                let path = file.path.replace('\'', "''");
+                sql += &format!("\\copy {} FROM '{path}' WITH (ENCODING '{}')\n", table.target(), self.encoding);
+            }
+        }
+        for sequence in &self.sequences {
+            sql += &sequence.statement();
+        }
+        sql
+    }
+}
+
+impl Moved {
+    /// `schema.name`.
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
+    }
+
+    /// The table with its columns, as COPY … FROM wants them.
+    fn target(&self) -> String {
+        let table = format!("{}.{}", ident(&self.schema), ident(&self.name));
+        // COPY takes no empty list; without one it takes all columns, of which there are none.
+        if self.columns.is_empty() { table } else { format!("{table} ({})", self.list()) }
+    }
+
+    fn list(&self) -> String {
+        self.columns.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The statement that reads the rows for which all conditions hold.
+    fn reading(&self, conditions: &[String], encoding: &str) -> String {
+        let conditions = match conditions {
+            [] => String::new(),
+            some => format!(" WHERE {}", some.join(" AND ")),
+        };
+        format!(
+            "COPY (SELECT {} FROM ONLY {}.{}{conditions}) TO STDOUT (FORMAT text, ENCODING {})",
+            self.list(),
+            ident(&self.schema),
+            ident(&self.name),
+            literal(encoding)
+        )
+    }
+}
+
+impl SequenceValue {
+    fn statement(&self) -> String {
+        let name = format!("{}.{}", ident(&self.schema), ident(&self.name));
+        format!("SELECT pg_catalog.setval({}, {}, {});\n", literal(&name), self.value, self.called)
+    }
+}
+
+/// How many connections copy at once: as many as processors, two at least and four at most.
+pub fn connections() -> usize {
+    std::thread::available_parallelism().map_or(2, NonZeroUsize::get).clamp(2, 4)
+}
+
+/// Reports no more often than people read.
+struct Pacer {
+    report: Report,
+    total: u64,
+    done: u64,
+    said: std::time::Instant,
+}
+
+impl Pacer {
+    fn new(report: Report, total: u64) -> Self {
+        report(0, total);
+        Self { report, total, done: 0, said: std::time::Instant::now() }
+    }
+
+    fn add(&mut self, bytes: u64) {
+        self.done += bytes;
+        if self.said.elapsed().as_millis() >= 500 {
+            self.said = std::time::Instant::now();
+            (self.report)(self.done.min(self.total), self.total);
+        }
+    }
+
+    fn end(self) {
+        (self.report)(self.total, self.total);
+    }
+}
