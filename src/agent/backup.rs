@@ -13,6 +13,7 @@ use super::{
     Context,
     error::{AgentError, OfData, files},
     scratch::Scratch,
+    snapshot::{self, Policy},
 };
 use crate::{
     api::{BackupContent, Timestamp},
@@ -23,6 +24,7 @@ use crate::{
             content::{self, Content},
             copy::{self, CopyError, Export, Exported, Report, Sum, View},
             tools::Tools,
+            transform::Transforms,
         },
         repository::{Reader, Repository, RepositoryError, Stored, Writer},
     },
@@ -113,16 +115,17 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         return Ok(());
     }
     let accesses = context.accesses()?;
-    let (stored, manifests) = store(context, &repository, &accesses.iter().collect::<Vec<_>>()).await?;
+    let (stored, manifests) = store(context, &repository, &accesses.iter().collect::<Vec<_>>(), None).await?;
     outcome.backup = Some(told(stored, &manifests));
     Ok(())
 }
 
-/// Writes data into one snapshot.
+/// Writes data into one snapshot; by a masking policy, where one is given.
 pub async fn store(
     context: &Context<'_>,
     repository: &Repository,
     all: &[&Access],
+    policy: Option<&Policy>,
 ) -> Result<(Stored, Vec<Manifest>), AgentError> {
     let task = context.task;
     let words = task.snapshot.as_ref().unwrap_or(&task.run_name);
@@ -134,7 +137,7 @@ pub async fn store(
     let mut manifests = Vec::new();
     let mut failed = None;
     for access in all {
-        match export(context, access, &writer, scratch.path()).await {
+        match export(context, access, policy, &writer, scratch.path()).await {
             Ok(manifest) => manifests.push(manifest),
             Err(error) => {
                 failed = Some(error);
@@ -161,24 +164,40 @@ pub async fn store(
 }
 
 /// Writes one data, with its manifest.
-async fn export(context: &Context<'_>, access: &Access, writer: &Writer, scratch: &Path) -> Result<Manifest, AgentError> {
+async fn export(
+    context: &Context<'_>,
+    access: &Access,
+    policy: Option<&Policy>,
+    writer: &Writer,
+    scratch: &Path,
+) -> Result<Manifest, AgentError> {
     let (data, name) = (&access.data, access.database());
     let view = View::open(&access.admin, name, &context.stop).await.of(data)?;
     let tools = Tools::find(view.major).await.of(data)?;
     let missing = || PgError::DatabaseMissing { server: access.admin.server(), database: name.into(), data: data.clone() };
     let database = catalog::database(&view.session, name).await.of(data)?.ok_or_else(missing).of(data)?;
     let found = catalog::found(&view.session, name).await.of(data)?.ok_or_else(missing).of(data)?;
-    let schema_hash = tools.schema_hash(&access.admin, name, Some(&view.snapshot), &context.stop).await.of(data)?;
+    let masking = policy.map(|p| p.of(data, &view.tables)).transpose()?;
+    let masked = masking.is_some();
+    // Of masked data nothing is told but what is needed to load it: who owned it, and how it is set up, stays at home.
+    let (found, schema_hash) = if masked {
+        (snapshot::nothing_found(), String::new())
+    } else {
+        (found, tools.schema_hash(&access.admin, name, Some(&view.snapshot), &context.stop).await.of(data)?)
+    };
     let export = Export {
         tools: &tools,
         prefix: data,
-        transforms: None,
-        screen: None,
+        transforms: masking.map(|m| Arc::new(m) as Arc<dyn Transforms>),
+        screen: masked.then_some(&snapshot::screen as copy::Screen<'_>),
         scratch,
         stop: &context.stop,
-        report: report(format!("backing up {data}")),
+        report: report(format!("{} {data}", if masked { "masking" } else { "backing up" })),
     };
     let mut content = content::read(&view.session, Vec::new()).await.of(data)?;
+    if masked {
+        content.objects.retain(|object, _| snapshot::leaves(object));
+    }
     let mut manifest = None;
     let describe = |copied: &Exported| {
         let sums: Vec<Sum> = copied.tables.iter().map(|t| t.sum).collect();
@@ -238,7 +257,7 @@ pub fn report(doing: String) -> Report {
 }
 
 /// What an earlier attempt stored, read back from the snapshot.
-async fn reported(context: &Context<'_>, repository: Repository, stored: Stored) -> Result<BackupOutcome, AgentError> {
+pub async fn reported(context: &Context<'_>, repository: Repository, stored: Stored) -> Result<BackupOutcome, AgentError> {
     let names: Vec<String> = context.task.data.iter().map(|d| d.name.clone()).collect();
     let manifests = manifests(repository, &stored.snapshot, Some(names)).await?;
     Ok(told(stored, &manifests))
@@ -272,7 +291,7 @@ async fn manifests(repository: Repository, snapshot: &str, names: Option<Vec<Str
     .await
 }
 
-fn told(stored: Stored, manifests: &[Manifest]) -> BackupOutcome {
+pub fn told(stored: Stored, manifests: &[Manifest]) -> BackupOutcome {
     let contents: Vec<BackupContent> = manifests.iter().map(Manifest::summary).collect();
     BackupOutcome {
         snapshot: stored.snapshot,
@@ -284,10 +303,10 @@ fn told(stored: Stored, manifests: &[Manifest]) -> BackupOutcome {
     }
 }
 
-/// Opens the repository of the task's environment.
+/// Opens the repository of the task's environment, or of the one whose masked data it takes.
 pub async fn open(context: &Context<'_>) -> Result<Repository, AgentError> {
     let (directory, password) = (context.paths.repository.clone(), context.paths.repository_password.clone());
-    let environment = context.task.environment.clone();
+    let environment = context.task.origin.as_ref().unwrap_or(&context.task.environment).clone();
     blocking(move || Repository::open(&directory, &password, &environment)).await
 }
 

@@ -35,7 +35,7 @@ fn say(text: &str) {
 }
 
 /// The policy that is mounted.
-fn policy(context: &Context<'_>) -> Result<MaskingPolicySpec, AgentError> {
+pub fn policy(context: &Context<'_>) -> Result<MaskingPolicySpec, AgentError> {
     let path = context.paths.policy.join(POLICY_FILE);
     let doing = format!("reading the masking policy at {}", path.display());
     let text = fs::read_to_string(&path).map_err(files(&doing))?;

@@ -23,6 +23,7 @@ mod release;
 mod restore;
 mod rollback;
 mod scratch;
+mod snapshot;
 mod undo;
 
 use std::{
@@ -44,8 +45,8 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, GATE_PATH, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH,
-        SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, Verb, exit,
+        DataTask, GATE_PATH, MASKING_KEY_DIR, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_DIR,
+        REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, Verb, exit,
     },
 };
 
@@ -68,6 +69,8 @@ pub struct Paths {
     pub repository_password: PathBuf,
     /// The masking policy's copy; `LOCKKEEPER_POLICY_DIR`.
     pub policy: PathBuf,
+    /// The masking policy's key; `LOCKKEEPER_MASKING_KEY_DIR`.
+    pub masking_key: PathBuf,
     /// Scratch space; `LOCKKEEPER_SCRATCH_DIR`.
     pub scratch: PathBuf,
     /// The termination message; `LOCKKEEPER_RESULT_PATH`.
@@ -81,6 +84,7 @@ impl Default for Paths {
             repository: REPOSITORY_DIR.into(),
             repository_password: REPOSITORY_PASSWORD_DIR.into(),
             policy: POLICY_DIR.into(),
+            masking_key: MASKING_KEY_DIR.into(),
             scratch: SCRATCH_DIR.into(),
             result: RESULT_PATH.into(),
         }
@@ -91,12 +95,13 @@ impl Paths {
     /// The defaults, with what the environment moves.
     pub fn from_env() -> Self {
         let path = |name: &str, default: PathBuf| env::var_os(name).map_or(default, PathBuf::from);
-        let Self { secrets, repository, repository_password, policy, scratch, result } = Self::default();
+        let Self { secrets, repository, repository_password, policy, masking_key, scratch, result } = Self::default();
         Self {
             secrets: path("LOCKKEEPER_SECRETS_DIR", secrets),
             repository: path("LOCKKEEPER_REPOSITORY_DIR", repository),
             repository_password: path("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password),
             policy: path("LOCKKEEPER_POLICY_DIR", policy),
+            masking_key: path("LOCKKEEPER_MASKING_KEY_DIR", masking_key),
             scratch: path("LOCKKEEPER_SCRATCH_DIR", scratch),
             result: path("LOCKKEEPER_RESULT_PATH", result),
         }
@@ -256,7 +261,7 @@ async fn one(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result
         Verb::Preflight => preflight::run(context, outcome).await,
         Verb::Backup => backup::run(context, outcome).await,
         Verb::Prove => prove::run(context, outcome).await,
-        Verb::Snapshot => Err(AgentError::Task("verb snapshot is not there yet".into())),
+        Verb::Snapshot => snapshot::run(context, outcome).await,
         Verb::Fence => fence::run(context, outcome).await,
         Verb::Undo => undo::run(context, outcome).await,
         Verb::Admit => admit::run(context, outcome).await,

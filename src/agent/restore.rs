@@ -13,7 +13,7 @@ use super::{
     Context, Row,
     error::{AgentError, OfData},
     lock::Guarded,
-    prove,
+    prove, snapshot,
 };
 use crate::{
     data::postgres::{
@@ -85,8 +85,13 @@ async fn load_all(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &
             Some(reader) => reader,
             None => prove::open(context, snapshot).await?,
         };
-        let name = (loaded_name(context, guarded), Rights::Kept);
-        prove::restore_and_compare(context, &guarded.access, (&name.0, name.1), &reader, outcome).await?;
+        let name = loaded_name(context, guarded);
+        // What comes from another environment knows other roles: here everything is the owner's, and the application may use it.
+        let rights = if context.task.origin.is_some() { Rights::LeftOut } else { Rights::Kept };
+        prove::restore_and_compare(context, &guarded.access, (&name, rights), &reader, outcome).await?;
+        if context.task.origin.is_some() {
+            snapshot::let_the_application_in(context, &guarded.access, &name).await?;
+        }
         opened = Some(reader);
     }
     Ok(())

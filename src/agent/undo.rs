@@ -195,7 +195,7 @@ async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &
     }
     let repository = backup::open(context).await?;
     let accesses: Vec<_> = all.iter().map(|g| &g.access).collect();
-    let (stored, manifests) = backup::store(context, &repository, &accesses).await?;
+    let (stored, manifests) = backup::store(context, &repository, &accesses, None).await?;
     let bytes: i64 = manifests.iter().map(|m| m.bytes).sum();
     for guarded in all {
         let row = guarded.begin_held().await?;

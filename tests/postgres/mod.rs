@@ -247,6 +247,7 @@ impl World {
         let below = |part: &str| directory.path().join(part);
         let paths = Paths {
             policy: PathBuf::new(),
+            masking_key: PathBuf::new(),
             secrets: below("secrets"),
             repository: below("repository"),
             repository_password: below("password"),

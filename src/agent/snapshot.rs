@@ -1,0 +1,138 @@
+//! Masks data into the exchange, in the namespace that owns it. As [`super::backup`], with a policy between the rows and the
+//! repository: nothing is written before the policy has been held against the whole catalog.
+
+use std::fs;
+
+use super::{
+    Context,
+    backup::{self, blocking, open},
+    error::{AgentError, OfData},
+    masking,
+};
+use crate::{
+    api::MaskingPolicySpec,
+    data::{
+        mask::{self, Key, Masking, screen as definitions},
+        postgres::{Access, Pace, Session, catalog::Found, quote::ident, tables::Table},
+    },
+    manifest::task::Outcome,
+};
+
+/// So many reasons are named.
+const NAMED: usize = 6;
+
+/// A policy with its key.
+pub struct Policy {
+    spec: MaskingPolicySpec,
+    key: Key,
+}
+
+impl Policy {
+    /// The one that is mounted, if it is the one that was granted.
+    fn read(context: &Context<'_>) -> Result<Self, AgentError> {
+        let spec = masking::policy(context)?;
+        let (hash, granted) = (mask::hash(&spec), context.task.masking_policy_hash.clone().unwrap_or_default());
+        if hash != granted {
+            return Err(AgentError::Refused(format!(
+                "the masking policy that is mounted has the hash {hash}, and {granted} was granted: nothing leaves by another policy"
+            )));
+        }
+        let key = match &spec.key_secret {
+            None => Key::random(),
+            Some(secret) => match fs::read(context.paths.masking_key.join("key")) {
+                Ok(bytes) => Key::from_secret(&bytes).map_err(|why| format!("Secret {}: {why}", secret.name)),
+                Err(_) => Err(format!("Secret {} has no key `key`: put the masking key there", secret.name)),
+            },
+        };
+        Ok(Self { spec, key: key.map_err(AgentError::Refused)? })
+    }
+
+    /// What it makes of the rows of one data. All that is wrong with it is said before anything leaves.
+    pub fn of(&self, data: &str, tables: &[Table]) -> Result<Masking, AgentError> {
+        let Some(said) = self.spec.data.iter().find(|d| *d.name == *data) else {
+            return Err(AgentError::Refused(format!(
+                "the masking policy says nothing of data {data}: add it under spec.data (kubectl lockkeeper masking draft proposes it)"
+            )));
+        };
+        mask::compile(said, tables, &self.key).map_err(|problems| {
+            let mut named: Vec<String> = problems.iter().take(NAMED).map(ToString::to_string).collect();
+            if problems.len() > NAMED {
+                named.push(format!("… and {} more (kubectl lockkeeper masking check lists them)", problems.len() - NAMED));
+            }
+            AgentError::Refused(format!("nothing has left. {}", named.join("; ")))
+        })
+    }
+}
+
+pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let policy = Policy::read(context)?;
+    let repository = open(context).await?;
+    let run = context.task.run.clone();
+    let (repository, earlier) = blocking(move || {
+        let earlier = repository.of_run(&run)?;
+        Ok((repository, earlier))
+    })
+    .await?;
+    if let Some(stored) = earlier {
+        outcome.notes.push("this run had written its snapshot already".into());
+        outcome.backup = Some(backup::reported(context, repository, stored).await?);
+        return Ok(());
+    }
+    let accesses = context.accesses()?;
+    let (stored, manifests) = backup::store(context, &repository, &accesses.iter().collect::<Vec<_>>(), Some(&policy)).await?;
+    outcome.backup = Some(backup::told(stored, &manifests));
+    Ok(())
+}
+
+/// What of the definitions' text must not leave, in words. Nothing of what was found is in them.
+pub fn screen(sql: &[u8]) -> Result<(), String> {
+    let found = definitions::findings(&String::from_utf8_lossy(sql));
+    let named: Vec<String> = found.iter().take(NAMED).map(|f| format!("{}: {}", f.statement, f.why)).collect();
+    if named.is_empty() { Ok(()) } else { Err(format!("nothing has left. In the definitions: {}", named.join("; "))) }
+}
+
+/// Whether an object of the definitions leaves with masked data.
+pub fn leaves(object: &str) -> bool {
+    !object.starts_with("publication ") && !object.ends_with(" large objects")
+}
+
+/// What is told of a database whose owner, grants and settings are nobody's business elsewhere.
+pub fn nothing_found() -> Found {
+    Found {
+        owner: String::new(),
+        allow_connections: true,
+        connection_limit: -1,
+        comment: None,
+        grants: None,
+        settings: Vec::new(),
+    }
+}
+
+/// Lets the role of the application use what was loaded as the owner's. Where it is the owner, or a member of it, that says
+/// nothing new.
+pub async fn let_the_application_in(context: &Context<'_>, access: &Access, database: &str) -> Result<(), AgentError> {
+    let data = &access.data;
+    let session = Session::open(&access.admin, database, Pace::Long, &context.stop).await.of(data)?;
+    let role = ident(&access.connection.user);
+    let owner =
+        "SELECT r.rolname::text FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE d.datname = current_database()";
+    let owner: String = session.one("reading the owner", owner, &[]).await.of(data)?.get(0);
+    if owner == access.connection.user {
+        return Ok(());
+    }
+    let doing = "letting the application's role in";
+    session.run(doing, &format!("SET ROLE {}", ident(&owner))).await.of(data)?;
+    // What an extension made belongs to others, and is for everyone anyway.
+    let ours = "SELECT format('GRANT USAGE, CREATE ON SCHEMA %I TO ', nspname) FROM pg_namespace \
+        WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' AND pg_has_role(current_user, nspowner, 'USAGE') \
+        UNION ALL SELECT format('GRANT ALL ON %s %I.%I TO ', CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, n.nspname, c.relname) \
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+        AND pg_has_role(current_user, c.relowner, 'USAGE')";
+    let grants: Vec<String> =
+        session.query("reading what there is", ours, &[]).await.of(data)?.iter().map(|r| r.get::<_, String>(0) + &role).collect();
+    for some in grants.chunks(200) {
+        session.run(doing, &some.join("; ")).await.of(data)?;
+    }
+    Ok(())
+}
