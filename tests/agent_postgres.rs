@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+#[path = "agent_postgres/alignments.rs"]
+mod alignments;
 #[path = "agent_postgres/away.rs"]
 mod away;
 #[path = "agent_postgres/bad_input.rs"]

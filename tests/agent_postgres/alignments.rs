@@ -1,0 +1,183 @@
+//! Data goes from one environment to another: masked where it belongs, loaded with the other's own roles.
+
+use std::fs;
+
+use lockkeeper::{
+    api::MaskingPolicySpec, data::mask, data::postgres::quote::ident, data::repository::Repository, manifest::task::exit,
+};
+use serde_json::{Value, json};
+
+use super::postgres::{RUN, World, files_below};
+
+/// So many people, each with a name and an address that must not be found anywhere else.
+const PEOPLE: i64 = 400;
+const SCHEMA: &str = r#"
+CREATE TABLE users (id serial PRIMARY KEY, username varchar(30) NOT NULL UNIQUE, email text NOT NULL UNIQUE, email_hash text NOT NULL, settings jsonb);
+CREATE TABLE "Orders" (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "user" int NOT NULL REFERENCES users, contact text REFERENCES users (email),
+  amount numeric(10,2) NOT NULL CHECK (amount >= 0), twice numeric GENERATED ALWAYS AS (amount * 2) STORED);
+CREATE TABLE sessions (id text PRIMARY KEY, secret text NOT NULL);
+CREATE VIEW totals AS SELECT "user", sum(amount) FROM "Orders" GROUP BY 1;
+CREATE MATERIALIZED VIEW known AS SELECT email FROM users;
+COMMENT ON TABLE users IS 'ask canary-comment@corp.test-company.com';
+"#;
+
+/// A Production with people in it, a Development with other things, and an exchange between them.
+struct Pair {
+    production: World,
+    development: World,
+}
+
+impl Pair {
+    async fn new(name: &str) -> Self {
+        let production = World::new(&format!("{name}_from")).await;
+        let mut development = World::new(&format!("{name}_to")).await;
+        let boss = production.server.boss("postgres").await;
+        let database = format!("{}_people", production.database);
+        boss.batch_execute(&format!("CREATE DATABASE {} OWNER {}", ident(&database), ident(&production.app))).await.unwrap();
+        for (which, role) in [("connection", &production.app), ("admin", &production.admin)] {
+            production.secret("store", which, role, &database);
+        }
+        let app = production.server.connect(&production.app, &database).await.unwrap();
+        app.batch_execute(SCHEMA).await.unwrap();
+        app.batch_execute(&format!(
+            "INSERT INTO users (username, email, email_hash, settings) SELECT 'canary-name-' || i, 'canary-' || i || '@corp.example.com', \
+             encode(sha256(('canary-' || i || '@corp.example.com')::bytea), 'hex'), \
+             jsonb_build_object('theme', 'dark', 'phone', 'canary-phone-' || i) FROM generate_series(1, {PEOPLE}) i; \
+             INSERT INTO \"Orders\" (\"user\", contact, amount) SELECT id, email, id % 90 FROM users; \
+             INSERT INTO sessions SELECT 'canary-session-' || i, 'canary-secret' FROM generate_series(1, 50) i; \
+             REFRESH MATERIALIZED VIEW known"
+        ))
+        .await
+        .unwrap();
+        // One volume, mounted on both sides.
+        development.paths.repository = production.paths.repository.clone();
+        Self { production, development }
+    }
+
+    fn policy(&mut self, change: impl FnOnce(&mut Value)) -> String {
+        let mut policy = json!({
+            "keySecret": {"name": "masking"},
+            "data": [{"name": "store", "tables": [
+                {"table": "public.users", "columns": {
+                    "id": {"keep": {}}, "username": {"fake": {"kind": "username", "domain": "person"}},
+                    "email": {"fake": {"kind": "email", "domain": "email"}}, "email_hash": {"derive": {"sha256Of": "email"}},
+                    "settings": {"json": {"paths": {"$.theme": {"keep": {}}}}},
+                }},
+                {"table": "public.Orders", "columns": {
+                    "id": {"keep": {}}, "user": {"keep": {}}, "contact": {"fake": {"kind": "email", "domain": "email"}}, "amount": {"keep": {}},
+                }},
+                {"table": "public.sessions", "rows": {"none": {}}},
+            ]}],
+        });
+        change(&mut policy);
+        let spec: MaskingPolicySpec = serde_json::from_value(policy.clone()).unwrap();
+        let below = |part: &str| self.production.directory.path().join(part);
+        let (directory, key) = (below("policy"), below("masking-key"));
+        fs::create_dir_all(&directory).unwrap();
+        fs::create_dir_all(&key).unwrap();
+        fs::write(directory.join("policy.json"), policy.to_string()).unwrap();
+        fs::write(key.join("key"), "not to be guessed, ever\n").unwrap();
+        (self.production.paths.policy, self.production.paths.masking_key) = (directory, key);
+        mask::hash(&spec)
+    }
+
+    fn masking(&self, hash: &str) -> lockkeeper::manifest::task::Task {
+        self.production.task_with("snapshot", json!({"maskingPolicyHash": hash, "policy": "copy"}))
+    }
+}
+
+#[tokio::test]
+async fn a_lower_environment_gets_the_masked_data_and_no_value_of_production_is_anywhere() {
+    let mut pair = Pair::new("mirror").await;
+    let hash = pair.policy(|_| {});
+    let masked = pair.production.done(&pair.masking(&hash)).await.backup.unwrap();
+    assert_eq!(masked.rows, 2 * PEOPLE, "users and orders, no session: {masked:?}");
+    let again = pair.production.done(&pair.masking(&hash)).await.backup.unwrap();
+    assert_eq!(again.snapshot, masked.snapshot, "once");
+
+    let development = &pair.development;
+    development.ok("fence", 1).await;
+    let load = json!({"epoch": 1, "snapshot": masked.snapshot, "origin": pair.production.environment});
+    development.done(&development.task_with("restore", load)).await;
+    development.ok("release", 1).await;
+
+    let app = development.as_app().await;
+    let count = async |sql: &str| app.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(count("users").await, PEOPLE);
+    assert_eq!(count("\"Orders\" o JOIN users u ON u.id = o.\"user\" AND u.email = o.contact").await, PEOPLE, "joins still hold");
+    assert_eq!(count("users WHERE email_hash = encode(sha256(email::bytea), 'hex')").await, PEOPLE, "the hash is the mask's");
+    assert_eq!(count("users WHERE settings->>'theme' = 'dark'").await, PEOPLE);
+    assert_eq!(count("users WHERE username LIKE 'canary%' OR email LIKE 'canary%' OR settings::text LIKE '%canary%'").await, 0);
+    assert_eq!(count("sessions").await, 0);
+    assert_eq!(count("known k JOIN users u USING (email)").await, PEOPLE, "what is computed is computed from the masks");
+    assert_eq!(count("orders").await.min(0), 0, "{:?}", development.databases().await);
+
+    // The exchange, decrypted, and everything in the lower database.
+    let place = tempfile::tempdir().unwrap();
+    let repository = Repository::open(
+        &pair.production.paths.repository,
+        &pair.production.paths.repository_password,
+        &pair.production.environment,
+    )
+    .unwrap();
+    repository.restore(&masked.snapshot, place.path()).unwrap();
+    let files = files_below(place.path());
+    assert!(files.iter().any(|f| f.ends_with("pre-data.sql")), "{files:?}");
+    for file in files {
+        let content = fs::read(&file).unwrap();
+        assert!(!String::from_utf8_lossy(&content).contains("canary"), "a value of production is in {}", file.display());
+    }
+    assert!(
+        development.databases().await.iter().any(|d| d.contains("undo")),
+        "what was there is aside: {:?}",
+        development.databases().await
+    );
+}
+
+#[tokio::test]
+async fn what_nobody_classified_stops_everything_before_the_first_byte() {
+    let mut pair = Pair::new("unclassified").await;
+    let hash = pair.policy(|p| {
+        p["data"][0]["tables"][0]["columns"].as_object_mut().unwrap().remove("settings");
+    });
+    let refused = pair.production.refused(&pair.masking(&hash), exit::PERMANENT, "Refused").await;
+    let said = refused.error.unwrap().message;
+    assert!(
+        said.contains("nothing has left") && said.contains("public.users, column settings") && said.contains("settings: {"),
+        "{said}"
+    );
+    assert!(!said.contains("canary"), "{said}");
+    let repository = Repository::open(
+        &pair.production.paths.repository,
+        &pair.production.paths.repository_password,
+        &pair.production.environment,
+    )
+    .unwrap();
+    assert_eq!(repository.of_run(RUN).unwrap(), None);
+
+    // Another policy than the granted one, and a policy that does not know the data.
+    let granted = pair.policy(|_| {});
+    pair.policy(|p| p["data"][0]["tables"][0]["columns"]["username"] = json!({"keep": {"reason": "wanted"}}));
+    let said = pair.production.refused(&pair.masking(&granted), exit::PERMANENT, "Refused").await.error.unwrap().message;
+    assert!(said.contains("nothing leaves by another policy"), "{said}");
+    let hash = pair.policy(|p| p["data"][0]["name"] = json!("other"));
+    let said = pair.production.refused(&pair.masking(&hash), exit::PERMANENT, "Refused").await.error.unwrap().message;
+    assert!(said.contains("says nothing of data store"), "{said}");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_environment_is_not_loaded() {
+    let mut pair = Pair::new("foreign").await;
+    let hash = pair.policy(|_| {});
+    let masked = pair.production.done(&pair.masking(&hash)).await.backup.unwrap();
+    let development = &pair.development;
+    development.ok("fence", 1).await;
+    let load = json!({"epoch": 1, "snapshot": masked.snapshot, "origin": "00000000-0000-4000-8000-000000000000"});
+    let (code, outcome) = development.perform(&development.task_with("restore", load)).await;
+    assert_eq!((code, outcome.error.unwrap().reason.as_str()), (exit::PERMANENT, "RepositoryForeign"));
+    let load = json!({"epoch": 1, "snapshot": masked.snapshot});
+    let (code, _) = development.perform(&development.task_with("restore", load)).await;
+    assert_eq!(code, exit::PERMANENT, "nor as its own backup");
+    development.ok("release", 1).await;
+    assert!(development.rows().await > 0, "what was there is there");
+}
