@@ -17,8 +17,9 @@ use lockkeeper::{
 };
 use serde_json::json;
 
-const PASSES: usize = 15;
-const ROWS: usize = 40_000;
+/// Short passes, so that some are not interrupted.
+const PASSES: usize = 600;
+const ROWS: usize = 2_000;
 const COLUMNS: [(&str, &str); 12] = [
     ("id", "int8"),
     ("email", "text"),
