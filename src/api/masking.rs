@@ -89,7 +89,7 @@ pub struct Mask {
     /// The same neutral value for all: `redacted`, 0, false, 2000-01-01, an empty list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redact: Option<Empty>,
-    /// NULL for all.
+    /// NULL for all. In YAML the word is quoted: `{"null": {}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub null: Option<Empty>,
     /// A keyed hash of the value: hexadecimal digits in text, a permutation in whole numbers, a UUID in a UUID.
@@ -274,7 +274,7 @@ pub struct JsonPathMask {
     /// `redacted`, 0, false, an empty list or object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redact: Option<Empty>,
-    /// null.
+    /// null. In YAML the word is quoted: `{"null": {}}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub null: Option<Empty>,
     /// A keyed hash of text; a permutation of whole numbers.

@@ -16,6 +16,7 @@ mod doctor;
 mod error;
 mod history;
 mod intervene;
+mod masking;
 mod modify;
 mod output;
 mod promote;
@@ -101,6 +102,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Unlock(args) => intervene::run(&global, args, InterventionAction::Unlock).await,
         Command::History(args) => history::run(&global, args).await,
         Command::Show(args) => show_run::run(&global, args).await,
+        Command::Masking(args) => masking::run(&global, args).await,
         Command::Completion { .. } => Ok(Exit::Done),
     }
 }

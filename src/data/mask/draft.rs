@@ -110,7 +110,8 @@ fn seen(values: &[String]) -> Option<(FakeKind, usize)> {
     if values.len() < FEW {
         return None;
     }
-    let kinds: [(FakeKind, fn(&str) -> bool); 5] = [
+    type Is = fn(&str) -> bool;
+    let kinds: [(FakeKind, Is); 5] = [
         (FakeKind::Email, is_email),
         (FakeKind::Iban, is_iban),
         (FakeKind::Card, is_card),

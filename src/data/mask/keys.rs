@@ -29,7 +29,7 @@ pub fn problems<'a>(named: &Named<'_>, table: &'a Table, built: &Built, all: &BT
     }
     let mut out = unique(table, built);
     out.extend(table.foreign_keys.iter().filter_map(|key| refers(named, table, key, built, all)));
-    out.extend(table.checks.iter().filter_map(|check| checked(table, check, built)));
+    out.extend(table.checks.iter().filter_map(|check| checked(check, built)));
     out
 }
 
@@ -126,10 +126,10 @@ fn refers<'a>(
     Some((Some(column), why))
 }
 
-fn checked<'a>(table: &'a Table, check: &'a Check, built: &Built) -> Option<(Option<&'a str>, String)> {
+fn checked<'a>(check: &'a Check, built: &Built) -> Option<(Option<&'a str>, String)> {
     let touched: Vec<_> =
         check.columns.iter().filter_map(|c| built.column(c)).filter(|(.., op)| !matches!(op, Op::Keep)).collect();
-    let (column, mask, op) = touched.first()?;
+    let (column, _, op) = touched.first()?;
     let name = check.columns.iter().find(|c| **c == column.name).map(String::as_str);
     let unsure = || {
         let why = format!(
@@ -146,7 +146,6 @@ fn checked<'a>(table: &'a Table, check: &'a Check, built: &Built) -> Option<(Opt
             touched.iter().all(|(.., op)| matches!(op, Op::Null)) && !check.expression.to_uppercase().contains("NOT NULL");
         return if together || nulls { None } else { unsure() };
     }
-    let _ = table;
     let taken = |value: Option<&str>| constraints::takes(&check.expression, &column.name, value);
     let fits = match op {
         Op::Null => taken(None) != Ok(false),
@@ -162,7 +161,6 @@ fn checked<'a>(table: &'a Table, check: &'a Check, built: &Built) -> Option<(Opt
             op.sample(value.as_bytes()).is_some_and(|masked| taken(Some(&masked)) == Ok(true))
         }),
     };
-    let _ = mask;
     if fits { None } else { unsure() }
 }
 

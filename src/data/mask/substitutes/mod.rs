@@ -292,7 +292,7 @@ fn text(bits: &Bits, words: &[&str], length: usize, out: &mut Vec<u8>) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        let word = words[((state >> 32) * words.len() as u64 >> 32) as usize];
+        let word = words[(((state >> 32) * words.len() as u64) >> 32) as usize];
         if out.len() > begun {
             if out.len() - begun + 1 + word.len() > length {
                 break;

@@ -1,0 +1,201 @@
+//! What a policy is refused for, in sentences.
+
+use lockkeeper::{
+    api::MaskingPolicySpec,
+    data::{
+        mask::{coverage, hash},
+        postgres::tables::Table,
+    },
+};
+use serde_json::{Value, json};
+
+use super::{compiled, policy};
+
+/// A column of a table: name, type, length, not null.
+pub fn column(name: &str, base: &str, length: Option<i32>, not_null: bool) -> Value {
+    let category = match base {
+        "int2" | "int4" | "int8" | "numeric" | "float8" => "N",
+        "bool" => "B",
+        "date" | "timestamptz" => "D",
+        "jsonb" | "uuid" | "bytea" => "U",
+        "inet" => "I",
+        "_text" => "A",
+        "mood" => "E",
+        _ => "S",
+    };
+    json!({
+        "name": name, "typeName": base, "baseType": base, "category": category, "maxLength": length, "notNull": not_null,
+        "generated": false, "identity": false, "labels": if base == "mood" { json!(["calm", "cross"]) } else { json!([]) }, "comment": null,
+    })
+}
+
+pub fn table(oid: u32, name: &str, columns: Vec<Value>, more: Value) -> Table {
+    let mut table = json!({
+        "oid": oid, "schema": "public", "name": name, "kind": "Ordinary", "pages": 1, "parents": [], "columns": columns,
+        "unique": [], "uniquePartly": [], "foreignKeys": [], "checks": [],
+    });
+    table.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    serde_json::from_value(table).unwrap()
+}
+
+fn shop() -> Vec<Table> {
+    let users = table(
+        1,
+        "users",
+        vec![
+            column("id", "int4", None, true),
+            column("email", "varchar", Some(60), true),
+            column("nick", "varchar", Some(8), false),
+            column("born", "date", None, false),
+            column("mood", "mood", None, true),
+            column("tags", "_text", None, false),
+            column("score", "int4", None, false),
+            column("settings", "jsonb", None, false),
+            column("digest", "varchar", Some(64), false),
+        ],
+        json!({
+            "unique": [["id"], ["email"]],
+            "checks": [
+                {"name": "score_range", "columns": ["score"], "expression": "CHECK ((score < 100))"},
+                {"name": "odd", "columns": ["digest"], "expression": "CHECK (is_digest(digest))"},
+            ],
+        }),
+    );
+    let orders = table(
+        2,
+        "orders",
+        vec![column("id", "int8", None, true), column("buyer", "varchar", Some(60), false)],
+        json!({"unique": [["id"]], "foreignKeys": [{"name": "fk", "columns": ["buyer"], "schema": "public", "table": "users", "references": ["email"]}]}),
+    );
+    let part = table(
+        3,
+        "orders_2024",
+        vec![column("id", "int8", None, true), column("buyer", "varchar", Some(60), false)],
+        json!({"parents": [2]}),
+    );
+    vec![users, orders, part]
+}
+
+const GOOD: &str = r#"
+name: shop
+tables:
+- table: public.users
+  columns:
+    id: {keep: {}}
+    email: {fake: {kind: email, domain: email}}
+    nick: {fake: {kind: shape}}
+    born: {shift: {subject: id}}
+    mood: {redact: {}}
+    tags: {redact: {}}
+    score: {keep: {}}
+    settings: {json: {paths: {"$.theme": {keep: {}}}}}
+    digest: {"null": {}}
+- table: public.orders
+  columns:
+    id: {keep: {}}
+    buyer: {fake: {kind: email, domain: email}}
+"#;
+
+#[test]
+fn a_policy_that_names_everything_holds_and_partitions_follow_their_table() {
+    compiled(GOOD, &shop()).unwrap();
+    let seen = coverage(&policy(GOOD), &shop());
+    assert_eq!((seen.columns, seen.classified, seen.unknown.len()), (11, 11, 0));
+}
+
+#[test]
+fn what_nobody_classified_is_refused_with_the_yaml_to_add() {
+    let problems = compiled(&GOOD.replace("    email: {fake: {kind: email, domain: email}}\n", ""), &shop()).unwrap_err();
+    let said = problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    assert!(said.contains("table public.users, column email: not named"), "{said}");
+    assert!(said.contains("email: {fake: {domain: email, kind: email, locale: en}}"), "{said}");
+    // Of a whole table too, its partition included; and in the order of tables.
+    let without = GOOD.split("- table: public.orders").next().unwrap();
+    let problems = compiled(without, &shop()).unwrap_err();
+    assert_eq!(problems.iter().map(|p| p.table.as_str()).collect::<Vec<_>>(), ["public.orders", "public.orders_2024"]);
+    assert!(problems[0].why.contains("{table: public.orders, columns: {id: {keep: {}}, buyer: "), "{}", problems[0]);
+    let seen = coverage(&policy(without), &shop());
+    assert_eq!((seen.columns, seen.classified), (13, 9));
+    assert!(seen.unknown.contains(&"public.orders_2024.buyer".to_owned()));
+}
+
+#[test]
+fn each_way_to_be_wrong_has_a_sentence() {
+    for (line, with, sentence) in [
+        ("id: {keep: {}}\n    email", "nobody: {keep: {}}\n    id: {keep: {}}\n    email", "no such column"),
+        ("table: public.orders", "table: public.order", "no such table"),
+        ("email: {fake: {kind: email, domain: email}}", "email: {keep: {}}", "looks like an email address"),
+        (
+            "email: {fake: {kind: email, domain: email}}",
+            "email: {fake: {kind: firstName, domain: email}}",
+            "the column is unique",
+        ),
+        ("email: {fake: {kind: email, domain: email}}", "email: {redact: {}}", "the column is unique"),
+        ("email: {fake: {kind: email, domain: email}}", "email: {fake: {kind: email}}", "masked each in its own way"),
+        ("buyer: {fake: {kind: email, domain: email}}", "buyer: {hash: {domain: email}}", "masked each in its own way"),
+        ("buyer: {fake: {kind: email, domain: email}}", "buyer: {keep: {reason: x}}", "masked each in its own way"),
+        ("mood: {redact: {}}", "mood: {\"null\": {}}", "takes no NULL"),
+        ("mood: {redact: {}}", "mood: {fake: {kind: city}}", "does not fit type mood"),
+        ("nick: {fake: {kind: shape}}", "nick: {fake: {kind: username}}", "needs room for 16 characters"),
+        ("nick: {fake: {kind: shape}}", "nick: {derive: {sha256Of: email}}", "room for 8"),
+        ("nick: {fake: {kind: shape}}", "nick: {derive: {lowerOf: nick}}", "of itself"),
+        ("nick: {fake: {kind: shape}}", "nick: {template: {text: \"user-{id}\"}}", "room for 8"),
+        ("nick: {fake: {kind: shape}}", "nick: {template: {text: \"{id\"}}", "a brace has no end"),
+        ("nick: {fake: {kind: shape}}", "nick: {}", "exactly one of"),
+        ("nick: {fake: {kind: shape}}", "nick: {keep: {}, redact: {}}", "exactly one of"),
+        ("born: {shift: {subject: id}}", "born: {noise: {}}", "does not fit type date"),
+        ("born: {shift: {subject: id}}", "born: {shift: {subject: who}}", "no column who"),
+        ("tags: {redact: {}}", "tags: {hash: {}}", "does not fit type _text"),
+        ("score: {keep: {}}", "score: {noise: {percent: 10}}", "score_range"),
+        (
+            "settings: {json: {paths: {\"$.theme\": {keep: {}}}}}",
+            "settings: {json: {paths: {theme: {keep: {}}}}}",
+            "begin with $",
+        ),
+        (
+            "settings: {json: {paths: {\"$.theme\": {keep: {}}}}}",
+            "settings: {json: {paths: {\"$.email\": {keep: {}}}}}",
+            "path $.email looks like",
+        ),
+        ("digest: {\"null\": {}}", "digest: {derive: {sha256Of: email}}", "constraint odd"),
+        ("table: public.users\n", "table: public.users\n  rows: {none: {}}\n", "of which no row leaves"),
+        ("table: public.users\n", "table: public.users\n  rows: {where: \"true) or (true\"}\n", "closes a parenthesis"),
+    ] {
+        assert!(GOOD.contains(line), "{line}");
+        let said: Vec<String> = match compiled(&GOOD.replacen(line, with, 1), &shop()) {
+            Ok(_) => panic!("{with}: taken"),
+            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        };
+        assert!(said.iter().any(|s| s.contains(sentence)), "{with}: {said:?}");
+    }
+}
+
+#[test]
+fn a_unique_index_over_an_expression_counts_too() {
+    let users = |partly: Value| {
+        table(
+            1,
+            "users",
+            vec![column("id", "int4", None, true), column("code", "text", None, true)],
+            json!({"unique": [["id"]], "uniquePartly": partly}),
+        )
+    };
+    let yaml = "name: shop\ntables: [{table: public.users, columns: {id: {keep: {}}, code: {fake: {kind: shape}}}}]";
+    compiled(yaml, &[users(json!([]))]).unwrap();
+    let problems = compiled(yaml, &[users(json!([["code"]]))]).unwrap_err();
+    assert!(problems[0].why.contains("the column is unique"), "{}", problems[0]);
+    compiled(&yaml.replace("shape", "username"), &[users(json!([["code"]]))]).unwrap();
+}
+
+#[test]
+fn the_hash_is_the_policys_and_not_its_writers() {
+    let spec = |yaml: &str| -> MaskingPolicySpec { serde_json::from_value(json!({"data": [policy(yaml)]})).unwrap() };
+    let of = |yaml: &str| hash(&spec(yaml));
+    let (users, orders) = GOOD.split_once("- table: public.orders").unwrap();
+    let turned = format!("name: shop\ntables:\n- table: public.orders{orders}{}", users.split_once("tables:\n").unwrap().1);
+    assert_eq!(of(GOOD), of(&turned));
+    assert!(of(GOOD).starts_with("sha256:") && of(GOOD).len() == 71);
+    assert_ne!(of(GOOD), of(&GOOD.replace("$.theme", "$.themes")));
+    // Where a release changes what it hashes, every grant is void: that must be seen.
+    assert_eq!(of("name: a\ntables: []"), "sha256:bc6afcc0b1b0f65f6b86b4dd24e01e2f64db80f89004d94840e3ee126f977b44");
+}
