@@ -138,7 +138,7 @@ impl PgError {
 }
 
 /// The SQLSTATE of a connection that is cut, or that nobody takes: there the server gives none.
-const CONNECTION_LOST: &str = "08006";
+pub(super) const CONNECTION_LOST: &str = "08006";
 
 /// The SQLSTATE of an error.
 pub fn code(error: &tokio_postgres::Error) -> Option<String> {

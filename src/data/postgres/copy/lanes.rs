@@ -11,6 +11,7 @@ use tokio::{
     },
     task::JoinSet,
 };
+use twox_hash::XxHash3_64;
 
 use super::{
     CopyError, Exported, Moved, PIECE, Pacer, Report, connections,
@@ -20,7 +21,8 @@ use super::{
 };
 use crate::data::{
     postgres::{
-        Endpoint, Pace, Session,
+        Endpoint, Pace, PgError, Session,
+        error::CONNECTION_LOST,
         transform::{Transform, TransformError},
     },
     stop::{self, Stop},
@@ -28,6 +30,8 @@ use crate::data::{
 
 /// So many blocks of a part wait for the parts before it.
 const WAITING: usize = 4;
+/// No block is cut before so many bytes; about one row in a MiB and a half then ends it.
+const SMALLEST: usize = 1 << 20;
 /// Up to so many tables each lane locks by itself. A server has room for some thousands of locks.
 const LOCKED_BY_EACH: usize = 500;
 /// What a transform is given at once.
@@ -161,7 +165,13 @@ async fn run(lane: Arc<Lane>) -> Result<(), CopyError> {
          SET LOCAL enable_seqscan = off; SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0",
         lane.snapshot
     );
-    session.run("joining the view", &sql).await?;
+    session.run("joining the view", &sql).await.map_err(|error| match error {
+        // The snapshot is gone with the session that exported it: as if this connection had been cut too.
+        PgError::Statement { server, doing, cause, code } if code.as_deref().is_some_and(|c| ["22023", "42704"].contains(&c)) => {
+            PgError::Statement { server, doing, cause, code: Some(CONNECTION_LOST.to_owned()) }
+        }
+        other => other,
+    })?;
     // Whoever waits to change a table meanwhile would make a lane that comes later wait for him, and he waits for the view.
     // Where that would take too much of the server's room for locks, the wait is bounded, and the attempt fails.
     if lane.locked.len() <= LOCKED_BY_EACH {
@@ -189,7 +199,7 @@ async fn copy(session: &Session, part: &Part, blocks: &Sender<Step>) -> Result<(
                 let full = match &mut change {
                     None => {
                         block.extend_from_slice(&row);
-                        block.ends_with(b"\n") && block.len() >= PIECE
+                        is_full(&block, &row)
                     }
                     Some(change) => {
                         raw.extend_from_slice(&row);
@@ -216,6 +226,16 @@ async fn copy(session: &Session, part: &Part, blocks: &Sender<Step>) -> Result<(
             Ok(Ok(()))
         })
         .await?
+}
+
+/// Whether a block ends with this row. Blocks are cut where the rows say so: what is added or removed in one block leaves the
+/// next ones what they were, and they are stored once.
+fn is_full(block: &[u8], row: &[u8]) -> bool {
+    if block.len() < SMALLEST || !row.ends_with(b"\n") {
+        return false;
+    }
+    let odds = u64::MAX / (PIECE - SMALLEST) as u64 * 2;
+    block.len() >= PIECE || XxHash3_64::oneshot(row) < odds.saturating_mul(row.len() as u64)
 }
 
 fn changed(change: &mut dyn Transform, raw: &mut Vec<u8>, block: &mut Vec<u8>) -> Result<(), TransformError> {

@@ -40,7 +40,7 @@ use super::{
 };
 use crate::data::{repository::RepositoryError, stop::Stopped};
 
-/// A block is cut at the first end of a row after so many bytes. It is a file of the snapshot.
+/// A block, which is a file of the snapshot, ends at the first end of a row after so many bytes, or before.
 const PIECE: usize = 4 << 20;
 
 /// Told how many bytes are done, and how many there are, now and then.

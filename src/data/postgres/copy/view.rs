@@ -19,7 +19,7 @@ use crate::{
 /// How long a table's lock is waited for, as pg_dump is told.
 const LOCK_WAIT: &str = "30s";
 /// A table that goes away while tables are locked is no reason to give up. So often.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: usize = 10;
 /// So many tables in one statement.
 const AT_ONCE: usize = 200;
 
@@ -69,22 +69,29 @@ const SIZES: &str = "SELECT c.oid, coalesce(m.amname = 'heap', true), pg_relatio
 impl View {
     /// Takes a view.
     pub async fn open(endpoint: &Endpoint, database: &str, stop: &Stop) -> Result<Self, PgError> {
-        let session = Session::open(endpoint, database, Pace::Long, stop).await?;
         let mut attempt = 1;
-        let mut locked = loop {
-            let names = lockable(&session).await?;
-            begin(&session).await?;
-            match lock(&session, &names).await {
-                Ok(()) => break names,
+        loop {
+            match Self::attempt(endpoint, database, stop).await {
                 Err(error) if error.code() == Some("42P01") && attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error),
+                // Tables come and go faster than they can be locked. That passes.
+                Err(PgError::Statement { server, doing, cause, code }) if code.as_deref() == Some("42P01") => {
+                    return Err(PgError::Statement { server, doing, cause, code: None });
+                }
+                answer => return answer,
             }
-            session.run("beginning anew", "ROLLBACK").await?;
-        };
-        let doing = "exporting the view";
+        }
+    }
+
+    async fn attempt(endpoint: &Endpoint, database: &str, stop: &Stop) -> Result<Self, PgError> {
+        let session = Session::open(endpoint, database, Pace::Long, stop).await?;
+        let mut locked = lockable(&session).await?;
+        let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{LOCK_WAIT}'");
+        session.run("taking a view of the data", &sql).await?;
+        lock(&session, &locked).await?;
         let taken_at = Timestamp::now();
         // The first statement that needs one: from here on, all is as it was now.
-        let row = session.one(doing, "SELECT pg_export_snapshot(), pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()", &[]).await?;
+        let sql = "SELECT pg_export_snapshot(), pg_encoding_to_char(encoding)::text FROM pg_database WHERE datname = current_database()";
+        let row = session.one("exporting the view", sql, &[]).await?;
         let known: BTreeSet<String> = locked.iter().cloned().collect();
         let late: Vec<String> = lockable(&session).await?.into_iter().filter(|t| !known.contains(t)).collect();
         lock(&session, &late).await?;
@@ -157,11 +164,6 @@ impl View {
 async fn lockable(session: &Session) -> Result<Vec<String>, PgError> {
     let rows = session.query("reading the tables", LOCKABLE, &[]).await?;
     Ok(rows.iter().map(|r| format!("{}.{}", ident(r.get::<_, &str>(0)), ident(r.get::<_, &str>(1)))).collect())
-}
-
-async fn begin(session: &Session) -> Result<(), PgError> {
-    let sql = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '{LOCK_WAIT}'");
-    session.run("taking a view of the data", &sql).await
 }
 
 /// Locks tables against being changed in shape, rewritten or dropped. No one who reads or writes rows notices. LOCK is no
