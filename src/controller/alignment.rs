@@ -17,7 +17,7 @@ use crate::{
     error::Result,
     plan::{
         queue::Waiting,
-        world::{Elsewhere, JobView, PolicyView, Run, Side, World},
+        world::{Elsewhere, JobView, PolicyView, Side, World},
     },
 };
 

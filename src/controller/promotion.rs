@@ -18,7 +18,7 @@ use crate::{
         alignment, forward,
         queue::Waiting,
         steps,
-        world::{JobView, Run, Side, World},
+        world::{JobView, Side, World},
     },
 };
 
