@@ -3,23 +3,21 @@
 
 use std::collections::BTreeMap;
 
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::{
     Context, Turn,
     api::call,
-    execute::{Subject, execute},
+    driven::{self, Locks},
     observe::{self, Seen},
-    status,
 };
 use crate::{
-    api::{DownAlignment, Environment, FINALIZER, MaskingPolicy, Phase, RunStatus, verbs},
+    api::{DownAlignment, Environment, MaskingPolicy, Phase, verbs},
     data::mask,
     error::Result,
     plan::{
-        Decision, Effect, intervention, promotion as planner,
         queue::Waiting,
-        world::{Elsewhere, JobView, PolicyView, Run, Side, World},
+        world::{Elsewhere, JobView, PolicyView, Side, World},
     },
 };
 
@@ -46,15 +44,14 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let api: Api<DownAlignment> = Api::namespaced(context.client.clone(), namespace);
     let what = format!("get DownAlignment {namespace}/{name}");
     let Some(run) = call(what, api.get_opt(name)).await? else { return Ok(Turn::Gone) };
-    let before = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
-    if before.is_terminal() && run.metadata.deletion_timestamp.is_none() {
+    if driven::is_over(run.as_run()) {
         return Ok(Turn::Wait(None));
     }
     let seen = observe(context, &run, namespace).await?;
     let nobody = BTreeMap::new();
     let world = World {
         settings: &context.settings,
-        run: Run::Alignment(&run),
+        run: run.as_run(),
         target: seen.target.as_ref(),
         source: seen.source.as_ref(),
         others: &seen.others,
@@ -73,41 +70,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         refused: seen.refused.as_deref(),
         terminating: seen.terminating,
     };
-    match planner::plan(&world, (context.clock)()) {
-        Decision::Wait(until) => Ok(Turn::Wait(until)),
-        Decision::Perform(effect) => {
-            let step = run.status.as_ref().and_then(|s| s.step.as_deref()).unwrap_or_default();
-            tracing::info!(kind = "DownAlignment", namespace, run = name, phase = %before, step, effect = %effect.describe(), "perform");
-            if effect == Effect::RemoveFinalizer
-                && let Some(text) = intervention::farewell(&world)
-            {
-                context.report.farewell(&context.settings, run.object_ref(&()), &text).await;
-            }
-            let uid = run.uid().unwrap_or_default();
-            let version = run.resource_version().unwrap_or_default();
-            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
-            let Err(error) = execute::<DownAlignment>(&context.client, &subject, &effect).await else { return Ok(Turn::Again) };
-            if let Some(message) = error.refusal()
-                && let Decision::Advance(new) = planner::refused(&world, &message, (context.clock)())
-            {
-                write(context, &run, *new).await?;
-            }
-            Err(error)
-        }
-        Decision::Advance(new) => {
-            write(context, &run, *new).await?;
-            Ok(Turn::Again)
-        }
-    }
-}
-
-/// Writes a status over the one that was read, and tells of it.
-async fn write(context: &Context, run: &DownAlignment, new: RunStatus) -> Result<()> {
-    let mut run = run.clone();
-    let old = run.status.replace(new).unwrap_or_default();
-    status::swap(&context.client, &run).await?;
-    context.report.run(Run::Alignment(&run), &old, &run.object_ref(&())).await;
-    Ok(())
+    driven::decide(context, &run, &world).await
 }
 
 async fn observe(context: &Context, run: &DownAlignment, namespace: &str) -> Result<Observed> {

@@ -4,6 +4,7 @@
 pub mod alignment;
 pub mod api;
 pub mod backup;
+pub mod driven;
 pub mod environment;
 pub mod execute;
 pub mod leader;

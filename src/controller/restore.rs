@@ -2,22 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use kube::{Api, Resource, ResourceExt};
+use kube::{Api, ResourceExt};
 
 use super::{
     Context, Turn,
     api::call,
-    execute::{Subject, execute},
+    driven::{self, Locks},
     observe::{self, Seen},
-    status,
 };
 use crate::{
-    api::{
-        DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, FINALIZER, Promotion, RunStatus, UndoableKind, verbs,
-    },
+    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, UndoableKind, verbs},
     error::Result,
     plan::{
-        Decision, Effect, intervention, promotion as planner,
         queue::Waiting,
         world::{JobView, Run, Side, World},
     },
@@ -53,15 +49,14 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let api: Api<EnvironmentRestore> = Api::namespaced(client.clone(), namespace);
     let what = format!("get EnvironmentRestore {namespace}/{name}");
     let Some(run) = call(what, api.get_opt(name)).await? else { return Ok(Turn::Gone) };
-    let before = run.status.as_ref().map(|s| s.phase).unwrap_or_default();
-    if before.is_terminal() && run.metadata.deletion_timestamp.is_none() {
+    if driven::is_over(run.as_run()) {
         return Ok(Turn::Wait(None));
     }
     let seen = observe(context, &run, namespace).await?;
     let none = Side::default();
     let world = World {
         settings: &context.settings,
-        run: Run::Restore(&run),
+        run: run.as_run(),
         target: seen.target.as_ref(),
         others: &seen.others,
         source: None,
@@ -84,40 +79,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         refused: seen.refused.as_deref(),
         terminating: seen.terminating,
     };
-    match planner::plan(&world, (context.clock)()) {
-        Decision::Wait(until) => Ok(Turn::Wait(until)),
-        Decision::Perform(effect) => {
-            tracing::info!(restore = %format!("{namespace}/{name}"), phase = %before, effect = %effect.describe(), "perform");
-            if effect == Effect::RemoveFinalizer
-                && let Some(text) = intervention::farewell(&world)
-            {
-                context.report.farewell(&context.settings, run.object_ref(&()), &text).await;
-            }
-            let uid = run.uid().unwrap_or_default();
-            let version = run.resource_version().unwrap_or_default();
-            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
-            let Err(error) = execute::<EnvironmentRestore>(client, &subject, &effect).await else { return Ok(Turn::Again) };
-            if let Some(message) = error.refusal()
-                && let Decision::Advance(new) = crate::plan::promotion::refused(&world, &message, (context.clock)())
-            {
-                write(context, &run, *new).await?;
-            }
-            Err(error)
-        }
-        Decision::Advance(new) => {
-            write(context, &run, *new).await?;
-            Ok(Turn::Again)
-        }
-    }
-}
-
-/// Writes a status over the one that was read, and tells of it.
-async fn write(context: &Context, run: &EnvironmentRestore, new: RunStatus) -> Result<()> {
-    let mut run = run.clone();
-    let old = run.status.replace(new).unwrap_or_default();
-    status::swap(&context.client, &run).await?;
-    context.report.run(Run::Restore(&run), &old, &run.object_ref(&())).await;
-    Ok(())
+    driven::decide(context, &run, &world).await
 }
 
 async fn observe(context: &Context, run: &EnvironmentRestore, namespace: &str) -> Result<Observed> {
