@@ -245,6 +245,7 @@ fn a_cancel_or_a_deletion_at_each_step_ends_as_planned_or_as_before() {
         // Not at `undo`: the fence's pod makes the undo points too, so the run does not rest there.
         ("configuration/edge", "RolledBack"),
         ("migration/flags", "RolledBack"),
+        ("admit", "RolledBack"),
         ("workloads/edge", "RolledBack"),
         ("others", "RolledBack"),
         ("verify/login", "RolledBack"),

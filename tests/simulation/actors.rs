@@ -381,7 +381,7 @@ fn trouble(cluster: &mut Cluster, namespace: &str, pod: &Value) -> Image {
         return Image::Good;
     }
     // It does not come up without its database.
-    if cluster.data.live().door == Door::Closed {
+    if matches!(cluster.data.live().door, Door::Closed | Door::MigrationOnly) {
         return Image::Crashes;
     }
     if image.contains(&digest("registry.example/unleash:7.4.1")) { cluster.script.image } else { Image::Good }

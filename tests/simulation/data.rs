@@ -18,6 +18,8 @@ pub const LIVE: &str = "flags";
 pub enum Door {
     Open,
     RunOnly,
+    /// Not even the application: the migration has a role of its own.
+    MigrationOnly,
     Closed,
 }
 
@@ -141,7 +143,7 @@ impl Server {
                 task.databases.iter().for_each(|d| drop(self.databases.remove(&d.database)));
                 done(none)
             }
-            Verb::Admit => done(none),
+            Verb::Admit => self.admit(task),
             Verb::Forget | Verb::Http | Verb::Page => done(none),
         }
     }
@@ -187,13 +189,25 @@ impl Server {
             State::Fenced => {
                 let rows = self.live().rows.clone();
                 self.databases.insert(name.clone(), Database { rows, door: Door::Closed });
-                self.live().door = Door::RunOnly;
+                let alone = task.data.iter().any(|d| !d.migrations.is_empty());
+                self.live().door = if alone { Door::MigrationOnly } else { Door::RunOnly };
                 self.row = Some(Row { state: State::Open, undo: Some(name.clone()), ..row });
             }
             State::Open => {}
             _ => return refused(exit::PERMANENT, "State", "it must be fenced first"),
         }
         (exit::DONE, Outcome { aside: aside(&name), ..Outcome::default() })
+    }
+
+    fn admit(&mut self, task: &Task) -> (i32, Outcome) {
+        match self.held(task) {
+            Err(refusal) => *refusal,
+            Ok(Some(Row { holder: Some(_), state: State::Open, .. })) => {
+                self.live().door = Door::RunOnly;
+                (exit::DONE, Outcome::default())
+            }
+            Ok(_) => refused(exit::PERMANENT, "State", "it must be open for the run"),
+        }
     }
 
     fn rollback(&mut self, task: &Task) -> (i32, Outcome) {

@@ -1,8 +1,8 @@
 //! The two environments of all scenarios: staging, where a release was tested, and production, whose data is at stake.
 //!
-//! Three modules: `flags` with a migration and a ConfigMap of which one key stays; `edge`, whose ConfigMap production does
-//! not have yet, with an init container, a StatefulSet and a CronJob; and `metrics`, which only production has and which goes
-//! down and up with the others. Production has integrations beside them, which pause.
+//! Three modules: `flags` with a migration, which has a role of its own, and a ConfigMap of which one key stays; `edge`,
+//! whose ConfigMap production does not have yet, with an init container, a StatefulSet and a CronJob; and `metrics`, which
+//! only production has and which goes down and up with the others. Production has integrations beside them, which pause.
 
 use std::collections::BTreeMap;
 
@@ -87,6 +87,7 @@ fn modules(with_metrics: bool) -> Value {
         ], "configuration": [{"configMap": {"name": "edge-config"}}]},
     ]);
     if let (true, Some(list)) = (with_metrics, modules.as_array_mut()) {
+        list[0]["migration"]["connectionSecret"] = json!({"name": "migrator"});
         list.push(json!({"name": "metrics", "workloads": [{"kind": "Deployment", "name": "metrics"}]}));
     }
     modules
@@ -116,7 +117,9 @@ pub fn cluster(script: Script) -> Cluster {
     }
     for (namespace, version, replicas) in [(SOURCE, "7.4.1", 1), (NAMESPACE, "6.3.0", 2)] {
         for name in ["unleash", "edge"] {
-            let plain = deployment(name, &format!("registry.example/{name}:{version}"), replicas);
+            let mut plain = deployment(name, &format!("registry.example/{name}:{version}"), replicas);
+            let uri = json!({"name": "DB", "valueFrom": {"secretKeyRef": {"name": "unleash-db", "key": "uri"}}});
+            plain["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut().expect("a list").push(uri);
             let init = format!("registry.example/warm:{version}");
             make("deployments", namespace, if name == "edge" { with_init(plain, &init) } else { plain });
             make("services", namespace, service(name));

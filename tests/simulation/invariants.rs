@@ -70,7 +70,7 @@ fn begins(step: &str, before: &Cluster, run: &Run, must: &mut impl FnMut(bool, &
         must(run.locked, "S3: a migration starts only under this run's lock");
         must(run.may_change(before), "S2: a migration starts only after the undo point and a proven backup");
     }
-    if ["fence", "undo", "load", "release-data", "rollback-data", "rollback-release-data"].contains(&step) {
+    if ["fence", "undo", "load", "admit", "release-data", "rollback-data", "rollback-release-data"].contains(&step) {
         must(run.locked, "S3: the database is worked on only under this run's lock");
     }
     if step == "undo" {
