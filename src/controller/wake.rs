@@ -87,3 +87,46 @@ impl Wake {
 fn waits(run: &Promotion) -> bool {
     matches!(promotion::phase(run), Phase::Scheduled | Phase::Validated)
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt, channel::mpsc};
+    use kube::runtime::{reflector, watcher};
+    use serde_json::json;
+
+    use super::*;
+
+    fn run(name: &str, phase: &str) -> Slim<Promotion> {
+        serde_json::from_value(json!({
+            "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion",
+            "metadata": {"name": name, "namespace": "shop", "uid": name},
+            "spec": {"environment": {"name": "p"}, "from": {"namespace": "staging", "name": "s"}, "requestedBy": {"username": "alice"}},
+            "status": {"phase": phase},
+        }))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_is_at_work_is_woken_at_once_and_who_waits_after_a_pause_once() {
+        let (store, mut writer) = reflector::store();
+        for (name, phase) in [("at-work", "Promoting"), ("queued", "Validated"), ("new", "Scheduled"), ("over", "Completed")] {
+            writer.apply_watcher_event(&watcher::Event::Apply(run(name, phase)));
+        }
+        let (to, mut woken) = mpsc::unbounded();
+        let wake = Wake::new(store, to);
+        let heard = |run: Option<&str>| Heard { namespace: "shop".into(), run: run.map(str::to_owned) };
+        // What belongs to nobody, three times; then what was made for one that waits.
+        for _ in 0..3 {
+            wake.heard(&heard(None));
+        }
+        wake.heard(&heard(Some("queued")));
+        let mut names = Vec::new();
+        while names.len() < 6 {
+            names.push(woken.next().await.unwrap().name);
+        }
+        names[4..].sort();
+        assert_eq!(names, ["at-work", "at-work", "at-work", "queued", "new", "queued"]);
+        assert!(wake.due.lock().unwrap().is_empty(), "what is heard from now on makes them due again");
+        assert_eq!(wake.of_environment("staging").iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["at-work"]);
+    }
+}

@@ -85,7 +85,9 @@ fn crossing(world: &World) {
         let arguments = ["upgrade", "tiny", "charts/lockkeeper-environment", "-n", namespace, "--reuse-values", "--set-json"];
         helm(&[&arguments[..], &[&people]].concat()).expect("the rights are given");
     }
-    let consent = json!({"spec": {"promotesFrom": [{"namespace": production, "name": "production"}]}}).to_string();
+    // Releases go up, or from side to side.
+    let consent =
+        json!({"spec": {"tier": "Production", "promotesFrom": [{"namespace": production, "name": "production"}]}}).to_string();
     kubectl(&["-n", staging, "patch", "environment", "staging", "--type=merge", "-p", &consent])
         .expect("Staging takes from Production");
     let forth = world.promotion("forth");
