@@ -48,6 +48,7 @@ mod every_kind;
 mod foreign_hands;
 mod good;
 mod intervention;
+mod masking;
 mod matrix;
 mod missing_image;
 mod operator_killed;

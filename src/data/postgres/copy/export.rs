@@ -70,7 +70,7 @@ pub async fn export(
     // A transform reads UTF-8. Without one, bytes stay what they are: not all that a server stores has a place in Unicode.
     let encoding = if masked { "UTF8".to_owned() } else { view.encoding.clone() };
     let (mut tables, leaving) = planned(view, transforms.as_deref()).await?;
-    tables.sort_by(|a, b| directory(&a.0.schema, &a.0.name).cmp(&directory(&b.0.schema, &b.0.name)));
+    tables.sort_by_cached_key(|t| directory(&t.0.schema, &t.0.name));
     let (mut moved, sizes, which) = unzip(tables);
     let listed = moved.iter().enumerate().zip(&sizes).map(|((at, table), size)| (at, table, *size));
     let parts = lanes::parts(listed, &encoding, |table| match &leaving[which[table]] {

@@ -146,7 +146,7 @@ pub async fn read(view: &View, parts: Vec<Part>, stop: &Stop, report: Report, ta
     }
     let mut first = collected.err();
     while let Some(ended) = lanes.join_next().await {
-        let ended = ended.unwrap_or_else(|_| Err(CopyError::Ended));
+        let ended = ended.unwrap_or(Err(CopyError::Ended));
         if let Err(error) = ended
             && first.as_ref().is_none_or(CopyError::is_secondary)
             && !(first.is_some() && error.is_secondary())
@@ -203,10 +203,11 @@ async fn copy(session: &Session, part: &Part, blocks: &Sender<Step>) -> Result<(
                     }
                     Some(change) => {
                         raw.extend_from_slice(&row);
-                        if raw.len() >= CHUNK && raw.ends_with(b"\n") {
-                            if let Err(error) = changed(change.as_mut(), &mut raw, &mut block) {
-                                return Ok(Err(error.into()));
-                            }
+                        if raw.len() >= CHUNK
+                            && raw.ends_with(b"\n")
+                            && let Err(error) = changed(change.as_mut(), &mut raw, &mut block)
+                        {
+                            return Ok(Err(error.into()));
                         }
                         block.len() >= PIECE
                     }
