@@ -15,11 +15,14 @@ use super::{
     cancel,
     error::{CliError, Exit},
     session::Session,
-    show, text, view,
+    show, text, view, watch,
 };
-use crate::api::{
-    API_VERSION, EnvironmentRestore, EnvironmentRestoreSpec, LocalRef, Period, Promotion, RestoreSource, RunStatus,
-    backup::DataSelection, promotion::Requester,
+use crate::{
+    api::{
+        API_VERSION, EnvironmentRestore, EnvironmentRestoreSpec, LocalRef, Period, Promotion, RestoreSource, RunStatus,
+        backup::DataSelection, promotion::Requester,
+    },
+    plan::world::Run,
 };
 
 /// How long the operator may take to look a snapshot up, or to plan.
@@ -156,7 +159,7 @@ pub async fn follow(session: &Session, name: &str, timeout: Option<&Period>) -> 
         for line in view::news(&before, &status, first, &zone) {
             session.printer.say(line);
         }
-        if let Some(exit) = Exit::of(status.phase) {
+        if let Some(exit) = watch::ended(Run::Restore(&restore)) {
             session.printer.object(&restore)?;
             return Ok(exit);
         }

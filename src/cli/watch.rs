@@ -21,7 +21,7 @@ use super::{
     text, view,
 };
 use crate::{
-    api::{Promotion, PromotionStatus},
+    api::{InterventionAction, Phase, Promotion, PromotionStatus},
     plan::world::Run,
 };
 
@@ -57,7 +57,7 @@ pub async fn follow(session: &Session, args: WatchArgs) -> Result<Exit, CliError
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
         let phase = latest.status.as_ref().map(|s| s.phase).unwrap_or_default();
-        if let Some(exit) = Exit::of(phase) {
+        if let Some(exit) = ended(Run::Promotion(&latest)) {
             display.end(&view::summary(Run::Promotion(&latest), &TimeZone::system()));
             return Ok(exit);
         }
@@ -85,6 +85,17 @@ pub async fn follow(session: &Session, args: WatchArgs) -> Result<Exit, CliError
                 return Err(CliError::Error(format!("{} is {phase} and the time to watch is over; it goes on", args.name)));
             }
         }
+    }
+}
+
+/// How a run has ended. A person's word that the operator has not taken up yet, or by which it gives up, leads on.
+pub fn ended(run: Run<'_>) -> Option<Exit> {
+    let status = run.status()?;
+    let unheard = status.observed_generation < run.metadata().generation;
+    let gives_up = status.intervention.as_ref().is_some_and(|i| i.action == InterventionAction::Unlock);
+    match status.phase {
+        Phase::NeedsHuman if unheard || gives_up => None,
+        phase => Exit::of(phase),
     }
 }
 
@@ -227,6 +238,40 @@ impl<'a> Display<'a> {
         }
         if !words.is_empty() {
             self.session.printer.say(words);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_run_that_needs_a_person_has_ended_until_somebody_says_what_is_to_be_done() {
+        let run = |generation: i64, status: serde_json::Value| -> Promotion {
+            serde_json::from_value(json!({
+                "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion", "metadata": {"name": "r", "generation": generation},
+                "spec": {"environment": {"name": "p"}, "from": {"namespace": "s", "name": "s"}, "requestedBy": {"username": "alice"}},
+                "status": status,
+            }))
+            .unwrap()
+        };
+        let by = |action: &str| json!({"action": action, "username": "bob", "reason": "x", "generation": 3, "at": "2026-11-23T05:00:00Z"});
+        let stuck = json!({"phase": "NeedsHuman", "observedGeneration": 2});
+        let resumed = json!({"phase": "NeedsHuman", "observedGeneration": 2, "intervention": by("Resume")});
+        let gives_up = json!({"phase": "NeedsHuman", "observedGeneration": 3, "intervention": by("Unlock")});
+        let abandoned = json!({"phase": "Abandoned", "observedGeneration": 3, "intervention": by("Unlock")});
+        for (generation, status, exit) in [
+            (2, &stuck, Some(Exit::NeedsHuman)),
+            (3, &stuck, None),
+            (2, &resumed, Some(Exit::NeedsHuman)),
+            (3, &gives_up, None),
+            (3, &abandoned, Some(Exit::EndedOtherwise)),
+            (2, &json!({"phase": "Promoting"}), None),
+        ] {
+            assert_eq!(ended(Run::Promotion(&run(generation, status.clone()))), exit, "{generation} {status}");
         }
     }
 }
