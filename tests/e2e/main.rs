@@ -38,6 +38,7 @@ mod record;
 mod users;
 mod world;
 
+mod aligned;
 mod broken_migration;
 mod by_hand;
 mod cancelled;

@@ -1,0 +1,147 @@
+//! Staging becomes a mirror of Production: each value masked before it leaves Production's namespace; and before a promotion
+//! that happens by itself.
+
+use lockkeeper::api::{DownAlignment, Environment, Phase};
+use serde_json::{Value, json};
+
+use super::{
+    cluster::{self, apply, eventually, kubectl, wait},
+    database::Database,
+    world::{ALICE, PATIENCE, World, filled},
+};
+
+/// So many values must not be found anywhere but in Production's own database.
+const CANARIES: usize = 1000;
+
+fn patch(namespace: &str, kind: &str, name: &str, patch: &Value) -> Result<String, String> {
+    kubectl(&["-n", namespace, "patch", kind, name, "--type=merge", "-p", &patch.to_string()])
+}
+
+/// The volume that Production's claim is bound to, for Staging's claim as well.
+fn share(world: &World) {
+    let volume = eventually("the exchange has a volume", PATIENCE, || {
+        // The claim is bound when its first pod comes; this one does nothing.
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "binds", "namespace": world.production},
+            "spec": {"restartPolicy": "Never", "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                "automountServiceAccountToken": false,
+                "containers": [{"name": "binds", "image": cluster::cluster().image("tiny:1"), "command": ["/tiny", "help"],
+                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+                    "volumeMounts": [{"name": "e", "mountPath": "/e"}]}],
+                "volumes": [{"name": "e", "persistentVolumeClaim": {"claimName": "exchange"}}]},
+        });
+        let _ = apply(&pod.to_string());
+        let name = kubectl(&["-n", &world.production, "get", "pvc", "exchange", "-o", "jsonpath={.spec.volumeName}"])?;
+        if name.is_empty() { Err("it is not bound".into()) } else { Ok(name) }
+    });
+    let _ = kubectl(&["-n", &world.production, "delete", "pod", "binds", "--grace-period=0", "--force", "--wait=false"]);
+    let path = kubectl(&["get", "pv", &volume, "-o", "jsonpath={.spec.hostPath.path}"]).expect("a directory of the node");
+    let second = format!("{}-exchange", world.staging);
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": second}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "storageClassName": "", "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": path}, "claimRef": {"namespace": world.staging, "name": "exchange"}}},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "exchange", "namespace": world.staging}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "", "volumeName": second}},
+    ]});
+    apply(&objects.to_string()).expect("the same directory for Staging");
+}
+
+fn alignment(world: &World, name: &str) -> DownAlignment {
+    serde_json::from_value(json!({
+        "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "DownAlignment", "metadata": {"name": name, "namespace": world.staging},
+        "spec": {
+            "environment": {"name": "staging"}, "from": {"namespace": world.production, "name": "production"},
+            "requestedBy": {"username": ALICE},
+        },
+    }))
+    .expect("a DownAlignment")
+}
+
+fn status(world: &World, name: &str) -> lockkeeper::api::RunStatus {
+    let api: kube::Api<DownAlignment> = kube::Api::namespaced(cluster::client(None), &world.staging);
+    wait(api.get(name)).expect("the DownAlignment").status.unwrap_or_default()
+}
+
+fn ends(world: &World, name: &str) -> lockkeeper::api::RunStatus {
+    eventually(&format!("{name} ends"), PATIENCE, || {
+        let status = status(world, name);
+        if status.phase.is_terminal() { Ok(status) } else { Err(format!("{} {:?} {:?}", status.phase, status.step, status.next)) }
+    })
+}
+
+#[test]
+fn story_staging_becomes_a_mirror_of_production_and_no_value_of_production_leaves_it() {
+    let world = World::new("mirror", "2");
+    apply(&filled(include_str!("manifests/alignment.yaml"), &[("PRODUCTION", &world.production), ("STAGING", &world.staging)]))
+        .expect("what an exchange needs applies");
+    share(&world);
+    for (role, namespace) in [("lockkeeper-aligner", &world.production), ("lockkeeper-requester", &world.staging)] {
+        kubectl(&["-n", namespace, "create", "rolebinding", role, &format!("--clusterrole={role}"), "--user=alice"])
+            .expect("alice may");
+    }
+    let place = json!({"repository": {"volume": {"claim": {"name": "exchange"}}}, "passwordSecret": {"name": "exchange-key"}});
+    let hash = eventually("the policy has a hash", PATIENCE, || {
+        let hash = kubectl(&["-n", &world.production, "get", "mask", "tiny", "-o", "jsonpath={.status.hash}"])?;
+        if hash.is_empty() { Err("not yet".into()) } else { Ok(hash) }
+    });
+    let consent = |hash: &str| {
+        let grant = json!({"to": {"namespace": world.staging, "name": "staging"}, "data": {"all": {}}, "maskingPolicy": {"name": "tiny", "hash": hash}});
+        patch(&world.production, "environment", "production", &json!({"spec": {"exchange": place, "grants": [grant]}}))
+            .expect("Production's owner lets it");
+    };
+    consent(&hash);
+    let staging = json!({"spec": {
+        "alignsFrom": [{"namespace": world.production, "name": "production"}], "exchange": place,
+        "data": [{"name": "tiny-db", "postgres": {"connectionSecret": {"name": "tiny-db"}, "adminSecret": {"name": "tiny-db-admin"}}}],
+        "backups": {"repository": {"volume": {"claim": {"name": "backups"}}}, "passwordSecret": {"name": "backup-key"}},
+        "maintenance": {"drain": "2s"}, "verification": [{"name": "health", "http": {"url": "http://tiny/health"}}],
+    }});
+    patch(&world.staging, "environment", "staging", &staging).expect("Staging's owner wants it");
+    world
+        .database
+        .query("tiny", &format!("INSERT INTO writes (n, release, note) SELECT 5000000 + i, '1', 'canary-' || i FROM generate_series(1, {CANARIES}) i"))
+        .expect("values that must stay");
+    let below = Database::of(&world.staging);
+    below.query("tiny", "INSERT INTO writes (n, release, note) VALUES (77, '2', 'of staging')").expect("Staging has its own");
+
+    // Production's image serves the data of Production; a key that only Production has is spoken of.
+    patch(&world.staging, "configmap", "tiny-config", &json!({"data": {"DROPPED": "known here"}})).expect("it is known");
+    let api: kube::Api<DownAlignment> = kube::Api::namespaced(cluster::client(Some(ALICE)), &world.staging);
+    wait(api.create(&kube::api::PostParams::default(), &alignment(&world, "mirror"))).expect("alice may ask");
+    let status = ends(&world, "mirror");
+    assert_eq!(status.phase, Phase::Completed, "{:?} {:?}", status.failure, status.next);
+    let snapshot = status.snapshot.expect("what was masked");
+    assert_eq!(snapshot.masking_policy_hash.as_deref(), Some(hash.as_str()));
+    let of = |database: &Database, sql: &str| database.query("tiny", sql).expect("an answer");
+    let rows = "SELECT count(*), sum(n) FROM writes";
+    assert_eq!(of(&below, rows), of(&world.database, rows), "the same rows are there");
+    assert_eq!(of(&below, "SELECT count(*) FROM writes WHERE note LIKE 'canary%'"), "0");
+    assert_eq!(of(&world.database, "SELECT count(*) FROM writes WHERE note LIKE 'canary%'"), CANARIES.to_string());
+    assert_eq!(world.digests(&world.staging), world.digests(&world.production), "Production's image serves on it");
+    let seen = [
+        kubectl(&["-n", &world.staging, "get", "events,jobs,pods,configmaps,downalignments,environments", "-o", "yaml"]),
+        kubectl(&["-n", &world.production, "get", "events,jobs,pods,configmaps,maskingpolicies,environments", "-o", "yaml"]),
+        kubectl(&["-n", cluster::OPERATOR_NAMESPACE, "logs", "deployment/lockkeeper", "--tail=-1"]),
+    ];
+    for text in seen {
+        assert!(!text.expect("it can be read").contains("canary-"), "a value is in what the operator writes");
+    }
+    let left = kubectl(&["-n", &world.production, "get", "jobs,configmaps", "-l", "lockkeeper.dev/step=snapshot", "-o", "name"]);
+    assert_eq!(left.as_deref(), Ok(""), "nothing of it is left in Production");
+
+    // A column that nobody has classified: nothing leaves, and Staging is not touched.
+    world.database.query("tiny", "ALTER TABLE writes ADD COLUMN phone text DEFAULT 'canary-phone'").expect("a new column");
+    wait(api.create(&kube::api::PostParams::default(), &alignment(&world, "again"))).expect("alice may ask");
+    let refused = ends(&world, "again");
+    assert_eq!(refused.phase, Phase::Failed, "{:?}", refused.next);
+    let failure = refused.failure.expect("why");
+    assert!(failure.message.contains("public.writes, column phone") && failure.message.contains("phone: {"), "{failure:?}");
+    assert!(refused.locked_at.is_none() && !failure.message.contains("canary"), "{failure:?}");
+
+    // Never into a protected environment, whatever its owner writes.
+    let api: kube::Api<Environment> = kube::Api::namespaced(cluster::client(None), &world.production);
+    assert!(wait(api.get("production")).expect("Production").spec.is_protected());
+    kubectl(&["delete", "pv", &format!("{}-exchange", world.staging), "--wait=false"])
+        .expect("the second name of the volume goes");
+}
