@@ -41,8 +41,11 @@ async fn asked(world: &World, (empty, kind): (&str, In), path: &str, value: Valu
     api.create(&dry(), &object).await
 }
 
-/// Every list of the schemas, by where it stands, with an item of which there may be many.
-fn lists() -> Vec<(In, &'static str, fn(usize) -> Value)> {
+/// A list of the schemas, by where it stands, with an item of which there may be many.
+type List = (In, &'static str, fn(usize) -> Value);
+
+/// Every list of the schemas.
+fn lists() -> Vec<List> {
     let workload: fn(usize) -> Value = |i| json!({"kind": "Deployment", "name": format!("w{i}")});
     let name: fn(usize) -> Value = |i| json!(format!("n{i}"));
     vec![
