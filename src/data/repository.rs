@@ -168,6 +168,7 @@ impl Repository {
         }
         let credentials = Credentials::Password(password);
         fs::create_dir_all(directory).map_err(|error| RepositoryError::from_io("making its directory", &error))?;
+        let _alone = alone(directory)?;
         let (made, doing) = (directory.join("config").exists(), "opening it");
         let unopened = unopened(doing, &directory.display().to_string())?;
         let opened = if made {
@@ -350,6 +351,29 @@ pub fn free_bytes(directory: &Path) -> Option<u64> {
     Some(statistics.f_bavail.saturating_mul(statistics.f_frsize))
 }
 
+/// Where the one who makes a repository keeps the others out.
+const MAKING: &str = ".making";
+
+/// One at a time looks whether there is a repository and makes it: of two that make it, each with a key of its own, one writes
+/// over the other's configuration, and nobody ever opens it again. Waits until it is alone; over when the file is closed.
+fn alone(directory: &Path) -> Result<Option<fs::File>, RepositoryError> {
+    let failed = |error: std::io::Error| RepositoryError::from_io("waiting for who makes it", &error);
+    let (path, made) = (directory.join(MAKING), directory.join("config").exists());
+    if made && !path.exists() {
+        return Ok(None); // made before there was such a file, or elsewhere
+    }
+    let file = match fs::File::options().create(true).truncate(false).write(true).open(path) {
+        Ok(file) => file,
+        Err(_) if made => return Ok(None), // a volume that is only read
+        Err(error) => return Err(failed(error)),
+    };
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive) {
+        // A volume that knows no locks: as good as it goes.
+        Ok(()) | Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS) => Ok(Some(file)),
+        Err(error) => Err(failed(error.into())),
+    }
+}
+
 /// Killed while a repository was made, a key may be there that opens nothing, and would be tried first.
 fn forget_half_made(directory: &Path) -> Result<(), RepositoryError> {
     let has_files = |name: &str| fs::read_dir(directory.join(name)).is_ok_and(|mut entries| entries.next().is_some());
@@ -438,6 +462,19 @@ mod tests {
         assert_eq!(place.open("env-a").err().unwrap().reason(), "RepositoryPasswordWrong");
         fs::write(place.path("password/password"), "\n").unwrap();
         assert_eq!(place.open("env-a").err().unwrap().reason(), "RepositoryPasswordMissing");
+    }
+
+    #[test]
+    fn of_many_that_open_a_new_repository_at_once_one_makes_it() {
+        let place = Place::new();
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(|| place.open("env-a").map(drop))).collect();
+            for one in all {
+                one.join().unwrap().unwrap();
+            }
+        });
+        let stored = place.open("env-a").unwrap().store(&place.path("in"), "run-1", "ns/env", None).unwrap();
+        place.open("env-a").unwrap().restore(&stored.snapshot, &place.path("out")).unwrap();
     }
 
     #[test]
