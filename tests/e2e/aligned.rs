@@ -37,6 +37,8 @@ fn share(world: &World) {
     let _ = kubectl(&["-n", &world.production, "delete", "pod", "binds", "--grace-period=0", "--force", "--wait=false"]);
     let path = kubectl(&["get", "pv", &volume, "-o", "jsonpath={.spec.hostPath.path}"]).expect("a directory of the node");
     let second = format!("{}-exchange", world.staging);
+    // One that a story which was cut off has left leads elsewhere.
+    kubectl(&["delete", "pv", &second, "--ignore-not-found", "--timeout=60s"]).expect("the name is free");
     let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": second}, "spec": {
             "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "storageClassName": "", "persistentVolumeReclaimPolicy": "Retain",
