@@ -10,12 +10,14 @@ use super::{
     masking,
 };
 use crate::{
-    api::MaskingPolicySpec,
+    api::{MaskingPolicySpec, Timestamp},
     data::{
         mask::{self, Key, Masking, screen as definitions},
         postgres::{Access, Pace, Session, catalog::Found, quote::ident, tables::Table},
+        repository::Repository,
     },
     manifest::task::Outcome,
+    plan::retention::{self, Known},
 };
 
 /// So many reasons are named.
@@ -81,7 +83,22 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     let accesses = context.accesses()?;
     let (stored, manifests) = backup::store(context, &repository, &accesses.iter().collect::<Vec<_>>(), Some(&policy)).await?;
     outcome.backup = Some(backup::told(stored, &manifests));
+    // What is too old goes; that it could not is no reason to give up what was written.
+    if let Err(error) = forget_the_old(context, repository).await {
+        outcome.notes.push(format!("masked snapshots that are too old could not be removed: {error}"));
+    }
     Ok(())
+}
+
+async fn forget_the_old(context: &Context<'_>, repository: Repository) -> Result<(), AgentError> {
+    let Some(policy) = context.task.retention.clone() else { return Ok(()) };
+    let now = Timestamp::now();
+    blocking(move || {
+        let known = repository.known()?.into_iter().map(|(id, at)| Known { id, at, kept: false }).collect::<Vec<_>>();
+        let gone = retention::beyond(&known, &policy, now);
+        if gone.is_empty() { Ok(()) } else { repository.remove(&gone) }
+    })
+    .await
 }
 
 /// What of the definitions' text must not leave, in words. Nothing of what was found is in them.

@@ -528,7 +528,7 @@ pub struct Exchange {
     pub repository: Repository,
     /// Secret with the exchange's password, key `password`, the same on both sides. Never that of the backups.
     pub password_secret: LocalRef,
-    /// How long masked snapshots stay. Default 168h.
+    /// How long masked snapshots stay; older ones go when the next is written. The newest stays. Default 168h.
     #[serde(default = "Exchange::default_keep_within")]
     pub keep_within: Period,
 }

@@ -84,6 +84,8 @@ pub enum Command {
     Restore(RestoreArgs),
     /// Undo a completed run: data and release become what they were before it
     Rollback(RollbackArgs),
+    /// Make an environment a mirror of a higher one, every value masked
+    Align(AlignArgs),
     /// Change when a promotion starts, what it brings or what is said of it, until it starts
     Modify(ModifyArgs),
     /// Try a rollback that failed again at once
@@ -325,6 +327,35 @@ pub struct RollbackArgs {
     /// The rest.
     #[command(flatten)]
     pub restoring: RestoringArgs,
+}
+
+/// Arguments of `align`.
+#[derive(Debug, Args)]
+pub struct AlignArgs {
+    /// What is mirrored; default: the only one that the Environment's alignsFrom names
+    #[arg(long, value_name = "NAMESPACE/NAME")]
+    pub from: Option<String>,
+    /// Environment that changes; default: the only one of the namespace
+    #[arg(long, value_name = "NAME", value_parser = object_name)]
+    pub environment: Option<String>,
+    /// Name of the DownAlignment; default: made of the time
+    #[arg(long, value_name = "NAME", value_parser = object_name)]
+    pub name: Option<String>,
+    /// Data that comes, separated by commas; default: all
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_parser = object_name, conflicts_with = "no_data")]
+    pub data: Option<Vec<String>>,
+    /// No data comes
+    #[arg(long, conflicts_with = "no_configuration")]
+    pub no_data: bool,
+    /// Images and configuration stay as they are
+    #[arg(long)]
+    pub no_configuration: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Do not wait for its end
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 /// Arguments of `doctor`.

@@ -5,6 +5,7 @@
 //!
 //! Human text goes to stdout, or to stderr where `-o json|yaml` asks for an object on stdout.
 
+mod align;
 mod approve;
 mod args;
 mod backup;
@@ -96,6 +97,7 @@ async fn run(cli: Cli) -> Result<Exit, CliError> {
         Command::Backup(args) => backup::run(&global, args).await,
         Command::Restore(args) => restore::run(&global, args).await,
         Command::Rollback(args) => rollback::run(&global, args).await,
+        Command::Align(args) => align::run(&global, args).await,
         Command::Doctor(args) => doctor::run(&global, args).await,
         Command::Modify(args) => modify::run(&global, args).await,
         Command::Resume(args) => intervene::run(&global, args, InterventionAction::Resume).await,

@@ -155,7 +155,7 @@ pub struct Task {
     /// may work there, and are ended. Without one, none are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub covered_addresses: Vec<String>,
-    /// Prune: what retention keeps.
+    /// Prune, and Snapshot after it has written: what retention keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
     /// Prune: snapshots that stay, whatever retention says. Their beginnings are enough.

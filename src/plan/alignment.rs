@@ -358,6 +358,7 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     task.repository = true;
     task.masking_policy_hash = Some(policy.hash.clone());
     task.policy = Some(copy);
+    task.retention = place.retention.clone();
     let make = || {
         job::snapshot(
             there,

@@ -132,7 +132,12 @@ impl Server {
         }
         let chart = rendered("charts/lockkeeper", OPERATOR.1, OPERATOR.0, &[]);
         self.kubectl(&["create", "namespace", OPERATOR.0], "").expect("a namespace");
-        self.kubectl(&["apply", "--server-side", "-f", "-"], &chart).expect("the chart applies");
+        // A Job of the chart's hooks stands behind policies whose parameters' kinds were made by the same request.
+        while let Err(why) = self.kubectl(&["apply", "--server-side", "-f", "-"], &chart) {
+            let passes = why.contains("not yet synced") && begun.elapsed() < Duration::from_secs(120);
+            assert!(passes, "the chart applies: {why}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
         self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"], "")
             .expect("the definitions are served");
         self.kubectl(&["apply", "--server-side", "-f", "-"], &writer_role()).expect("a role for the tests");

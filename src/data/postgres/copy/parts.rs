@@ -104,7 +104,8 @@ mod tests {
             cut(Size { pages: Some(140_000), bytes: 140_000 * 8192 }),
             cut(Size { pages: Some(141_000), bytes: 141_000 * 8192 }),
         );
-        assert_eq!(before[..60], after[..60]);
+        assert!(before.len() > 30, "{}", before.len());
+        assert_eq!(before[..30], after[..30]);
         assert!(cut(Size { pages: Some(0), bytes: 0 }).is_empty());
         assert_eq!(cut(Size { pages: None, bytes: 1 << 40 }).len(), 1);
         assert_eq!(cut(Size { pages: Some(1), bytes: 8192 })[0].condition(), None);
