@@ -35,9 +35,10 @@ if [ "$what" != stories ]; then
   cargo test --locked --no-fail-fast -- --skip story_
 fi
 if [ "$what" != unit ]; then
+  # Of the build that the tests have made already: an optimised one takes longer than it saves. `make demo` runs that.
   say "the operator's image"
-  cargo build --release --locked --bins
-  image=$(tests/cluster/lockkeeper-image.sh)
+  cargo build --locked --bins
+  image=$(tests/cluster/lockkeeper-image.sh target/debug | tail -n 1)
   say "stories on the whole cluster: $image"
   LOCKKEEPER_E2E_IMAGE=$image cargo test --locked --test e2e -- --test-threads=1 story_
 fi

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "api_server/alignments.rs"]
+mod alignments;
 #[path = "api_server/bad_input.rs"]
 mod bad_input;
 #[path = "support/bad_input.rs"]
@@ -1126,7 +1128,7 @@ async fn fields_of_a_newer_version_do_not_reach_a_status() {
     world.planned("p").await;
     let operator = api(&world.operator(), &world.production, "Promotion");
     let mut read = operator.get("p").await.unwrap();
-    read.data["status"]["phase"] = json!("Aligning");
+    read.data["status"]["phase"] = json!("Notifying");
     refused(operator.replace_status("p", &post(), &read).await, 422, "status.phase: Unsupported value");
 }
 

@@ -288,6 +288,49 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
 
 /// Parameters are looked for before `matchConditions` are: a binding that denied without them would stop the whole cluster.
 #[tokio::test]
+async fn a_job_that_masks_mounts_the_key_of_a_granted_policy_and_no_other_secret_in_its_place() {
+    let (world, _) = world("bounds-masking").await;
+    let namespace = &world.production;
+    let policy = json!({
+        "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "MaskingPolicy", "metadata": {"name": "shop"},
+        "spec": {"keySecret": {"name": "masking-key"}, "data": [{"name": "flags-db"}]},
+    });
+    let policies = api(&world.admin(), namespace, "MaskingPolicy");
+    policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
+    let place = json!({"repository": {"volume": {"claim": {"name": "exchange"}}}, "passwordSecret": {"name": "exchange-key"}});
+    let grant = json!({
+        "to": {"namespace": "low", "name": "low"}, "maskingPolicy": {"name": "shop", "hash": format!("sha256:{}", "a".repeat(64))},
+    });
+    let target = api(&world.admin(), namespace, "Environment");
+    let change = Patch::Merge(json!({"spec": {"exchange": place, "grants": [grant]}}));
+    target.patch("production", &PatchParams::default(), &change).await.unwrap();
+    let environment: Environment = target.get("production").await.unwrap().try_parse().unwrap();
+    let exchange = environment.spec.exchange.as_ref().unwrap().place();
+    let data: Vec<_> = environment.spec.data.iter().collect();
+    let masks = |policy: &str, key: &str| {
+        let owner = owner(namespace);
+        let mut task = Task::new(Verb::Snapshot, owner, ("e".into(), "production"));
+        task.data = Task::data_of(&environment.spec.data);
+        let names = ("lk-snapshot", "snapshot");
+        manifest(job::snapshot(
+            owner,
+            &settings(),
+            names,
+            &task,
+            (&data, &exchange),
+            (policy, Some(key)),
+            Duration::from_secs(60),
+        ))
+    };
+    // The API server learns of the policy and of the grant a moment later.
+    eventually(async || make(&world, &masks("shop", "masking-key")).await).await;
+    let stolen = make(&world, &masks("shop", "tokens")).await.unwrap_err();
+    assert!(stolen.contains("mounts the key of its own MaskingPolicy"), "{stolen}");
+    let unknown = make(&world, &masks("other", "tokens")).await.unwrap_err();
+    assert!(unknown.contains("mounts only Secrets that the Environment names"), "{unknown}");
+}
+
+#[tokio::test]
 async fn where_there_is_no_environment_nobody_is_hindered() {
     let (world, spec) = world("bounds-none").await;
     let target = api(&world.admin(), &world.production, "Environment");

@@ -58,7 +58,7 @@ async fn exactly_one_source_and_a_run_is_undone_as_a_whole() {
         (json!({"backup": {"name": "b"}, "snapshot": {"id": "0123456789ab"}}), "from: exactly one of"),
         (json!({"snapshot": {"id": "latest"}}), "should be at least 8 chars long"),
         (json!({"snapshot": {"id": "../../etc/passwd"}}), "should match"),
-        (json!({"undoOf": {"kind": "DownAlignment", "name": "x"}}), "Unsupported value"),
+        (json!({"undoOf": {"kind": "EnvironmentBackup", "name": "x"}}), "Unsupported value"),
         (json!({"undoOf": {"kind": "Promotion"}}), "Required value"),
     ] {
         refused(olga.create(&dry(), &from(bad)).await, 422, words);
