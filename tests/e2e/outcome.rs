@@ -177,8 +177,15 @@ fn outage(status: &PromotionStatus, testimony: &Testimony) {
 pub fn nothing_left(world: &World, run: &Promotion, before: &Before) {
     assert_eq!(world.service(), before.service, "the Service leads where it led");
     assert_eq!(world.source(), before.source, "the source is never written");
-    // What an earlier run left aside goes by the Environment's own Jobs, which may begin when this run has ended.
-    let own = world.record.environment("production").metadata.uid.expect("a uid");
+    // What an earlier run left aside goes by the Environment's own Jobs, which may begin when this run has ended; and a backup
+    // has an end of its own, a moment after the run that asked for it.
+    let of = ["-n", &world.production, "get", "environments,environmentbackups", "-o", "jsonpath={.items[*].metadata.uid}"];
+    let own: Vec<String> = cluster::kubectl(&of).expect("their UIDs").split_whitespace().map(str::to_owned).collect();
+    eventually("they have tidied up", PATIENCE, || {
+        let selector = format!("lockkeeper.dev/run in ({})", own.join(","));
+        let theirs = cluster::kubectl(&["-n", &world.production, "get", "jobs,pods", "-l", &selector, "-o", "name"])?;
+        if theirs.is_empty() { Ok(()) } else { Err(theirs) }
+    });
     for namespace in [&world.production, &world.staging] {
         let left = [
             labelled::<Job>(namespace, &own),
@@ -208,8 +215,8 @@ pub fn nothing_left(world: &World, run: &Promotion, before: &Before) {
     assert!(faults.is_empty(), "what the watcher saw: {faults:#?}");
 }
 
-/// What carries a mark of ours, but for the work of the Environment with this UID.
-fn labelled<K>(namespace: &str, environment: &str) -> Vec<String>
+/// What carries a mark of ours, but for the work of those with these UIDs.
+fn labelled<K>(namespace: &str, others: &[String]) -> Vec<String>
 where
     K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -219,7 +226,7 @@ where
     let api: Api<K> = Api::namespaced(cluster::client(None), namespace);
     let all = wait(api.list(&ListParams::default())).expect("a list");
     let ours = |object: &K| {
-        object.labels().get("lockkeeper.dev/run").is_some_and(|uid| uid != environment)
+        object.labels().get("lockkeeper.dev/run").is_some_and(|uid| !others.contains(uid))
             || object.annotations().contains_key("lockkeeper.dev/found")
     };
     all.items.iter().filter(|object| ours(object)).map(|object| format!("{} {}", K::kind(&()), object.name_any())).collect()
