@@ -151,5 +151,9 @@ pub async fn let_the_application_in(context: &Context<'_>, access: &Access, data
     for some in grants.chunks(200) {
         session.run(doing, &some.join("; ")).await.of(data)?;
     }
+    // What a migration makes later is for the application too.
+    for what in ["USAGE, CREATE ON SCHEMAS", "ALL ON TABLES", "ALL ON SEQUENCES"] {
+        session.run(doing, &format!("ALTER DEFAULT PRIVILEGES GRANT {what} TO {role}")).await.of(data)?;
+    }
     Ok(())
 }

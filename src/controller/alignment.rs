@@ -100,24 +100,28 @@ async fn observe(context: &Context, run: &DownAlignment, namespace: &str) -> Res
             Seen::Refused(text) => seen.refused = Some(text),
         }
     }
-    // A namespace that is gone or closed to us holds nothing that could still be tidied.
-    if let Some(source) = &seen.source {
-        let before_lock = phase.is_before_start() || phase == Phase::Snapshotting;
-        match observe::refused(&context.settings, there, observe::side(client, there, &source.spec, &uid, false).await)? {
-            Seen::All(side) => {
-                seen.elsewhere = Some(Elsewhere {
-                    jobs: observe::jobs(client, there, &uid, &side.pods).await?,
-                    config_maps: observe::copies_of(client, there, &uid).await?,
-                });
-                seen.source_side = side;
-            }
-            Seen::Refused(text) if before_lock => seen.refused = Some(text),
-            Seen::Refused(_) => {}
-        }
+    // What was made there is found whether or not its Environment is still there. A run that ends does not wait for rights in a
+    // namespace that has closed itself to us.
+    let before_lock = phase.is_before_start() || phase == Phase::Snapshotting;
+    let ending = run.metadata.deletion_timestamp.is_some()
+        || spec.cancel.is_some()
+        || run.status.as_ref().is_some_and(|s| s.failure.is_some());
+    let read = async {
+        let side = match &seen.source {
+            Some(source) => observe::side(client, there, &source.spec, &uid, false).await?,
+            None => Side::default(),
+        };
+        let jobs = observe::jobs(client, there, &uid, &side.pods).await?;
+        Ok((side, Elsewhere { jobs, config_maps: observe::copies_of(client, there, &uid).await? }))
+    };
+    match observe::refused(&context.settings, there, read.await)? {
+        Seen::All((side, elsewhere)) => (seen.source_side, seen.elsewhere) = (side, Some(elsewhere)),
+        Seen::Refused(text) if before_lock && !ending && seen.source.is_some() => seen.refused = Some(text),
+        Seen::Refused(_) => {}
     }
     // What gates the start is asked up to the door; from the lock on a run finishes or rolls back.
     if phase.is_before_start() || phase == Phase::Snapshotting {
-        seen.policy = policy(context, run, seen.source.as_ref(), namespace).await?;
+        seen.policy = policy(context, run, seen.source.as_ref(), seen.target.as_ref()).await?;
         seen.missing_policies = context.policies.missing(client).await?;
         let authenticated = vec!["system:authenticated".to_owned()];
         let requester = &spec.requested_by.username;
@@ -134,11 +138,11 @@ async fn policy(
     context: &Context,
     run: &DownAlignment,
     source: Option<&Environment>,
-    namespace: &str,
+    target: Option<&Environment>,
 ) -> Result<Option<PolicyView>> {
-    let to_us = |g: &&crate::api::DataGrant| *g.to.namespace == *namespace && g.to.name == run.spec.environment.name;
-    let Some(grant) = source.and_then(|s| s.spec.grants.iter().find(to_us)) else { return Ok(None) };
-    let (there, name) = (&*run.spec.from.namespace, &*grant.masking_policy.name);
+    let (Some(source), Some(target)) = (source, target) else { return Ok(None) };
+    let Some(name) = crate::plan::alignment::policy_name(run, source, target) else { return Ok(None) };
+    let (there, name) = (&*run.spec.from.namespace, name.as_str());
     let policies: Api<MaskingPolicy> = Api::namespaced(context.client.clone(), there);
     let found = call(format!("get MaskingPolicy {there}/{name}"), policies.get_opt(name)).await?;
     Ok(found.map(|p| PolicyView { name: name.to_owned(), hash: mask::hash(&p.spec), spec: p.spec }))

@@ -128,7 +128,7 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
     }
     let owner = crate::manifest::Owner { kind: "Promotion", name: &run.name_any(), uid: &uid, namespace };
     let attempt = |step: &str| run.status.iter().flat_map(|s| &s.steps).find(|s| s.name == step).map_or(0, |s| s.attempt);
-    if phase == Phase::Aligning {
+    if matches!(phase, Phase::Aligning | Phase::BackingUp) {
         let name = alignment::child_name(owner, attempt(steps::name::ALIGN));
         let api: Api<DownAlignment> = Api::namespaced(client.clone(), namespace);
         seen.child = call(format!("get DownAlignment {namespace}/{name}"), api.get_opt(&name)).await?;

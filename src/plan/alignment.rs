@@ -21,6 +21,7 @@ use serde_json::json;
 use super::{
     Decision, Effect, Progress, Resource, graph,
     jobs::{JobProgress, look},
+    lock,
     prepare::{self, Plan, no_environment, policies_message},
     promotion::{ATTEMPTS, advance, owner, stalled},
     release::{self, Content, Reading},
@@ -29,8 +30,8 @@ use super::{
 };
 use crate::{
     api::{
-        API_VERSION, Data, DataGrant, DownAlignmentSpec, Environment, EnvironmentSpec, Grant, LocalRef, Module, Phase, RunStatus,
-        SnapshotStatus, Step, Tier, Timestamp, reasons,
+        API_VERSION, Data, DataGrant, DownAlignment, DownAlignmentSpec, Environment, EnvironmentSpec, Grant, LocalRef, Module,
+        Phase, Release, RunStatus, SnapshotStatus, Step, Tier, Timestamp, labels, reasons,
     },
     manifest::{
         Owner, job, masking,
@@ -164,6 +165,16 @@ pub fn consent(world: &World<'_>) -> Result<(), String> {
     let Some(source) = world.source else {
         return Err(format!("the source Environment {from} does not exist: apply it, or make another DownAlignment"));
     };
+    if source.metadata.deletion_timestamp.is_some() {
+        return Err(format!("the source Environment {from} is being deleted: apply it again once it is gone"));
+    }
+    if graph::is_above(target.spec.tier, source.spec.tier) {
+        return Err(format!(
+            "Environment {namespace}/{name} is of tier {:?} and {from} of tier {:?}: data and releases of a lower tier do not go up by an \
+             alignment. Promote instead",
+            target.spec.tier, source.spec.tier
+        ));
+    }
     for named in spec.include.data.names.iter().flatten() {
         if !target.spec.data.iter().any(|d| d.name == *named) {
             return Err(format!("data {named} is not in Environment {namespace}/{name}: correct include.data.names"));
@@ -179,7 +190,8 @@ pub fn consent(world: &World<'_>) -> Result<(), String> {
             lacking.name
         ));
     }
-    let grant = grant(world, source, &data).map_err(|what| format!("Environment {from} {what}"))?;
+    let grant =
+        grant((namespace, world.run.environment()), source, &data).map_err(|what| format!("Environment {from} {what}"))?;
     let wanted = &grant.masking_policy;
     let Some(policy) = world.policy.filter(|p| p.name == *wanted.name) else {
         return Err(format!(
@@ -207,8 +219,7 @@ pub fn consent(world: &World<'_>) -> Result<(), String> {
 }
 
 /// The source's grant for this target and this data. `Err`: what the source does not do.
-fn grant<'a>(world: &World<'_>, source: &'a Environment, data: &[&Data]) -> Result<&'a DataGrant, String> {
-    let (namespace, name) = (world.run.namespace(), world.run.environment());
+fn grant<'a>((namespace, name): (&str, &str), source: &'a Environment, data: &[&Data]) -> Result<&'a DataGrant, String> {
     let to_us: Vec<&DataGrant> =
         source.spec.grants.iter().filter(|g| *g.to.namespace == *namespace && *g.to.name == *name).collect();
     let covers = |g: &&&DataGrant| data.iter().all(|d| g.data.names.as_ref().is_none_or(|names| names.contains(&d.name)));
@@ -222,6 +233,13 @@ fn grant<'a>(world: &World<'_>, source: &'a Environment, data: &[&Data]) -> Resu
         if to_us.is_empty() { "nothing from it".to_owned() } else { "other data, not all of this".to_owned() },
         names.join(", ")
     ))
+}
+
+/// The name of the MaskingPolicy by which the source lets this run take what it asks for, where it does.
+pub fn policy_name(run: &DownAlignment, source: &Environment, target: &Environment) -> Option<String> {
+    let data: Vec<&Data> = target.spec.data.iter().filter(|d| run.spec.include.data.takes(&d.name)).collect();
+    let to = (run.metadata.namespace.as_deref().unwrap_or_default(), &*run.spec.environment.name);
+    grant(to, source, &data).ok().map(|g| g.masking_policy.name.to_string())
 }
 
 /// The first key of the source's configuration that the target neither has nor keeps as its own, in words. Nobody has said what
@@ -270,13 +288,25 @@ pub fn child_name(owner: Owner<'_>, attempt: i32) -> String {
 
 /// The step of a Promotion that makes its environment a mirror of another first, by a DownAlignment within the same turn.
 pub fn before_promotion(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &Step) -> Progress {
-    let Some(from) = steps::aligned_from(target) else { return Progress::Done(None) };
     let name = child_name(owner, step.attempt);
-    let Some(child) = world.child.filter(|c| c.name_any() == name) else {
+    let known = world.child.filter(|c| c.name_any() == name);
+    // Names can be guessed; the mark is the operator's alone.
+    if known.is_some_and(|c| !is_of(c, owner.uid)) {
+        return Progress::failed(
+            "AlignmentFailed",
+            format!(
+                "DownAlignment {name} was made by somebody else under the name that this run needs: delete it, and make the Promotion again"
+            ),
+        );
+    }
+    let Some(child) = known else {
+        let Some(from) = steps::aligned_from(target) else { return Progress::Done(None) };
         let manifest = json!({
             "apiVersion": API_VERSION, "kind": "DownAlignment", "metadata": owner.metadata(&name, steps::name::ALIGN),
             "spec": {
                 "environment": {"name": world.run.environment()}, "from": from,
+                // What keeps it from starting keeps the environment's turn: not for ever.
+                "schedule": {"startDeadline": "1h"},
                 "requestedBy": {"username": world.run.requester()},
             },
         });
@@ -299,18 +329,39 @@ pub fn before_promotion(world: &World<'_>, target: &EnvironmentSpec, owner: Owne
     }
 }
 
+/// Whether a DownAlignment was made for the run with this UID.
+fn is_of(child: &DownAlignment, uid: &str) -> bool {
+    child.labels().get(labels::RUN).is_some_and(|of| of == uid)
+}
+
 /// What the alignment leaves in the Promotion's status: what is there now is what a rollback brings back.
 pub fn aligned(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, step: &Step) {
     status.alignment = Some(LocalRef { name: child_name(owner, step.attempt).into() });
-    if let Ok(today) = prepare::todays_plan(world, status) {
-        status.prior = Some(today.prior);
+    match prepare::todays_plan(world, status) {
+        Ok(today) => status.prior = Some(today.prior),
+        // The door will not find there what is written here.
+        Err(_) => status.prior = None,
     }
+}
+
+/// That what runs in an environment is not what its alignment left there, in words: somebody has changed it since.
+pub fn changed_since(status: &RunStatus, today: &Release) -> Option<String> {
+    status.alignment.as_ref()?;
+    let said = |release: &Release| -> Vec<String> {
+        let of = |m: &crate::api::ReleaseModule| {
+            let images = m.workloads.iter().flat_map(|w| &w.containers).map(|c| c.image.clone());
+            images.chain(m.configuration.iter().map(|c| c.hash.clone())).collect::<Vec<_>>()
+        };
+        release.modules.iter().flat_map(of).collect()
+    };
+    let same = status.prior.as_ref().is_some_and(|prior| said(prior) == said(today));
+    (!same).then(|| "what runs in the target has changed since it was aligned: make the Promotion again".to_owned())
 }
 
 /// A Promotion that ends before it has changed anything takes its DownAlignment along: what is needed for that, or `None` where there
 /// is none under way.
 pub fn call_off(world: &World<'_>) -> Option<Progress> {
-    let child = world.child.filter(|c| !c.status.as_ref().is_some_and(|s| s.phase.is_terminal()))?;
+    let child = world.child.filter(|c| is_of(c, world.run.uid()) && !c.status.as_ref().is_some_and(|s| s.phase.is_terminal()))?;
     let name = child.name_any();
     if child.metadata.deletion_timestamp.is_some() {
         return Some(Progress::waiting(format!("DownAlignment {name} to put everything back")));
@@ -336,6 +387,13 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     else {
         return Progress::waiting("the source Environment");
     };
+    // What stands half changed over there may be put back in a moment, and then it never was.
+    if let Some(holder) = lock::status(source).lock.and_then(|l| l.holder) {
+        return Progress::waiting(format!("{} {}, which holds the lock of the source", holder.kind, holder.name));
+    }
+    if let Some(moved) = moved_on(world, source, target) {
+        return Progress::failed("SourceChanged", moved);
+    }
     let Some(place) = source.spec.exchange.as_ref().map(crate::api::Exchange::place) else {
         return Progress::failed("GrantRevoked", "the source names no exchange any more");
     };
@@ -385,6 +443,26 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
 
 fn short(hash: &str) -> String {
     hash.chars().take("sha256:".len() + 12).collect()
+}
+
+/// That the source runs another release by now than was captured, in words: its data would not fit.
+fn moved_on(world: &World<'_>, source: &Environment, target: &Environment) -> Option<String> {
+    let captured = world.run.status()?.release.as_ref().filter(|r| !r.modules.is_empty())?;
+    let chosen: Vec<&Module> =
+        source.spec.modules.iter().filter(|m| captured.modules.iter().any(|r| r.name == *m.name)).collect();
+    let (namespace, side) = (&world.run.alignment()?.from.namespace, world.source_side);
+    let today = release::read(namespace, &source.spec, side, &chosen, &[&target.spec], Reading::Loose).ok()?;
+    let named = |release: &Release| {
+        let containers = release.modules.iter().flat_map(|m| &m.workloads).flat_map(|w| &w.containers);
+        let mut images: Vec<String> = containers.map(|c| c.image.clone()).collect();
+        images.sort();
+        images
+    };
+    (named(captured) != named(&today)).then(|| {
+        "the source runs another release by now than when this was asked for, and its data may not fit the captured one: make the \
+         DownAlignment again"
+            .to_owned()
+    })
 }
 
 /// What the finished snapshot leaves in the status.

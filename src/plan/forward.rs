@@ -71,6 +71,9 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
             agents::data_job(world, target, owner, step, (Verb::Undo, epoch), now)
         }
         name::UNDO => Progress::Done(None),
+        name::LOAD if world.run.alignment().is_some() && target.is_protected() => {
+            Progress::failed("Protected", "the Environment is protected by now: no other environment's data is ever put here")
+        }
         name::LOAD => agents::data_job(world, target, owner, step, (Verb::Restore, epoch), now),
         name::CONFIGURATION => configuration(world, target, owner, steps::subject(&step.name)),
         name::MIGRATION => migrate(world, target, owner, status, step, now),

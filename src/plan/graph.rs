@@ -15,6 +15,11 @@ fn rank(tier: Tier) -> u8 {
     }
 }
 
+/// Whether a tier is above another.
+pub fn is_above(tier: Tier, other: Tier) -> bool {
+    rank(tier) > rank(other)
+}
+
 /// What is wrong with where an Environment is and with what it says of its sources, in words.
 pub fn problems(environment: &Environment, operator: &str) -> Vec<String> {
     let namespace = environment.namespace().unwrap_or_default();

@@ -92,8 +92,15 @@ pub fn todays_plan(world: &World<'_>, status: &RunStatus) -> Result<Plan, String
     let prior = release::read(namespace, &target.spec, world.target_side, &chosen, &[], Reading::Loose)?;
     let steps = steps::forward(&target.spec, captured);
     // Where the environment becomes a mirror of another first, what it runs today is not what the release replaces.
-    let replaced = if steps::aligned_from(&target.spec).is_some() { &Release::default() } else { &prior };
-    let hash = release::plan_hash(run, captured, replaced, &steps, &target.spec);
+    let (replaced, mut hashed) = (Release::default(), steps.clone());
+    let replaced = match steps::aligned_from(&target.spec) {
+        None => &prior,
+        Some(from) => {
+            hashed.push(format!("{} {}/{}", steps::name::ALIGN, from.namespace, from.name));
+            &replaced
+        }
+    };
+    let hash = release::plan_hash(run, captured, replaced, &hashed, &target.spec);
     Ok(Plan { hash, prior, steps })
 }
 

@@ -442,6 +442,9 @@ fn door(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus) -> Resu
     if let Err(message) = alignment::consent(world) {
         return fail("GrantRevoked", message);
     }
+    if let Some(message) = alignment::changed_since(status, &today.prior) {
+        return fail("PlanChanged", message);
+    }
     if let Some(message) = restore::unacknowledged(world, status) {
         return fail("DataLossNotAcknowledged", message);
     }
@@ -479,7 +482,7 @@ fn record_end(world: &World<'_>, status: RunStatus, phase: Phase, now: Timestamp
             return Decision::Perform(lock::set(target, wanted));
         }
         // One that works in the turn of a Promotion leaves that to it.
-        if lock::has_slot(target, &world.slot()) && wanted.kept != lock::status(target).kept {
+        if wanted.kept != lock::status(target).kept {
             return Decision::Perform(lock::set(target, wanted));
         }
     }

@@ -349,3 +349,75 @@ fn an_alignment_for_a_promotion_needs_no_right_of_a_person_and_leaves_the_turn_t
             .ends_with("-align-1")
     );
 }
+
+#[test]
+fn nothing_goes_up_by_an_alignment_and_a_source_that_leaves_gives_nothing() {
+    let mut seen = asked();
+    changed(&mut seen.source, |spec| spec["tier"] = json!("Development"));
+    changed(&mut seen.target, |spec| spec["tier"] = json!("Staging"));
+    assert!(next(&mut seen).contains("do not go up by an alignment"), "{:?}", seen.status().next);
+    let mut seen = asked();
+    seen.source.as_mut().unwrap().metadata.deletion_timestamp = Some(of(json!("2026-11-22T20:00:00Z")));
+    assert!(next(&mut seen).contains("is being deleted"), "{:?}", seen.status().next);
+}
+
+#[test]
+fn what_is_masked_is_of_the_captured_release_and_of_a_source_at_rest() {
+    let mut seen = asked();
+    until(&mut seen, "preflight");
+    let lock = json!({"lock": {"epoch": 3, "holder": {"kind": "Promotion", "name": "up", "uid": "u"}}});
+    seen.source.as_mut().unwrap().status = Some(of(lock));
+    for _ in 0..6 {
+        Change::Good.happen(&mut seen);
+        settle(&mut seen).unwrap();
+    }
+    assert!(seen.status().next.unwrap().contains("Promotion up, which holds the lock of the source"), "{:?}", seen.status().step);
+    assert!(seen.elsewhere.jobs.is_empty(), "nothing is read meanwhile");
+    // It has brought another release.
+    seen.source.as_mut().unwrap().status = None;
+    let containers = &mut seen.source_side.deployments[0].spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers;
+    containers[0].image = Some("r.example/web:9".into());
+    assert_eq!(to_the_end(&mut seen), Phase::Failed);
+    assert_eq!(seen.status().failure.unwrap().reason, "SourceChanged");
+}
+
+#[test]
+fn an_environment_that_becomes_protected_while_locked_gets_nothing() {
+    let mut seen = asked();
+    until(&mut seen, "fence");
+    changed(&mut seen.target, |spec| spec["protected"] = json!(true));
+    assert_eq!(to_the_end(&mut seen), Phase::RolledBack);
+    assert_eq!(seen.status().failure.unwrap().reason, "Protected");
+}
+
+#[test]
+fn only_what_the_operator_made_for_it_counts_as_a_promotions_alignment() {
+    let mut seen = promoted_to_staging();
+    until(&mut seen, "align");
+    assert_eq!(seen.child.as_ref().unwrap().spec.schedule.as_ref().unwrap().start_deadline.as_ref().unwrap().to_string(), "1h");
+    seen.child.as_mut().unwrap().metadata.labels = None;
+    child(&mut seen, json!({"phase": "Completed"}));
+    assert_eq!(to_the_end(&mut seen), Phase::Failed);
+    assert!(seen.status().failure.unwrap().message.contains("made by somebody else"));
+    assert!(seen.child.is_some(), "what is another's is left alone");
+
+    // Switched off while it works: it is waited for all the same.
+    let mut seen = promoted_to_staging();
+    until(&mut seen, "align");
+    child(&mut seen, json!({"phase": "Loading"}));
+    changed(&mut seen.target, |spec| spec["alignBeforePromotion"] = json!({"disabled": {"reason": "later"}}));
+    settle(&mut seen).unwrap();
+    assert_eq!(seen.status().step.as_deref(), Some("align"));
+}
+
+#[test]
+fn a_hand_change_between_the_alignment_and_the_lock_is_noticed_at_the_door() {
+    let mut seen = promoted_to_staging();
+    until(&mut seen, "align");
+    child(&mut seen, json!({"phase": "Completed"}));
+    until(&mut seen, "page");
+    let containers = &mut seen.target_side.deployments[0].spec.as_mut().unwrap().template.spec.as_mut().unwrap().containers;
+    containers[0].image = Some("r.example/web:by-hand".into());
+    assert_eq!(to_the_end(&mut seen), Phase::Failed);
+    assert_eq!(seen.status().failure.unwrap().reason, "PlanChanged");
+}
