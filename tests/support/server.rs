@@ -263,7 +263,7 @@ fn writer_role() -> String {
     json!({"apiVersion": "v1", "kind": "List", "items": [
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "writer"}, "rules": [{
             "apiGroups": ["lockkeeper.dev"],
-            "resources": ["environments", "promotions", "environmentbackups", "environmentrestores", "environments/status", "promotions/status", "environmentbackups/status", "environmentrestores/status"],
+            "resources": ["environments", "promotions", "environmentbackups", "environmentrestores", "downalignments", "environments/status", "promotions/status", "environmentbackups/status", "environmentrestores/status", "downalignments/status"],
             "verbs": ["get", "list", "create", "update", "patch", "delete", "deletecollection"]}]},
         {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "writer"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "writer"},
