@@ -102,6 +102,16 @@ impl Manifest {
 }
 
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    once(context, None, outcome).await.map(drop)
+}
+
+/// Writes the task's data into one snapshot, by a masking policy where one is given, and gives the repository. `None`: an earlier
+/// attempt of this run has written it.
+pub async fn once(
+    context: &Context<'_>,
+    policy: Option<&Policy>,
+    outcome: &mut Outcome,
+) -> Result<Option<Repository>, AgentError> {
     let repository = open(context).await?;
     let run = context.task.run.clone();
     let (repository, earlier) = blocking(move || {
@@ -112,12 +122,12 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     if let Some(stored) = earlier {
         outcome.notes.push("this run had written its snapshot already".into());
         outcome.backup = Some(reported(context, repository, stored).await?);
-        return Ok(());
+        return Ok(None);
     }
     let accesses = context.accesses()?;
-    let (stored, manifests) = store(context, &repository, &accesses.iter().collect::<Vec<_>>(), None).await?;
+    let (stored, manifests) = store(context, &repository, &accesses.iter().collect::<Vec<_>>(), policy).await?;
     outcome.backup = Some(told(stored, &manifests));
-    Ok(())
+    Ok(Some(repository))
 }
 
 /// Writes data into one snapshot; by a masking policy, where one is given.
@@ -257,7 +267,7 @@ pub fn report(doing: String) -> Report {
 }
 
 /// What an earlier attempt stored, read back from the snapshot.
-pub async fn reported(context: &Context<'_>, repository: Repository, stored: Stored) -> Result<BackupOutcome, AgentError> {
+async fn reported(context: &Context<'_>, repository: Repository, stored: Stored) -> Result<BackupOutcome, AgentError> {
     let names: Vec<String> = context.task.data.iter().map(|d| d.name.clone()).collect();
     let manifests = manifests(repository, &stored.snapshot, Some(names)).await?;
     Ok(told(stored, &manifests))
@@ -291,7 +301,7 @@ async fn manifests(repository: Repository, snapshot: &str, names: Option<Vec<Str
     .await
 }
 
-pub fn told(stored: Stored, manifests: &[Manifest]) -> BackupOutcome {
+fn told(stored: Stored, manifests: &[Manifest]) -> BackupOutcome {
     let contents: Vec<BackupContent> = manifests.iter().map(Manifest::summary).collect();
     BackupOutcome {
         snapshot: stored.snapshot,

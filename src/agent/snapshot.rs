@@ -5,7 +5,7 @@ use std::fs;
 
 use super::{
     Context,
-    backup::{self, blocking, open},
+    backup::{self, blocking},
     error::{AgentError, OfData},
     masking,
 };
@@ -68,21 +68,7 @@ impl Policy {
 
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let policy = Policy::read(context)?;
-    let repository = open(context).await?;
-    let run = context.task.run.clone();
-    let (repository, earlier) = blocking(move || {
-        let earlier = repository.of_run(&run)?;
-        Ok((repository, earlier))
-    })
-    .await?;
-    if let Some(stored) = earlier {
-        outcome.notes.push("this run had written its snapshot already".into());
-        outcome.backup = Some(backup::reported(context, repository, stored).await?);
-        return Ok(());
-    }
-    let accesses = context.accesses()?;
-    let (stored, manifests) = backup::store(context, &repository, &accesses.iter().collect::<Vec<_>>(), Some(&policy)).await?;
-    outcome.backup = Some(backup::told(stored, &manifests));
+    let Some(repository) = backup::once(context, Some(&policy), outcome).await? else { return Ok(()) };
     // What is too old goes; that it could not is no reason to give up what was written.
     if let Err(error) = forget_the_old(context, repository).await {
         outcome.notes.push(format!("masked snapshots that are too old could not be removed: {error}"));

@@ -19,7 +19,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, graph,
+    Decision, Effect, Progress, Resource, forward, graph,
     jobs::{JobProgress, look},
     lock,
     prepare::{self, Plan, no_environment, policies_message},
@@ -282,7 +282,7 @@ pub fn unsaid(target: &Environment) -> Option<String> {
 
 /// Name of the DownAlignment made for a Promotion.
 pub fn child_name(owner: Owner<'_>, attempt: i32) -> String {
-    let base: String = format!("{}-{}", owner.name, &owner.id()[..6.min(owner.id().len())]).chars().take(230).collect();
+    let base = forward::child_name(owner);
     if attempt == 0 { format!("{base}-align") } else { format!("{base}-align-{attempt}") }
 }
 

@@ -187,11 +187,16 @@ fn again(
     }
 }
 
-/// Name of the backup made for a run.
-pub fn backup_name(owner: Owner<'_>, attempt: i32) -> String {
+/// With what names of objects begin that are made for a run and live beside it.
+pub fn child_name(owner: Owner<'_>) -> String {
     // The end tells runs apart whose names are equal where they are cut.
     let name: String = owner.name.chars().take(230).collect();
-    let base = format!("{}-{}", name.trim_end_matches(['-', '.']), &owner.id()[..6.min(owner.id().len())]);
+    format!("{}-{}", name.trim_end_matches(['-', '.']), &owner.id()[..6.min(owner.id().len())])
+}
+
+/// Name of the backup made for a run.
+pub fn backup_name(owner: Owner<'_>, attempt: i32) -> String {
+    let base = child_name(owner);
     if attempt == 0 { base } else { format!("{base}-{attempt}") }
 }
 
