@@ -20,6 +20,10 @@ pub const NAMES: &[&str] = &[
     "lockkeeper-bounds-changed",
 ];
 
+/// CustomResourceDefinitions of the kinds that policies have as parameters: an API server that does not know one yet refuses
+/// all that such a policy matches.
+pub const PARAMETERS: &[&str] = &["environments.lockkeeper.dev", "maskingpolicies.lockkeeper.dev"];
+
 /// Label on each policy and each binding that says which generation of the rules it holds.
 pub const VERSION_LABEL: &str = "lockkeeper.dev/policy-version";
 

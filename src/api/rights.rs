@@ -77,6 +77,12 @@ pub const OPERATOR: &[Right] = &[
         names: super::policies::NAMES,
         verbs: &["get"],
     },
+    Right {
+        group: "apiextensions.k8s.io",
+        resources: &["customresourcedefinitions"],
+        names: super::policies::PARAMETERS,
+        verbs: &["get"],
+    },
 ];
 
 /// In the operator's own namespace: the Lease by which one of several replicas leads.

@@ -12,6 +12,7 @@ pub mod leave;
 pub mod masking;
 pub mod observe;
 pub mod promotion;
+mod readiness;
 pub mod report;
 pub mod restore;
 pub mod run;

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    Context, Policies, Turn, alignment, backup, environment, leader, masking, promotion,
+    Context, Policies, Turn, alignment, backup, environment, leader, masking, promotion, readiness,
     report::Report,
     restore, server,
     slim::Slim,
@@ -93,9 +93,10 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
 
     let mut registry = Registry::default();
     let report = Report::new(client.clone(), &options.identity, &mut registry);
-    let health = Arc::new(server::Health { registry, ready: AtomicBool::new(true) });
+    let health = Arc::new(server::Health { registry, ready: AtomicBool::new(false) });
     let listener = TcpListener::bind(options.listen).await.map_err(|e| StartError::Listen(options.listen, e))?;
     let served = tokio::spawn(server::serve(listener, health.clone(), stop.clone()));
+    let readiness = tokio::spawn(readiness::tell(client.clone(), health));
 
     let namespace = options.settings.namespace.clone();
     let manager = leader::manager(lease_config, &namespace, &options.identity)
@@ -115,6 +116,7 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
             drop(leads);
             let _ = tokio::time::timeout(STOP, lease_task).await;
             served.abort();
+            readiness.abort();
             return Ok(());
         }
     }
@@ -134,6 +136,7 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
     drop(leads);
     let _ = tokio::time::timeout(STOP, lease_task).await;
     served.abort();
+    readiness.abort();
     Ok(())
 }
 

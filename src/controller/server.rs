@@ -13,7 +13,7 @@ use tokio::{net::TcpListener, sync::watch};
 pub struct Health {
     /// Metrics.
     pub registry: Registry,
-    /// Whether the API server was reached and the definitions are there.
+    /// Whether every API server can evaluate the admission policies.
     pub ready: AtomicBool,
 }
 
@@ -32,7 +32,11 @@ pub async fn serve(listener: TcpListener, health: Arc<Health>, mut stop: watch::
 }
 
 async fn ready(State(health): State<Arc<Health>>) -> (StatusCode, &'static str) {
-    if health.ready.load(Ordering::Relaxed) { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "not yet") }
+    if health.ready.load(Ordering::Relaxed) {
+        (StatusCode::OK, "ok")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not yet: the kinds that the admission policies need are new to the API servers")
+    }
 }
 
 async fn metrics(State(health): State<Arc<Health>>) -> Result<String, StatusCode> {

@@ -48,7 +48,7 @@ fn json_of(arguments: &[&str]) -> Value {
 
 #[test]
 fn story_with_the_operator_gone_a_person_puts_a_locked_environment_back_to_the_letter() {
-    let world = World::new("byhand", "2-slow");
+    let world = World::alone("byhand", "2-slow");
     let ns = world.production.as_str();
     let before = (world.service(), world.configuration(), world.database.shape(), world.digests(ns));
     let replicas = world.deployment().spec.and_then(|s| s.replicas).expect("replicas");

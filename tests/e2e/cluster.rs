@@ -7,7 +7,7 @@ use std::{
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
-    sync::{LazyLock, OnceLock},
+    sync::{LazyLock, Mutex, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -168,7 +168,16 @@ pub fn kill_operator() {
 /// Ends the operator's process between two instructions, from outside of its container, and lets another begin at once: its
 /// pod goes, and so does its Lease, whose term would only have to be sat out.
 pub fn crash_operator() {
-    kill(&processes("lockkeeper\0controller\0"));
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    eventually("there is an operator to kill", Duration::from_secs(60), || {
+        let alive = processes("lockkeeper\0controller\0");
+        if alive.is_empty() {
+            return Err("none runs on this machine".into());
+        }
+        kill(&alive);
+        Ok(())
+    });
     let leases: Api<Lease> = Api::namespaced(client(None), OPERATOR_NAMESPACE);
     let _ = wait(leases.delete("lockkeeper", &DeleteParams::default()));
     kill_operator();

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! export KUBECONFIG=$(tests/cluster/up.sh)
-//! cargo test --test e2e -- --test-threads=1 --nocapture story_
+//! cargo test --test e2e -- --test-threads=2 --nocapture story_
 //! ```
 //!
 //! `LOCKKEEPER_E2E_IMAGE` names an image to install first, `LOCKKEEPER_E2E_KEEP=1` leaves the namespaces for a look.
@@ -35,6 +35,7 @@ mod database;
 mod history;
 mod outcome;
 mod record;
+mod turn;
 mod users;
 mod world;
 

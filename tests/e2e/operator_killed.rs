@@ -11,7 +11,7 @@ use super::{
 
 #[test]
 fn story_an_operator_that_is_killed_in_any_phase_carries_on_where_it_was() {
-    let world = World::new("killed", "2-broken");
+    let world = World::alone("killed", "2-broken");
     let mut users = Users::of(&world, "back", "*/*", 1);
     let before = Before::of(&world, &users, 1);
     world.ask(&world.promotion("back"));

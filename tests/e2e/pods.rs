@@ -29,7 +29,7 @@ fn story_a_migration_that_takes_more_memory_than_it_may_is_undone_and_the_cause_
 
 #[test]
 fn story_pods_of_a_run_are_evicted_and_deleted_and_its_nodes_kubelet_is_killed() {
-    let mut world = World::new("pods", "2-slow");
+    let mut world = World::alone("pods", "2-slow");
     world.slow_for("8s");
     // The migration's: what it did is undone, and the cause names who ended it.
     let before = Before::quiet(&world);
@@ -38,8 +38,8 @@ fn story_pods_of_a_run_are_evicted_and_deleted_and_its_nodes_kubelet_is_killed()
     world.begins("evicted", "migration/tiny");
     half_is_committed(&world);
     let pods: Api<Pod> = Api::namespaced(cluster::client(None), &world.production);
-    wait(pods.evict(&at_work(&pods, "migration.tiny").expect("its pod"), &EvictParams::default()))
-        .expect("an administrator may evict");
+    let pod = eventually("the kubelet has told that its pod runs", PATIENCE, || at_work(&pods, "migration.tiny"));
+    wait(pods.evict(&pod, &EvictParams::default())).expect("an administrator may evict");
     let run = world.reaches("evicted", &[Phase::RolledBack]);
     let failure = run.status.as_ref().and_then(|s| s.failure.clone()).expect("a cause");
     assert_eq!((failure.step.as_str(), failure.reason.as_str()), ("migration/tiny", "MigrationFailed"));

@@ -32,7 +32,7 @@ impl Drop for Installed {
 
 #[test]
 fn story_an_upgrade_while_locked_is_not_noticed_and_an_uninstall_is_refused() {
-    let mut world = World::new("upgrade", "2-slow");
+    let mut world = World::alone("upgrade", "2-slow");
     world.slow_for("45s");
     let before_upgrade = Installed(image());
     let mut another = Command::new("tests/cluster/another-digest.sh");

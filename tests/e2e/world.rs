@@ -27,6 +27,7 @@ use super::{
     cluster::{self, apply, cluster, eventually, helm, kubectl, run, wait},
     database::Database,
     record::{Record, Seen},
+    turn::{self, Turn},
 };
 
 /// Who asks.
@@ -47,6 +48,8 @@ pub struct World {
     /// Production's database.
     pub database: Database,
     directory: TempDir,
+    /// Given back last.
+    _turn: Option<Turn>,
 }
 
 impl World {
@@ -58,8 +61,22 @@ impl World {
         Self::with_image(story, cluster().image(&format!("tiny:{release}")))
     }
 
+    /// The same for a story that does to the operator or the kubelet what no other story would bear.
+    pub fn alone(story: &str, release: &str) -> Self {
+        Self::in_turn(story, cluster().image(&format!("tiny:{release}")), Some(turn::alone()))
+    }
+
+    /// One of several worlds of a story, which holds its turn itself.
+    pub fn beside(story: &str, release: &str, _: &Turn) -> Self {
+        Self::in_turn(story, cluster().image(&format!("tiny:{release}")), None)
+    }
+
     /// The same with any image of the application in Staging.
     pub fn with_image(story: &str, image: &str) -> Self {
+        Self::in_turn(story, image, Some(turn::together()))
+    }
+
+    fn in_turn(story: &str, image: &str, turn: Option<Turn>) -> Self {
         let begun = Instant::now();
         let (staging, production) = (format!("t-{story}-staging"), format!("t-{story}-production"));
         let doomed = [staging.clone(), production.clone()];
@@ -83,6 +100,7 @@ impl World {
             directory: tempfile::tempdir().expect("a directory"),
             staging,
             production,
+            _turn: turn,
         };
         undo.keep();
         world.record.until(("Environment", "production"), "it is Ready", PATIENCE, ready);
