@@ -99,15 +99,16 @@ install_shop() {
   say "$environment runs Unleash $(release_of "$environment")"
 }
 
-# install_shops: both environments side by side. A failure of either is one.
+# install_shops: the environments side by side. A failure of any is one.
 install_shops() {
-  local staging production failed=
-  install_shop staging 7.4.1 &
-  staging=$!
+  local pids=() pid failed=
+  install_shop development 7.4.1 &
+  pids+=($!)
+  install_shop staging 6.3.0 &
+  pids+=($!)
   install_shop production 6.3.0 &
-  production=$!
-  wait "$staging" || failed=1
-  wait "$production" || failed=1
+  pids+=($!)
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
   [ -z "$failed" ]
 }
 
@@ -128,15 +129,43 @@ install_operator() {
     --set "image.repository=${image%@*},image.digest=${image#*@}" --wait --timeout 3m >/dev/null
 }
 
-# describe_environments: gives the operator its rights in both namespaces, people theirs, and says what is in them.
+# share_exchange: a volume that both Production and Staging have, by which masked data goes from one to the other.
+share_exchange() {
+  local name path second=$STAGING-exchange
+  ! kubectl -n "$STAGING" get persistentvolumeclaim exchange >/dev/null 2>&1 || return 0
+  apply exchange production "VOLUME="
+  until name=$(kubectl -n "$PRODUCTION" get persistentvolumeclaim exchange -o 'jsonpath={.spec.volumeName}') && [ -n "$name" ]; do sleep 0.2; done
+  path=$(kubectl get persistentvolume "$name" -o 'jsonpath={.spec.hostPath.path}')
+  kubectl apply -f - >/dev/null <<EOF
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: $second}
+spec:
+  accessModes: [ReadWriteMany]
+  capacity: {storage: 1Gi}
+  storageClassName: ""
+  persistentVolumeReclaimPolicy: Retain
+  hostPath: {path: $path}
+  claimRef: {namespace: $STAGING, name: exchange}
+EOF
+  apply exchange staging "VOLUME=storageClassName: \"\"\n  volumeName: $second"
+}
+
+# describe_environments: gives the operator its rights in the namespaces, people theirs, and says what is in them. What
+# Production grants bears the hash of the policy as it is now: a policy that is changed takes nothing out.
 describe_environments() {
-  local environment
-  for environment in staging production; do
+  local environment hash
+  share_exchange
+  for environment in development staging production; do
     helm upgrade --install "$PREFIX" "$root/charts/lockkeeper-environment" --namespace "$PREFIX-$environment" \
       --values "$demo/manifests/values-$environment.yaml" >/dev/null
-    apply "environment-$environment" "$environment" "UNLEASH_CHECK=${IMAGE[unleash:7.4.1]}"
   done
-  for environment in staging production; do
+  apply masking production
+  until hash=$(kubectl -n "$PRODUCTION" get maskingpolicy shop -o 'jsonpath={.status.hash}') && [ -n "$hash" ]; do sleep 0.2; done
+  for environment in development staging production; do
+    apply "environment-$environment" "$environment" "UNLEASH_CHECK=${IMAGE[unleash:7.4.1]}" "MASKING_HASH=$hash"
+  done
+  for environment in development staging production; do
     kubectl -n "$PREFIX-$environment" wait "environment/$environment" --for=condition=Ready --timeout=60s >/dev/null || {
       kubectl lockkeeper doctor -n "$PREFIX-$environment" || true
       die "the Environment $environment is not Ready; the lines above say why"
@@ -148,13 +177,13 @@ describe_environments() {
 ALICE=(--as alice --as-group shop-developers)
 BOB=(--as bob --as-group shop-operators)
 
-# say_answers: from here to hush, says by itself what users of Production get, whenever that changes: asked ten times a
+# say_answers ENVIRONMENT: from here to hush, says by itself what its users get, whenever that changes: asked ten times a
 # second from outside the cluster's pods, over new connections.
 say_answers() {
   local tiny address
   tiny=$("$root/tests/apps/tiny/build.sh" --binary)
-  address=$(kubectl -n "$PRODUCTION" get service unleash -o 'jsonpath={.spec.clusterIP}')
-  "$tiny" poll --say production --url "http://$address/health" &
+  address=$(kubectl -n "$PREFIX-$1" get service unleash -o 'jsonpath={.spec.clusterIP}')
+  "$tiny" poll --say "$1" --url "http://$address/health" &
   poller=$!
   trap hush EXIT
 }
@@ -164,33 +193,37 @@ hush() {
   poller=
 }
 
-# promote NAME DESCRIPTION PHASE: alice asks, bob approves, both watch it end, as it should, in PHASE.
+# promote NAME FROM TO DESCRIPTION PHASE: alice asks, bob approves where Production asks for that, all watch it end, as it
+# should, in PHASE.
 promote() {
-  local name=$1 description=$2 phase=$3 ended
-  run kubectl lockkeeper promote -n "$PRODUCTION" "${ALICE[@]}" --from "$STAGING/staging" --name "$name" --description "$description" --yes
-  run kubectl lockkeeper approve "$name" -n "$PRODUCTION" "${BOB[@]}" --yes
-  say_answers
+  local name=$1 from=$2 to=$3 description=$4 phase=$5 namespace=$PREFIX-$3 ended
+  run kubectl lockkeeper promote -n "$namespace" "${ALICE[@]}" --from "$PREFIX-$from/$from" --name "$name" --description "$description" --yes
+  [ "$to" != production ] || run kubectl lockkeeper approve "$name" -n "$namespace" "${BOB[@]}" --yes
+  say_answers "$to"
   # Through a pipe: one line a change, between which the poller's lines fit. Its exit code tells how the run ended, and
-  # one of the two runs is meant to end badly.
-  printf '\n$ %s\n' "kubectl lockkeeper watch $name -n $PRODUCTION"
-  kubectl lockkeeper watch "$name" -n "$PRODUCTION" | cat || true
+  # one of the runs is meant to end badly.
+  printf '\n$ %s\n' "kubectl lockkeeper watch $name -n $namespace"
+  kubectl lockkeeper watch "$name" -n "$namespace" | cat || true
   sleep 1 # for the poller's last word
   hush
-  ended=$(kubectl -n "$PRODUCTION" get promotion "$name" -o 'jsonpath={.status.phase}')
-  [ "$ended" = "$phase" ] || die "$name ended as $ended, not as $phase: kubectl -n $PRODUCTION describe promotion $name"
+  ended=$(kubectl -n "$namespace" get promotion "$name" -o 'jsonpath={.status.phase}')
+  [ "$ended" = "$phase" ] || die "$name ended as $ended, not as $phase: kubectl -n $namespace describe promotion $name"
 }
 
-# unused NAME: NAME, or where there is a Promotion of that name already, NAME-2 and so on: a run is never run again.
+# unused ENVIRONMENT NAME: NAME, or where there is a Promotion of that name already, NAME-2 and so on: a run is never run again.
 unused() {
-  local name=$1 n=1
-  while kubectl -n "$PRODUCTION" get promotion "$name" >/dev/null 2>&1; do
+  local name=$2 n=1
+  while kubectl -n "$PREFIX-$1" get promotion "$name" >/dev/null 2>&1; do
     n=$((n + 1))
-    name=$1-$n
+    name=$2-$n
   done
   echo "$name"
 }
 
-# count ENVIRONMENT TABLE: how many rows, asked of the database itself.
-count() {
-  kubectl -n "$PREFIX-$1" exec deployment/postgres -- psql -h /tmp -U postgres -d unleash -Atc "SELECT count(*) FROM $2"
+# query ENVIRONMENT SQL: asked of the database itself.
+query() {
+  kubectl -n "$PREFIX-$1" exec deployment/postgres -- psql -h /tmp -U postgres -d unleash -Atc "$2"
 }
+
+# count ENVIRONMENT TABLE: how many rows.
+count() { query "$1" "SELECT count(*) FROM $2"; }

@@ -1143,7 +1143,7 @@ async fn the_environment_chart_gives_an_environment_all_it_needs() {
         values.path(),
         json!({
             "operator": {"namespace": OPERATOR.0, "serviceAccount": OPERATOR.1},
-            "people": {"requesters": ["rita"], "promoters": ["rita"], "approvers": [{"kind": "Group", "name": "team"}], "owners": [{"kind": "ServiceAccount", "name": "argo"}]},
+            "people": {"requesters": ["rita"], "promoters": ["rita"], "aligners": ["rita"], "approvers": [{"kind": "Group", "name": "team"}], "owners": [{"kind": "ServiceAccount", "name": "argo"}]},
             "environment": {"name": "production", "spec": production.data["spec"]}
         })
         .to_string(),

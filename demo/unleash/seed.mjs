@@ -1,8 +1,8 @@
-// Fills a fresh Unleash, through its API, with what a shop might have: `node seed.mjs production` or `… staging`. What is
-// there already stays, so it may run again.
+// Fills a fresh Unleash, through its API, with what a shop might have: `node seed.mjs production`, `… staging` or
+// `… development`. What is there already stays, so it may run again.
 //
-// Staging is not a copy of production, as ever: in production two people share a name. The broken release
-// (flags-7.5.0.mjs) works in Staging and fails here because of them.
+// In production two people share a name, and nowhere else, since a mirror gives each person a name of their own. The broken
+// release (flags-7.5.0.mjs) works in Staging and fails here because of them.
 
 const shops = {
   production: {
@@ -43,6 +43,8 @@ const shops = {
     ],
   },
 };
+
+shops.development = shops.staging;
 
 const url = process.env.TARGET_URL ?? 'http://unleash';
 const shop = shops[process.argv[2]];

@@ -1,22 +1,17 @@
 //! `align`: an environment becomes a mirror of a higher one, and is followed until it is.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use kube::{api::PostParams, core::ObjectMeta};
 
 use super::{
-    args::{AlignArgs, Global},
+    args::{AlignArgs, Global, WatchArgs},
     error::{CliError, Exit},
     session::Session,
-    text,
+    watch,
 };
 use crate::api::{
-    AlignedData, DownAlignment, DownAlignmentSpec, Empty, Environment, EnvironmentRef, Include, LocalRef, RunStatus,
-    promotion::Requester,
+    AlignedData, DownAlignment, DownAlignmentSpec, Empty, Environment, EnvironmentRef, Include, LocalRef, promotion::Requester,
 };
-
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: AlignArgs) -> Result<Exit, CliError> {
@@ -56,27 +51,13 @@ pub async fn run(global: &Global, args: AlignArgs) -> Result<Exit, CliError> {
     }
     let params = PostParams { field_manager: Some("kubectl-lockkeeper".into()), ..PostParams::default() };
     let doing = format!("making DownAlignment {name} in namespace {}", session.namespace);
-    let mut made = session.ask(&doing, session.api::<DownAlignment>().create(&params, &wanted)).await?;
+    let made = session.ask(&doing, session.api::<DownAlignment>().create(&params, &wanted)).await?;
     session.printer.say(format!("DownAlignment {name} is made."));
-    let mut said = String::new();
-    loop {
-        let status = made.status.clone().unwrap_or_default();
-        let words = line(&status);
-        if words != said {
-            session.printer.say(&words);
-            said = words;
-        }
-        if let Some(exit) = Exit::of(status.phase) {
-            session.printer.object(&made)?;
-            return Ok(exit);
-        }
-        if args.no_wait {
-            session.printer.object(&made)?;
-            return Ok(Exit::Done);
-        }
-        tokio::time::sleep(PAUSE).await;
-        made = session.get(&name).await?;
+    if args.no_wait {
+        session.printer.object(&made)?;
+        return Ok(Exit::Done);
     }
+    watch::follow::<DownAlignment>(&session, WatchArgs { name, timeout: None }).await
 }
 
 /// The environment that is mirrored: the named one, or the only one that may be.
@@ -93,28 +74,6 @@ fn source(environment: &Environment, named: Option<&str>) -> Result<EnvironmentR
             "the Environment names nothing that it may be aligned with: its owner adds one to spec.alignsFrom".into(),
         )),
         (None, None, _) => Err(CliError::Error(format!("--from: name one of {}", words()))),
-    }
-}
-
-/// Where it stands, in a line.
-fn line(status: &RunStatus) -> String {
-    let step = status.step.as_deref().map(|s| format!(", {s}")).unwrap_or_default();
-    let next = status.next.as_deref().map(|n| format!(": {}", text::clean(n))).unwrap_or_default();
-    match &status.failure {
-        Some(failure) if status.phase.is_terminal() => {
-            format!("{}, because of {}: {}", status.phase, failure.step, text::clean(&failure.message))
-        }
-        _ => match &status.snapshot {
-            Some(masked) if status.phase.is_terminal() => {
-                format!(
-                    "{}: {} masked rows, snapshot {}",
-                    status.phase,
-                    masked.rows.unwrap_or_default(),
-                    text::shorten(&masked.id)
-                )
-            }
-            _ => format!("{}{step}{next}", status.phase),
-        },
     }
 }
 

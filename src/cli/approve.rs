@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{
     args::{ApproveArgs, Global},
     error::{CliError, Exit},
+    found::Found,
     restoring,
     session::{Identity, Session},
     show, text,
@@ -25,8 +26,15 @@ const COUNTING: Duration = Duration::from_secs(15);
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: ApproveArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
-    if let Some(restore) = restoring::instead(&session, &args.name).await? {
-        return restoring::approve(&session, restore, args).await;
+    match Found::of(&session, &args.name).await? {
+        Found::Promotion(_) => {}
+        Found::Restore(restore) => return restoring::approve(&session, *restore, args).await,
+        Found::Alignment(_) => {
+            return Err(CliError::Error(format!(
+                "DownAlignment {} needs no approval: the owners of both environments have consented by alignsFrom and grants",
+                text::clean(&args.name)
+            )));
+        }
     }
     let identity = session.identity().await?;
     // What is taken back need not be shown.

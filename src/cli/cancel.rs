@@ -6,30 +6,35 @@ use serde_json::json;
 use super::{
     args::{CancelArgs, Global},
     error::{CliError, Exit},
-    restoring,
+    found::{Found, Kind},
     session::Session,
     text,
 };
-use crate::api::{Phase, Promotion};
+use crate::api::Phase;
 
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: CancelArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
-    if let Some(restore) = restoring::instead(&session, &args.name).await? {
-        return restoring::cancel(&session, restore, args).await;
+    match Found::of(&session, &args.name).await? {
+        Found::Promotion(run) => cancel(&session, &*run, args).await,
+        Found::Restore(run) => cancel(&session, &*run, args).await,
+        Found::Alignment(run) => cancel(&session, &*run, args).await,
     }
-    let promotion: Promotion = session.get(&args.name).await?;
-    let phase = promotion.status.as_ref().map(|s| s.phase).unwrap_or_default();
-    if let Some(cancel) = &promotion.spec.cancel {
+}
+
+async fn cancel<K: Kind>(session: &Session, found: &K, args: CancelArgs) -> Result<Exit, CliError> {
+    let (kind, run) = (K::kind(&()), found.run());
+    let phase = run.status().map(|s| s.phase).unwrap_or_default();
+    if let Some(cancel) = run.cancel() {
         return Err(CliError::Error(format!(
-            "Promotion {} was cancelled by {} already: {}",
+            "{kind} {} was cancelled by {} already: {}",
             args.name,
             text::clean(&cancel.username),
             text::clean(&cancel.reason)
         )));
     }
     if phase.is_terminal() {
-        return Err(CliError::Error(format!("Promotion {} has ended: {phase}", args.name)));
+        return Err(CliError::Error(format!("{kind} {} has ended: {phase}", args.name)));
     }
     let identity = session.identity().await?;
     let what = consequence(phase);
@@ -39,10 +44,10 @@ pub async fn run(global: &Global, args: CancelArgs) -> Result<Exit, CliError> {
     }
     let patch = json!({"spec": {"cancel": {"username": identity.username, "reason": args.reason}}});
     let params = PatchParams { field_manager: Some("kubectl-lockkeeper-cancel".into()), ..PatchParams::default() };
-    let doing = format!("cancelling Promotion {} in namespace {}", args.name, session.namespace);
-    let after = session.ask(&doing, session.api::<Promotion>().patch(&args.name, &params, &Patch::Merge(&patch))).await?;
+    let doing = format!("cancelling {kind} {} in namespace {}", args.name, session.namespace);
+    let after = session.ask(&doing, session.api::<K>().patch(&args.name, &params, &Patch::Merge(&patch))).await?;
     session.printer.say(format!(
-        "Promotion {} is cancelled ({phase}): {what}.\nTo follow it: {}",
+        "{kind} {} is cancelled ({phase}): {what}.\nTo follow it: {}",
         args.name,
         session.command(&format!("watch {}", args.name))
     ));

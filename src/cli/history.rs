@@ -12,7 +12,7 @@ use super::{
     text::{clean, instant, table},
 };
 use crate::{
-    api::{Environment, EnvironmentRestore, Promotion},
+    api::{DownAlignment, Environment, EnvironmentRestore, Promotion},
     plan::world::Run,
 };
 
@@ -35,7 +35,9 @@ pub async fn run(global: &Global, args: HistoryArgs) -> Result<Exit, CliError> {
     let doing = format!("listing the runs of namespace {}", session.namespace);
     let promotions = session.ask(&doing, session.api::<Promotion>().list(&ListParams::default())).await?.items;
     let restores = session.ask(&doing, session.api::<EnvironmentRestore>().list(&ListParams::default())).await?.items;
-    let runs: Vec<Run<'_>> = promotions.iter().map(Run::Promotion).chain(restores.iter().map(Run::Restore)).collect();
+    let alignments = session.ask(&doing, session.api::<DownAlignment>().list(&ListParams::default())).await?.items;
+    let runs = promotions.iter().map(Run::Promotion).chain(restores.iter().map(Run::Restore));
+    let runs: Vec<Run<'_>> = runs.chain(alignments.iter().map(Run::Alignment)).collect();
     let lines = lines(&environment, &runs);
     session.printer.say(rendered(&lines, &TimeZone::system()));
     let items: Vec<Value> = lines

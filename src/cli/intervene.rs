@@ -1,47 +1,36 @@
 //! `resume` and `unlock`: what a person decides about a run whose rollback failed.
 
-use std::fmt::Debug;
-
-use k8s_openapi::NamespaceResourceScope;
-use kube::{
-    Resource,
-    api::{Patch, PatchParams},
-};
-use serde::{Serialize, de::DeserializeOwned};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{
     args::{Global, InterveneArgs},
     error::{CliError, Exit},
-    restoring,
+    found::{Found, Kind},
     session::Session,
     show, text,
 };
-use crate::api::{EnvironmentRestore, InterventionAction, Phase, Promotion, RunStatus};
+use crate::api::{InterventionAction, Phase};
 
-/// Runs the subcommand, on a Promotion or, where there is none of that name, on an EnvironmentRestore.
+/// Runs the subcommand, on a run of any kind.
 pub async fn run(global: &Global, args: InterveneArgs, action: InterventionAction) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
-    if let Some(restore) = restoring::instead(&session, &args.name).await? {
-        let asked_before = restore.spec.intervention.is_some();
-        return intervene::<EnvironmentRestore>(&session, (restore.status.as_ref(), asked_before), &args, action).await;
+    match Found::of(&session, &args.name).await? {
+        Found::Promotion(run) => intervene(&session, &*run, run.spec.intervention.is_some(), &args, action).await,
+        Found::Restore(run) => intervene(&session, &*run, run.spec.intervention.is_some(), &args, action).await,
+        Found::Alignment(run) => intervene(&session, &*run, run.spec.intervention.is_some(), &args, action).await,
     }
-    let promotion: Promotion = session.get(&args.name).await?;
-    let asked_before = promotion.spec.intervention.is_some();
-    intervene::<Promotion>(&session, (promotion.status.as_ref(), asked_before), &args, action).await
 }
 
-async fn intervene<K>(
+async fn intervene<K: Kind>(
     session: &Session,
-    (status, asked_before): (Option<&RunStatus>, bool),
+    found: &K,
+    asked_before: bool,
     args: &InterveneArgs,
     action: InterventionAction,
-) -> Result<Exit, CliError>
-where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug,
-{
+) -> Result<Exit, CliError> {
     let kind = K::kind(&());
-    let status = status.cloned().unwrap_or_default();
+    let status = found.run().status().cloned().unwrap_or_default();
     if status.phase != Phase::NeedsHuman {
         return Err(CliError::Error(format!(
             "{kind} {} is {}; only one whose rollback failed (phase NeedsHuman) is resumed or unlocked",

@@ -15,6 +15,7 @@ mod changes;
 mod complete;
 mod doctor;
 mod error;
+mod found;
 mod history;
 mod intervene;
 mod masking;

@@ -18,10 +18,13 @@ use super::{
     session::Session,
     show, text, time, watch,
 };
-use crate::api::{
-    Environment, EnvironmentRef, LocalRef, Promotion, PromotionSpec, conditions,
-    promotion::{Requester, Schedule},
-    verbs,
+use crate::{
+    api::{
+        Environment, EnvironmentRef, LocalRef, Promotion, PromotionSpec, conditions,
+        promotion::{Requester, Schedule},
+        verbs,
+    },
+    plan::world::Run,
 };
 
 /// How long the operator may take to capture and plan before this stops waiting for it.
@@ -90,7 +93,7 @@ pub async fn run(global: &Global, args: PromoteArgs) -> Result<Exit, CliError> {
     let exit = conclude(&session, &planned);
     session.printer.object(&planned)?;
     if args.watch && exit == Exit::Done {
-        return watch::follow(&session, WatchArgs { name, timeout: None }).await;
+        return watch::follow::<Promotion>(&session, WatchArgs { name, timeout: None }).await;
     }
     Ok(exit)
 }
@@ -277,7 +280,7 @@ fn conclude(session: &Session, promotion: &Promotion) -> Exit {
     }
     say(show::decided(promotion.status.as_ref()));
     if let Some(exit) = Exit::of(status.phase) {
-        say(format!("\n{}: {}", status.phase, show::ending(status.phase)));
+        say(format!("\n{}: {}", status.phase, show::ending(Run::Promotion(promotion), status.phase)));
         return exit;
     }
     if let Some(why) = show::waiting_for(&status) {

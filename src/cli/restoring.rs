@@ -11,18 +11,14 @@ use serde_json::json;
 
 use super::{
     approve,
-    args::{ApproveArgs, CancelArgs, RestoringArgs},
-    cancel,
+    args::{ApproveArgs, RestoringArgs, WatchArgs},
     error::{CliError, Exit},
     session::Session,
-    show, text, view, watch,
+    show, text, watch,
 };
-use crate::{
-    api::{
-        API_VERSION, EnvironmentRestore, EnvironmentRestoreSpec, LocalRef, Period, Promotion, RestoreSource, RunStatus,
-        backup::DataSelection, promotion::Requester,
-    },
-    plan::world::Run,
+use crate::api::{
+    API_VERSION, EnvironmentRestore, EnvironmentRestoreSpec, LocalRef, RestoreSource, RunStatus, backup::DataSelection,
+    promotion::Requester,
 };
 
 /// How long the operator may take to look a snapshot up, or to plan.
@@ -102,7 +98,10 @@ pub async fn ask(session: &Session, wanted: Wanted, args: RestoringArgs) -> Resu
     }
     session.printer.say(format!("To approve it: {}", session.command(&format!("approve {name}"))));
     session.printer.object(&restore)?;
-    if args.watch { follow(session, &name, None).await } else { Ok(Exit::Done) }
+    if args.watch {
+        return watch::follow::<EnvironmentRestore>(session, WatchArgs { name, timeout: None }).await;
+    }
+    Ok(Exit::Done)
 }
 
 fn loses(environment: &str, what: &str, at: Timestamp, also: &str) -> String {
@@ -146,39 +145,6 @@ async fn until(
         tokio::time::sleep(PAUSE).await;
         restore = session.get(&name).await?;
     }
-}
-
-/// Follows a restore to its end, a line for each change; at most for this long.
-pub async fn follow(session: &Session, name: &str, timeout: Option<&Period>) -> Result<Exit, CliError> {
-    let zone = TimeZone::system();
-    let end = timeout.and_then(Period::get).map(|span| tokio::time::Instant::now() + span);
-    let (mut before, mut first) = (RunStatus::default(), true);
-    loop {
-        let restore: EnvironmentRestore = session.get(name).await?;
-        let status = restore.status.clone().unwrap_or_default();
-        for line in view::news(&before, &status, first, &zone) {
-            session.printer.say(line);
-        }
-        if let Some(exit) = watch::ended(Run::Restore(&restore)) {
-            session.printer.object(&restore)?;
-            return Ok(exit);
-        }
-        if end.is_some_and(|at| tokio::time::Instant::now() >= at) {
-            return Err(CliError::Error(format!("{name} is {} and the time to watch is over; it goes on", status.phase)));
-        }
-        (before, first) = (status, false);
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// The EnvironmentRestore of that name, where there is no Promotion of it.
-pub async fn instead(session: &Session, name: &str) -> Result<Option<EnvironmentRestore>, CliError> {
-    let doing = format!("reading Promotion {name} in namespace {}", session.namespace);
-    if session.ask(&doing, session.api::<Promotion>().get_opt(name)).await?.is_some() {
-        return Ok(None);
-    }
-    let doing = format!("reading EnvironmentRestore {name} in namespace {}", session.namespace);
-    session.ask(&doing, session.api::<EnvironmentRestore>().get_opt(name)).await
 }
 
 /// `approve` of a restore.
@@ -225,25 +191,6 @@ pub async fn approve(session: &Session, restore: EnvironmentRestore, args: Appro
     let after = session.ask(&doing, session.api::<EnvironmentRestore>().patch(&name, &params, &Patch::Apply(&body))).await?;
     let said = if args.withdraw { "Your approval is withdrawn." } else { "Approved." };
     session.printer.say(format!("{said}\nTo follow it: {}", session.command(&format!("watch {name}"))));
-    session.printer.object(&after)?;
-    Ok(Exit::Done)
-}
-
-/// `cancel` of a restore.
-pub async fn cancel(session: &Session, restore: EnvironmentRestore, args: CancelArgs) -> Result<Exit, CliError> {
-    let phase = restore.status.as_ref().map(|s| s.phase).unwrap_or_default();
-    if phase.is_terminal() {
-        return Err(CliError::Error(format!("EnvironmentRestore {} has ended: {phase}", args.name)));
-    }
-    let what = cancel::consequence(phase);
-    if phase.may_hold_lock() && !session.printer.confirm(&format!("{} is {phase}: {what}. Cancel?", args.name), args.yes)? {
-        session.printer.say("Nothing was written.");
-        return Ok(Exit::Error);
-    }
-    let identity = session.identity().await?;
-    let change = json!({"spec": {"cancel": {"username": identity.username, "reason": args.reason}}});
-    let after = patch(session, &args.name, &change).await?;
-    session.printer.say(format!("EnvironmentRestore {} is cancelled ({phase}): {what}.", args.name));
     session.printer.object(&after)?;
     Ok(Exit::Done)
 }

@@ -3,9 +3,12 @@
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::text::{between, clean, clean_lines, indent, instant, shorten, table};
-use crate::api::{
-    Check, Environment, Phase, Promotion, PromotionSpec, PromotionStatus, Release,
-    promotion::{Change, Schedule, StepState},
+use crate::{
+    api::{
+        Check, Environment, Phase, Promotion, PromotionSpec, PromotionStatus, Release,
+        promotion::{Change, Schedule, StepState},
+    },
+    plan::world::Run,
 };
 
 /// A changelog as a table, digests cut.
@@ -213,9 +216,13 @@ pub fn waiting_for(status: &PromotionStatus) -> Option<String> {
 }
 
 /// How a run that has ended, or needs a person, is summed up in one sentence.
-pub fn ending(phase: Phase) -> &'static str {
+pub fn ending(run: Run<'_>, phase: Phase) -> &'static str {
     match phase {
-        Phase::Completed => "the release is in, users are back",
+        Phase::Completed => match run {
+            Run::Promotion(_) => "the release is in, users are back",
+            Run::Restore(_) => "the data is back, and so are users",
+            Run::Alignment(_) => "the environment is a mirror, users are back",
+        },
         Phase::RolledBack => "the environment is what it was before",
         Phase::Failed => "nothing in the environment has changed",
         Phase::Cancelled => "ended by a person; nothing in the environment has changed",

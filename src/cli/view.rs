@@ -8,17 +8,16 @@ use super::{
 };
 use crate::{
     api::{
-        Phase, Promotion, PromotionStatus,
+        Phase, PromotionStatus,
         promotion::{Step, StepState},
     },
     plan::world::Run,
 };
 
 /// The screen, top to bottom.
-pub fn screen(promotion: &Promotion, now: Timestamp) -> String {
-    let name = promotion.metadata.name.as_deref().unwrap_or_default();
-    let namespace = promotion.metadata.namespace.as_deref().unwrap_or_default();
-    let status = promotion.status.clone().unwrap_or_default();
+pub fn screen(run: Run<'_>, now: Timestamp) -> String {
+    let (namespace, name) = (run.namespace(), run.name());
+    let status = run.status().cloned().unwrap_or_default();
     let mut lines = vec![format!("{namespace}/{name}  {}{}", status.phase, lock(&status, now))];
     if let Some(approvals) = status.approvals.as_ref().filter(|_| status.phase.is_before_start()) {
         lines.push(format!("  approvals {}", clean(&approvals.summary)));
@@ -132,7 +131,7 @@ fn failure(status: &PromotionStatus) -> Option<String> {
 /// The last words on a run that has ended or needs a person.
 pub fn summary(run: Run<'_>, zone: &TimeZone) -> String {
     let (name, status) = (run.name(), &run.status().cloned().unwrap_or_default());
-    let mut lines = vec![format!("{name} {}: {}.", status.phase, show::ending(status.phase))];
+    let mut lines = vec![format!("{name} {}: {}.", status.phase, show::ending(run, status.phase))];
     if let (Some(locked), Some(unlocked)) = (status.locked_at, status.unlocked_at) {
         lines.push(format!("Users were locked out for {}.", between(locked, unlocked)));
     }
@@ -142,6 +141,9 @@ pub fn summary(run: Run<'_>, zone: &TimeZone) -> String {
     }
     if let Some(cancel) = run.cancel() {
         lines.push(format!("Cancelled by {}: {}", clean(&cancel.username), clean(&cancel.reason)));
+    }
+    if let Some((masked, hash)) = status.snapshot.as_ref().and_then(|s| Some((s, s.masking_policy_hash.as_ref()?))) {
+        lines.push(format!("Masked: {} rows, by the policy with hash {hash}", masked.rows.unwrap_or_default()));
     }
     if let Some(backup) = &status.backup {
         lines.push(format!("Backup: {}", clean(&backup.name)));
@@ -158,6 +160,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::api::Promotion;
 
     fn at(second: u32) -> String {
         format!("2026-11-25T20:00:{second:02}.000Z")
@@ -231,7 +234,7 @@ mod tests {
     #[test]
     fn the_screen_shows_steps_with_how_long_they_took_or_take() {
         let now = at(10).parse().unwrap();
-        insta::assert_snapshot!(story().iter().map(|p| screen(p, now)).collect::<Vec<_>>().join("\n\n"), @r"
+        insta::assert_snapshot!(story().iter().map(|p| screen(Run::Promotion(p), now)).collect::<Vec<_>>().join("\n\n"), @r"
         shop/r-12  Scheduled
           approvals 0/1
           · backup

@@ -16,12 +16,12 @@ use kube::runtime::{
 use super::{
     args::{Format, Global, WatchArgs},
     error::{CliError, Exit, explain},
-    restoring,
+    found::{Found, Kind},
     session::Session,
     text, view,
 };
 use crate::{
-    api::{InterventionAction, Phase, Promotion, PromotionStatus},
+    api::{DownAlignment, EnvironmentRestore, InterventionAction, Phase, Promotion, PromotionStatus},
     plan::world::Run,
 };
 
@@ -37,40 +37,41 @@ const FRAME: Duration = Duration::from_millis(500);
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: WatchArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
-    if restoring::instead(&session, &args.name).await?.is_some() {
-        return restoring::follow(&session, &args.name, args.timeout.as_ref()).await;
+    match Found::of(&session, &args.name).await? {
+        Found::Promotion(_) => follow::<Promotion>(&session, args).await,
+        Found::Restore(_) => follow::<EnvironmentRestore>(&session, args).await,
+        Found::Alignment(_) => follow::<DownAlignment>(&session, args).await,
     }
-    follow(&session, args).await
 }
 
 /// Follows a run until it ends or needs a person, the time is over, or the user interrupts.
-pub async fn follow(session: &Session, args: WatchArgs) -> Result<Exit, CliError> {
+pub async fn follow<K: Kind>(session: &Session, args: WatchArgs) -> Result<Exit, CliError> {
     // Asked once by itself: a missing run, right or server is an error at once, not something to wait for.
-    let mut latest: Promotion = session.get(&args.name).await?;
-    let uid = latest.metadata.uid.clone();
+    let mut latest: K = session.get(&args.name).await?;
+    let uid = latest.meta().uid.clone();
     let mut display = Display::new(session);
     display.show(&latest)?;
 
     let deadline = args.timeout.as_ref().and_then(|t| t.get()).map(|t| tokio::time::Instant::now() + t);
-    let mut changes = pin!(stream(session, &args.name));
+    let mut changes = pin!(stream::<K>(session, &args.name));
     let mut frames = tokio::time::interval(FRAME);
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     loop {
-        let phase = latest.status.as_ref().map(|s| s.phase).unwrap_or_default();
-        if let Some(exit) = ended(Run::Promotion(&latest)) {
-            display.end(&view::summary(Run::Promotion(&latest), &TimeZone::system()));
+        let phase = latest.run().status().map(|s| s.phase).unwrap_or_default();
+        if let Some(exit) = ended(latest.run()) {
+            display.end(&view::summary(latest.run(), &TimeZone::system()));
             return Ok(exit);
         }
         tokio::select! {
             change = changes.next() => match change {
-                Some(Ok(Some(promotion))) if promotion.metadata.uid == uid => {
+                Some(Ok(Some(run))) if run.meta().uid == uid => {
                     display.connected();
-                    latest = promotion;
+                    latest = run;
                     display.show(&latest)?;
                 }
                 Some(Ok(_)) => {
                     display.end("");
-                    return Err(CliError::Error(format!("Promotion {} was deleted while it was {phase}", args.name)));
+                    return Err(CliError::Error(format!("{} {} was deleted while it was {phase}", K::kind(&()), args.name)));
                 }
                 Some(Err(error)) => display.lost(&error),
                 None => return Err(CliError::other("the watch ended by itself")),
@@ -107,18 +108,18 @@ async fn until(deadline: Option<tokio::time::Instant>) {
 }
 
 /// The run as it changes; `None` where it is gone. Errors are reported and repaired.
-fn stream(session: &Session, name: &str) -> impl Stream<Item = Result<Option<Promotion>, String>> + use<> {
+fn stream<K: Kind>(session: &Session, name: &str) -> impl Stream<Item = Result<Option<K>, String>> + use<K> {
     let config = watcher::Config::default().fields(&format!("metadata.name={name}")).timeout(WATCH_SECONDS);
     let mut seen = false;
-    watcher::watcher(session.api::<Promotion>(), config).backoff(Steady).filter_map(move |event| {
+    watcher::watcher(session.api::<K>(), config).backoff(Steady).filter_map(move |event| {
         let item = match event {
             Ok(Event::Init) => {
                 seen = false;
                 None
             }
-            Ok(Event::InitApply(promotion) | Event::Apply(promotion)) => {
+            Ok(Event::InitApply(run) | Event::Apply(run)) => {
                 seen = true;
-                Some(Ok(Some(promotion)))
+                Some(Ok(Some(run)))
             }
             Ok(Event::InitDone) if !seen => Some(Ok(None)),
             Ok(Event::InitDone) => None,
@@ -179,12 +180,12 @@ impl<'a> Display<'a> {
     }
 
     /// A new state of the run.
-    fn show(&mut self, promotion: &Promotion) -> Result<(), CliError> {
-        let status = promotion.status.clone().unwrap_or_default();
+    fn show<K: Kind>(&mut self, run: &K) -> Result<(), CliError> {
+        let status = run.run().status().cloned().unwrap_or_default();
         let first = self.shown.is_none();
         let before = self.shown.replace(status.clone()).unwrap_or_default();
         if self.screen.is_some() {
-            self.draw(promotion);
+            self.draw(run);
             return Ok(());
         }
         let clock = Timestamp::now().to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
@@ -192,16 +193,16 @@ impl<'a> Display<'a> {
             self.session.printer.say(format!("{clock} {line}"));
         }
         if first || before != status {
-            self.session.printer.document(promotion)?;
+            self.session.printer.document(run)?;
         }
         Ok(())
     }
 
     /// Draws the screen as of now, where there is one.
-    fn draw(&self, promotion: &Promotion) {
+    fn draw<K: Kind>(&self, run: &K) {
         if let Some(bar) = &self.screen {
             let now = Timestamp::now();
-            let mut text = view::screen(promotion, now);
+            let mut text = view::screen(run.run(), now);
             if let Some((since, why)) = &self.lost {
                 text += &format!("\n  no connection for {}: {}", text::between(*since, now), text::clean(why));
             }

@@ -20,21 +20,9 @@ fn patch(namespace: &str, kind: &str, name: &str, patch: &Value) -> Result<Strin
 /// The volume that Production's claim is bound to, for Staging's claim as well.
 fn share(world: &World) {
     let volume = eventually("the exchange has a volume", PATIENCE, || {
-        // The claim is bound when its first pod comes; this one does nothing.
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "binds", "namespace": world.production},
-            "spec": {"restartPolicy": "Never", "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-                "automountServiceAccountToken": false,
-                "containers": [{"name": "binds", "image": cluster::cluster().image("tiny:1"), "command": ["/tiny", "help"],
-                    "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-                    "volumeMounts": [{"name": "e", "mountPath": "/e"}]}],
-                "volumes": [{"name": "e", "persistentVolumeClaim": {"claimName": "exchange"}}]},
-        });
-        let _ = apply(&pod.to_string());
         let name = kubectl(&["-n", &world.production, "get", "pvc", "exchange", "-o", "jsonpath={.spec.volumeName}"])?;
         if name.is_empty() { Err("it is not bound".into()) } else { Ok(name) }
     });
-    let _ = kubectl(&["-n", &world.production, "delete", "pod", "binds", "--grace-period=0", "--force", "--wait=false"]);
     let path = kubectl(&["get", "pv", &volume, "-o", "jsonpath={.spec.hostPath.path}"]).expect("a directory of the node");
     let second = format!("{}-exchange", world.staging);
     // One that a story which was cut off has left leads elsewhere.
