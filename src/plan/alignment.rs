@@ -4,7 +4,7 @@
 //!    hash of a MaskingPolicy, and that neither side is asked for what it never gives. The source's release is captured as a
 //!    Promotion captures it. Nobody approves: what each side allows stands in its Environment.
 //! 2. **Snapshotting**: preflight again; then a Job in the *source's* namespace, with the source's credentials and key, masks the
-//!    data into the exchange. Users of the target still work.
+//!    data into the exchange, and one in the target's opens it there. Users of the target still work.
 //! 3. **Locked**: as a Promotion, up to the fence.
 //! 4. **Loading**: a Job in the *target's* namespace, with the target's credentials, loads the masked data beside the live database
 //!    and compares it; then both change names in one transaction. What was live is the undo point. Configuration and images
@@ -21,7 +21,7 @@ use serde_json::json;
 use super::{
     Decision, Effect, Progress, Resource, forward, graph,
     jobs::{JobProgress, look},
-    lock,
+    lock, preflight,
     prepare::{self, Plan, no_environment, policies_message},
     promotion::{ATTEMPTS, advance, owner, stalled},
     release::{self, Content, Reading},
@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     api::{
-        API_VERSION, Data, DataGrant, DownAlignment, DownAlignmentSpec, Environment, EnvironmentSpec, Grant, LocalRef, Module,
-        Phase, Release, RunStatus, SnapshotStatus, Step, Tier, Timestamp, labels, reasons,
+        API_VERSION, Data, DataGrant, DownAlignment, DownAlignmentSpec, Environment, EnvironmentSpec, Exchange, Grant, LocalRef,
+        Module, Phase, Release, RunStatus, SnapshotStatus, Step, Tier, Timestamp, labels, reasons,
     },
     manifest::{
         Owner, job, masking,
@@ -41,6 +41,9 @@ use crate::{
 
 /// How long masking may take.
 const DEADLINE: Duration = Duration::from_secs(6 * 3600);
+
+/// How long a look into the exchange may take, its volume's way to the node included.
+const LOOK: Duration = Duration::from_secs(600);
 
 /// What to do next, before the start.
 pub fn plan(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
@@ -394,7 +397,7 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     if let Some(moved) = moved_on(world, source, target) {
         return Progress::failed("SourceChanged", moved);
     }
-    let Some(place) = source.spec.exchange.as_ref().map(crate::api::Exchange::place) else {
+    let Some(place) = source.spec.exchange.as_ref().map(Exchange::place) else {
         return Progress::failed("GrantRevoked", "the source names no exchange any more");
     };
     let at_home = |effect| Progress::Do(Effect::In { namespace: there.namespace.to_owned(), effect: Box::new(effect) });
@@ -476,6 +479,35 @@ pub fn snapshotted(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, 
         bytes: Some(done.bytes),
         at: done.taken_at.map(super::millis),
     });
+}
+
+/// The step that opens what was handed over from the target's side, before anyone is locked out: another password, a volume that
+/// is not the same on both sides, a claim that is not bound.
+pub fn receive(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &Step, now: Timestamp) -> Progress {
+    let Some(place) = target.exchange.as_ref().map(Exchange::place) else {
+        return Progress::failed("ExchangeMissing", "the target names no exchange any more: add spec.exchange, and ask again");
+    };
+    let name = owner.object_name(&step.name, step.attempt);
+    let mut task = preflight::task(world, owner, Verb::Preflight);
+    // Of the databases nothing is asked here.
+    task.data = Vec::new();
+    task.repository = true;
+    fill(world, &mut task);
+    let make = || job::agent(owner, world.settings, (&name, &step.name), &task, (&[], Some(&place)), &[], LOOK);
+    match look(world.jobs, &name, true, now, make) {
+        JobProgress::Going(progress) => progress,
+        JobProgress::Succeeded(outcome) => {
+            let outcome = outcome.unwrap_or_default();
+            let wrong: Vec<&str> = outcome.checks.iter().filter(|c| !c.passed).map(|c| c.message.as_str()).collect();
+            let found = outcome.backup.is_some();
+            match wrong.as_slice() {
+                [] if found => Progress::Done(None),
+                [] => Progress::failed("OutcomeLost", "the Job that opens the exchange said nothing of what is there"),
+                wrong => Progress::failed("ExchangeUnreadable", format!("the target's exchange: {}", wrong.join("; "))),
+            }
+        }
+        JobProgress::Failed(failure) => failure.into_progress(step.attempt, ATTEMPTS),
+    }
 }
 
 /// What is still there of a DownAlignment in the source's namespace, to be deleted.

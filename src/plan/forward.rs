@@ -59,6 +59,7 @@ fn this_step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, st
         name::BACKUP => backup(world, owner, step, now),
         name::ALIGN => alignment::before_promotion(world, target, owner, step),
         name::SNAPSHOT => alignment::snapshot(world, owner, step, now),
+        name::RECEIVE => alignment::receive(world, target, owner, step, now),
         name::PAGE => page_pod(world, owner),
         name::LOCK => take_lock(world, status, now),
         name::RECORD => record(world, owner, status),

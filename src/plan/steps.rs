@@ -13,6 +13,8 @@ pub mod name {
     pub const BACKUP: &str = "backup";
     /// A DownAlignment: the source's data goes into the exchange, masked.
     pub const SNAPSHOT: &str = "snapshot";
+    /// A DownAlignment: the target's side can open what was handed over.
+    pub const RECEIVE: &str = "receive";
     /// The maintenance page's pod starts; nobody is led to it yet.
     pub const PAGE: &str = "page";
     /// The lock is taken.
@@ -106,7 +108,7 @@ pub fn phase(step: &str) -> Phase {
     match kind(step) {
         name::ALIGN => Phase::Aligning,
         name::PREFLIGHT | name::BACKUP | name::PAGE => Phase::BackingUp,
-        name::SNAPSHOT => Phase::Snapshotting,
+        name::SNAPSHOT | name::RECEIVE => Phase::Snapshotting,
         name::LOCK | name::RECORD | name::PAUSE | name::CLOSE | name::STOP | name::FENCE | name::UNDO => Phase::Locked,
         name::CONFIGURATION | name::MIGRATION | name::ADMIT | name::WORKLOADS | name::OTHERS => Phase::Promoting,
         name::LOAD => Phase::Loading,
@@ -199,7 +201,7 @@ pub fn aligning(target: &EnvironmentSpec, release: &Release, with_data: bool) ->
     all.retain(|step| with_data || !data.contains(&kind(step)));
     if with_data {
         let after = all.iter().position(|s| s == name::PREFLIGHT).map_or(0, |at| at + 1);
-        all.insert(after, name::SNAPSHOT.to_owned());
+        all.splice(after..after, [name::SNAPSHOT, name::RECEIVE].map(String::from));
     }
     all
 }

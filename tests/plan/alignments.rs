@@ -1,9 +1,12 @@
 //! Tables: DownAlignments, by themselves and before a Promotion.
 
 use lockkeeper::{
-    api::{DownAlignment, Environment, Phase},
-    manifest::task::{Task, Verb},
-    plan::{Effect, Resource, alignment, world::PolicyView},
+    api::{Check, DownAlignment, Environment, Phase},
+    manifest::task::{Outcome, Task, Verb},
+    plan::{
+        Effect, Resource, alignment,
+        world::{JobState, PolicyView},
+    },
 };
 use serde_json::{Value, json};
 
@@ -187,6 +190,29 @@ fn data_is_masked_where_it_belongs_with_its_owners_secrets_and_loaded_with_the_t
     assert_eq!(to_the_end(&mut seen), Phase::Completed);
     assert!(seen.elsewhere.jobs.is_empty() && seen.elsewhere.config_maps.is_empty(), "nothing is left in the source");
     assert_eq!(seen.target.unwrap().status.unwrap().kept.len(), 1, "what was there before is kept for a while");
+}
+
+#[test]
+fn what_the_target_cannot_open_ends_the_run_before_anyone_is_locked_out() {
+    let mut seen = asked();
+    until(&mut seen, "receive");
+    assert_eq!(seen.status().phase, Phase::Snapshotting);
+    let Some(Effect::Create { manifest, .. }) = first_job(&mut seen) else { panic!("a Job at home") };
+    let looking = task(&manifest);
+    assert_eq!((looking.verb, looking.data.len(), looking.origin.as_deref()), (Verb::Preflight, 0, Some("uid-staging")));
+    let text = manifest.to_string();
+    assert!(looking.snapshot.is_some() && text.contains("claimName\":\"exchange\"") && !text.contains("their"), "{text}");
+    let made = Effect::Create { resource: Resource::Job, manifest };
+    seen.carry_out(&lockkeeper::plan::Decision::Perform(made));
+    for job in seen.jobs.values_mut() {
+        let closed = Check { name: "repository".into(), passed: false, message: "the password is another".into() };
+        job.state = JobState::Succeeded;
+        job.outcome = Some(Outcome { checks: vec![closed], ..Outcome::default() });
+    }
+    assert_eq!(to_the_end(&mut seen), Phase::Failed);
+    let (status, failure) = (seen.status(), seen.status().failure.unwrap());
+    assert_eq!((failure.step.as_str(), failure.reason.as_str()), ("receive", "ExchangeUnreadable"));
+    assert!(failure.message.contains("the password is another") && status.locked_at.is_none(), "{failure:?}");
 }
 
 /// The next Job that is decided on, carried out with all that comes before it.

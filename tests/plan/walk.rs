@@ -126,7 +126,7 @@ impl Change {
                     contents: Vec::new(),
                     taken_at: None,
                 };
-                let backup = (job.step == "snapshot").then_some(written);
+                let backup = (["snapshot", "receive"].contains(&job.step.as_str())).then_some(written);
                 job.outcome = Some(Outcome { aside, backup, control_epoch: Some(3), ..Outcome::default() });
             }),
             Self::JobsFail { code, says } => jobs(seen, |job| {

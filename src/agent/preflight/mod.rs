@@ -224,7 +224,8 @@ async fn repository_checks(
 ) -> Result<(), AgentError> {
     match backup::open(context).await {
         Ok(repository) => {
-            checks.pass("repository", "it opens, can be written, and is this environment's");
+            let whose = if context.task.origin.is_some() { "the source's" } else { "this environment's" };
+            checks.pass("repository", format!("it opens, can be written, and is {whose}"));
             if let Some(snapshot) = &context.task.snapshot {
                 match backup::look(repository, snapshot).await {
                     Ok(found) => *of_restore = Some(found),
