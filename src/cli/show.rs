@@ -143,6 +143,9 @@ pub fn outage(target: &Environment, modules: &[&str]) -> String {
         .filter(|w| !spec.maintenance.exclude.contains(w))
         .map(ToString::to_string)
         .collect();
+    if let Some(from) = spec.align_before_promotion.as_ref().and_then(|a| a.from.as_ref()) {
+        lines.push(format!("becomes a mirror of {}/{} first, every value masked", from.namespace, from.name));
+    }
     lines.push(format!("goes down while locked: {}", workloads.join(", ")));
     match &spec.maintenance.services.names {
         Some(names) => lines.push(format!(
