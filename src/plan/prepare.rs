@@ -258,8 +258,8 @@ pub fn preflighted(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> 
     let stop = |decision| Err(Box::new(decision));
     match checked(world, owner(world), &mut status, now) {
         Checked::Going(Progress::Do(effect)) => return stop(Decision::Perform(effect)),
-        Checked::Going(Progress::Waiting { until, .. }) => {
-            status.next = Some("preflight".to_owned());
+        Checked::Going(Progress::Waiting { until, what }) => {
+            status.next = Some(format!("preflight: {what}"));
             return stop(or_wait(advance(world, status, now), until));
         }
         Checked::Going(_) => return stop(or_wait(advance(world, status, now), None)),
@@ -335,8 +335,14 @@ fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, now: Tim
     let release = status.release.clone().unwrap_or_default();
     let step = "preflight-early";
     let begun = world.jobs.values().any(|j| !j.deleting && j.step.starts_with(step));
-    if !begun && checked_now(world, step) >= CHECKED_AT_ONCE {
-        return Checked::Going(Progress::waiting("checks of other runs"));
+    if !begun {
+        // Of an environment that is locked nothing can be learned: its workloads are down and its databases closed.
+        if let Some(holder) = lock::status(target).lock.and_then(|l| l.holder).filter(|h| h.uid != world.uid()) {
+            return Checked::Going(Progress::waiting(format!("{} {} to give the lock back", holder.kind, holder.name)));
+        }
+        if checked_now(world, step) >= CHECKED_AT_ONCE {
+            return Checked::Going(Progress::waiting("checks of other runs"));
+        }
     }
     match preflight::run(world, owner, &target.spec, &release, (step, status.preflight_attempt), now) {
         Preflight::Going(progress) => Checked::Going(progress),

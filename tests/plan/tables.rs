@@ -507,6 +507,14 @@ fn a_run_is_checked_when_few_others_are() {
     let last = seen.target_side.pods.len() - 1;
     seen.target_side.pods[last] = checks("d", "Succeeded");
     assert!(makes(&seen), "and goes on when one has ended");
+    let mut holder = |name: &str| {
+        let uid = format!("uid-of-{name}");
+        seen.target.as_mut().unwrap().status =
+            Some(of(json!({"lock": {"epoch": 3, "holder": {"kind": "Promotion", "name": name, "uid": uid}}})));
+        seen.plan()
+    };
+    let Decision::Advance(said) = holder("other") else { panic!("of a locked environment nothing is asked") };
+    assert_eq!(said.next.as_deref(), Some("preflight: Promotion other to give the lock back"));
 }
 
 // ---- Other versions ----
