@@ -199,3 +199,28 @@ fn the_hash_is_the_policys_and_not_its_writers() {
     // Where a release changes what it hashes, every grant is void: that must be seen.
     assert_eq!(of("name: a\ntables: []"), "sha256:bc6afcc0b1b0f65f6b86b4dd24e01e2f64db80f89004d94840e3ee126f977b44");
 }
+
+#[test]
+fn a_draft_keeps_what_applications_would_break_without() {
+    use lockkeeper::{api::Locale, data::mask::draft};
+    let text = |name: &str| column(name, "text", None, true);
+    let ledger = table(1, "django_migrations", vec![text("app"), text("name")], json!({}));
+    let log = table(2, "log", vec![text("data"), text("note"), column("few", "varchar", Some(9), true)], json!({}));
+    let sample = |value: &str| vec![value.to_owned(); 9];
+    let samples = [
+        ((2, "data".to_owned()), sample(r#"{"position": 3, "email": "ana@shop.example"}"#)),
+        ((2, "note".to_owned()), sample("[not JSON")),
+        ((2, "few".to_owned()), sample(r#"{"a": 1}"#)),
+    ];
+    let said = draft::data("store", &[ledger, log], &samples.into(), &Default::default(), Locale::En);
+    for line in [
+        "app: {keep: {}} # a record of migrations",
+        "name: {keep: {}} # a record of migrations",
+        r#"data: {json: {paths: {"$.email": {redact: {}}, "$.position": {keep: {}}}}} # JSON in text"#,
+        "note: {redact: {}}",
+        "few: {redact: {}}",
+    ] {
+        assert!(said.contains(line), "{line} is not in\n{said}");
+    }
+    assert!(!said.contains("ana@") && !said.contains("To decide"), "{said}");
+}

@@ -108,6 +108,15 @@ fn one(
     if Type::of(column) == Type::Json {
         return json(values);
     }
+    // Applications keep JSON in text too, and what is not JSON any more would break them.
+    if Type::of(column) == Type::Text && super::columns::room(column) == usize::MAX && look(table, column).is_none() {
+        let objects =
+            values.iter().filter(|v| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(v).is_ok()).count();
+        if values.len() >= FEW && objects * 100 >= values.len() * MOST {
+            let (mask, why) = json(values);
+            return (mask, format!("JSON in text: {why}"));
+        }
+    }
     let (mask, why) = propose(table, column, locale);
     let Some((kind, share)) = seen(values).filter(|_| look(table, column).is_none()) else { return (mask, why) };
     let unique = table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name));

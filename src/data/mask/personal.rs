@@ -90,22 +90,23 @@ fn words(name: &str) -> Vec<String> {
     out
 }
 
-/// Words of which one is enough.
+/// Words of which one is enough. Where a name has several, the first of this list counts: `attendee_email` is an address, and
+/// `address_zip` a postcode.
 const WORDS: &[(&[&str], Look)] = &[
     (&["email", "emails", "mail", "correo", "correu", "mailto"], Look::Fake(FakeKind::Email)),
     (
         &["phone", "telephone", "telefono", "telefon", "mobile", "movil", "mobil", "fax", "msisdn", "cellphone", "tel"],
         Look::Fake(FakeKind::Phone),
     ),
+    (&["zip", "zipcode", "postcode", "postal", "codipostal"], Look::Fake(FakeKind::Postcode)),
+    (&["ip", "ipaddress", "ipaddr"], Look::Fake(FakeKind::Ip)),
+    (&["street", "address", "direccion", "domicilio", "calle", "adreca", "carrer"], Look::Fake(FakeKind::Street)),
     (&["surname", "surnames", "lastname", "apellido", "apellidos", "cognom", "cognoms"], Look::Fake(FakeKind::LastName)),
     (&["firstname", "forename", "givenname"], Look::Fake(FakeKind::FirstName)),
     (&["fullname", "realname", "displayname", "attendee", "cardholder"], Look::Fake(FakeKind::FullName)),
     (&["username", "login", "nickname", "usuario", "usuari"], Look::Fake(FakeKind::Username)),
-    (&["street", "address", "direccion", "domicilio", "calle", "adreca", "carrer"], Look::Fake(FakeKind::Street)),
-    (&["zip", "zipcode", "postcode", "postal", "codipostal"], Look::Fake(FakeKind::Postcode)),
     (&["iban", "bic", "swift"], Look::Fake(FakeKind::Iban)),
     (&["pan", "cardnumber", "creditcard"], Look::Fake(FakeKind::Card)),
-    (&["ip", "ipaddress", "ipaddr"], Look::Fake(FakeKind::Ip)),
     (&["dob", "birthday", "birthdate", "birth", "nacimiento", "naixement"], Look::Birth),
     (&["ssn", "dni", "nif", "nie", "passport", "pasaporte", "passaport", "vatid", "taxid"], Look::Identity),
     (&["password", "passwd", "pwd", "secret", "apikey", "contrasena", "contrasenya"], Look::Secret),
@@ -179,8 +180,7 @@ pub fn look(table: &Table, column: &Column) -> Option<Look> {
         return Some(Look::Fake(FakeKind::Ip));
     }
     let words = words(&column.name);
-    let single = words.iter().find_map(|w| WORDS.iter().find(|(names, _)| names.contains(&w.as_str())).map(|(_, look)| *look));
-    let pair = pair_of(&words);
+    let (single, pair) = (single_of(&words), pair_of(&words));
     let people = self::words(&table.name).iter().any(|w| PEOPLE.contains(&w.as_str()));
     let bare = (people && matches!(words.as_slice(), [one] if ["name", "nombre", "nom"].contains(&one.as_str())))
         .then_some(Look::Fake(FakeKind::FullName));
@@ -196,6 +196,10 @@ pub fn look(table: &Table, column: &Column) -> Option<Look> {
     }
 }
 
+fn single_of(words: &[String]) -> Option<Look> {
+    WORDS.iter().find(|(names, _)| words.iter().any(|w| names.contains(&w.as_str()))).map(|(_, look)| *look)
+}
+
 fn pair_of(words: &[String]) -> Option<Look> {
     words.windows(2).find_map(|pair| {
         PAIRS.iter().find(|(a, b, _)| a.contains(&pair[0].as_str()) && b.contains(&pair[1].as_str())).map(|(.., look)| *look)
@@ -206,8 +210,7 @@ fn pair_of(words: &[String]) -> Option<Look> {
 pub fn look_of_path(path: &str) -> Option<Look> {
     let name = path.rsplit(['.', '\'']).find(|part| part.chars().any(char::is_alphabetic))?;
     let words = words(name);
-    let single = words.iter().find_map(|w| WORDS.iter().find(|(names, _)| names.contains(&w.as_str())).map(|(_, look)| *look));
-    single.or_else(|| pair_of(&words))
+    single_of(&words).or_else(|| pair_of(&words))
 }
 
 fn domain(name: &str) -> Option<Domain> {
@@ -328,6 +331,19 @@ pub fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_words_the_one_that_says_most_counts() {
+        for (name, looks) in [
+            ("attendee_email", FakeKind::Email),
+            ("attendee", FakeKind::FullName),
+            ("address_zip", FakeKind::Postcode),
+            ("ip_address", FakeKind::Ip),
+            ("invoice_address_street", FakeKind::Street),
+        ] {
+            assert_eq!(single_of(&words(name)), Some(Look::Fake(looks)), "{name}");
+        }
+    }
 
     #[test]
     fn names_of_any_style_are_taken_apart() {
