@@ -218,7 +218,7 @@ fn a_draft_keeps_what_applications_would_break_without() {
         "name: {keep: {}} # a record of migrations",
         r#"data: {json: {paths: {"$.email": {redact: {}}, "$.position": {keep: {}}}}} # JSON in text"#,
         "note: {redact: {}}",
-        "few: {redact: {}}",
+        "few: {keep: {}} # varchar",
     ] {
         assert!(said.contains(line), "{line} is not in\n{said}");
     }
