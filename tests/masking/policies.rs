@@ -224,3 +224,28 @@ fn a_draft_keeps_what_applications_would_break_without() {
     }
     assert!(!said.contains("ana@") && !said.contains("To decide"), "{said}");
 }
+
+#[test]
+fn a_unique_column_takes_a_template_around_one_number_that_no_two_rows_share() {
+    let columns = vec![
+        column("id", "int8", None, true),
+        column("badge", "int4", None, false),
+        column("team", "int4", None, true),
+        column("email", "varchar", Some(60), true),
+    ];
+    let people = table(1, "people", columns, json!({"unique": [["id"], ["badge"], ["email"]]}));
+    let said = |id: &str, text: &str| {
+        let yaml = format!(
+            "name: shop\ntables:\n- table: public.people\n  columns: {{id: {{{id}: {{}}}}, badge: {{keep: {{}}}}, team: {{keep: {{}}}}, email: \
+             {{template: {{text: \"{text}\"}}}}}}\n"
+        );
+        compiled(&yaml, std::slice::from_ref(&people)).map(drop)
+    };
+    for id in ["keep", "hash"] {
+        said(id, "user{id}@shop.example").unwrap();
+    }
+    for text in ["everybody@shop.example", "{id}{team}", "user{team}@shop.example", "user{badge}@shop.example"] {
+        let problems = said("keep", text).unwrap_err();
+        assert!(problems[0].why.contains("the column is unique"), "{text}: {}", problems[0]);
+    }
+}

@@ -6,7 +6,7 @@ use super::{
     columns::{self, Type},
     compile::{Built, domain_of},
     constraints,
-    kinds::{Derived, Op, Plain},
+    kinds::{Derived, Op, Part, Plain},
     policy::Named,
 };
 use crate::{
@@ -54,8 +54,24 @@ fn injective(built: &Built, column: &Column, mask: &Mask, op: &Op, folded: bool)
     }
 }
 
+/// Whether a mask is a text around one whole number that no two rows share: `user{id}@shop.example`.
+fn numbered(table: &Table, op: &Op) -> bool {
+    let Op::Template(parts) = op else { return false };
+    let mut columns = parts.iter().filter_map(|part| match part {
+        Part::Column(at, op) => table.written().nth(*at).map(|column| (column, op)),
+        Part::Literal(_) => None,
+    });
+    let (Some((column, op)), None) = (columns.next(), columns.next()) else { return false };
+    matches!(Type::of(column), Type::Whole(_))
+        && column.not_null
+        && table.unique.iter().any(|set| *set == [column.name.as_str()])
+        && matches!(**op, Op::Keep | Op::Number(Plain::Hash(..) | Plain::Shape(_), _))
+}
+
 fn unique<'a>(table: &'a Table, built: &Built) -> Found<'a> {
-    let safe = |name: &String, folded: bool| built.column(name).is_none_or(|(c, m, op)| injective(built, c, m, op, folded));
+    let safe = |name: &String, folded: bool| {
+        built.column(name).is_none_or(|(c, m, op)| injective(built, c, m, op, folded) || numbered(table, op))
+    };
     let sets = table.unique.iter().map(|set| (set, false)).chain(table.unique_partly.iter().map(|set| (set, true)));
     let mut out = Vec::new();
     for (set, folded) in sets {
@@ -74,7 +90,7 @@ fn unique<'a>(table: &'a Table, built: &Built) -> Found<'a> {
                 Some(name.as_str()),
                 format!(
                     "{what}, and this mask gives different values the same substitute; use one that never does: hash, or fake with \
-                     kind username, email, url, uuid or shape{}",
+                     kind username, email, url, uuid or shape{}, or a template around one number that is unique by itself",
                     if folded { " (shape not where the index ignores case)" } else { "" }
                 ),
             ));
