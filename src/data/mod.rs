@@ -4,4 +4,5 @@
 pub mod mask;
 pub mod postgres;
 pub mod repository;
+pub mod s3;
 pub mod stop;

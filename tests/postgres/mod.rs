@@ -251,6 +251,7 @@ impl World {
             secrets: below("secrets"),
             repository: below("repository"),
             repository_password: below("password"),
+            repository_credentials: below("credentials"),
             scratch: below("scratch"),
             result: below("result"),
         };

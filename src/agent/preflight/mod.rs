@@ -38,6 +38,7 @@ const OLDEST: u32 = 14;
 /// What a database's definitions may take; rows need no scratch space.
 const DEFINITIONS: i64 = 64 << 20;
 const DEFAULT_FACTOR: f64 = 1.5;
+const REPOSITORY_SPACE: &str = "repository: space";
 
 /// The checks of one data.
 pub(super) struct Checks<'a> {
@@ -224,8 +225,10 @@ async fn repository_checks(
 ) -> Result<(), AgentError> {
     match backup::open(context).await {
         Ok(repository) => {
+            let place = repository.place();
+            let can = if context.task.restores() { "can be read" } else { "can be written" };
             let whose = if context.task.origin.is_some() { "the source's" } else { "this environment's" };
-            checks.pass("repository", format!("it opens, can be written, and is {whose}"));
+            checks.pass("repository", format!("{place}: it opens, {can}, and is {whose}"));
             if let Some(snapshot) = &context.task.snapshot {
                 match backup::look(repository, snapshot).await {
                     Ok(found) => *of_restore = Some(found),
@@ -245,10 +248,13 @@ async fn repository_checks(
     let needed = (size as f64 * factor) as i64;
     let free = |directory| repository::free_bytes(directory).and_then(|free| i64::try_from(free).ok());
     for (topic, directory, needed, mend) in [
-        ("repository: space", &context.paths.repository, needed, "make its volume larger, or remove old backups"),
+        (REPOSITORY_SPACE, &context.paths.repository, needed, "make its volume larger, or remove old backups"),
         ("scratch: space", &context.paths.scratch, DEFINITIONS, "definitions must fit there; raise the Job's ephemeral storage"),
     ] {
         let wanted = mebibytes(needed);
+        if context.task.s3.is_some() && topic == REPOSITORY_SPACE {
+            continue; // a bucket does not say what it still takes
+        }
         match free(directory) {
             Some(free) if free < needed => {
                 checks.fail(topic, format!("{} MiB are free, {wanted} MiB are needed: {mend}", mebibytes(free)));
