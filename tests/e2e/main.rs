@@ -27,6 +27,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../support/gateway.rs"]
+mod gateway;
 #[path = "../support/mod.rs"]
 mod support;
 
