@@ -295,3 +295,6 @@ fn runtime() -> Result<&'static Runtime, S3Error> {
     });
     made.as_ref().map_err(|cause| S3Error::Unreachable { server: "the server".into(), cause: cause.clone() })
 }
+
+#[cfg(test)]
+mod tests;
