@@ -169,7 +169,7 @@ async fn each_way_in_which_s3_does_not_let_one_in_is_told_with_what_mends_it() {
     let (world, mut gateway) = (world("lockedout").await, Gateway::start());
     let place = world.paths.repository_credentials.clone();
     let told = async |more: Value, words: &str| {
-        let mut task = task(&world, &gateway, "preflight", json!({}));
+        let mut task = task(&world, &gateway, "preflight", json!({"data": []}));
         let mut s3 = said(&gateway.endpoint());
         s3.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         task.s3 = Some(serde_json::from_value(s3).unwrap());
@@ -197,7 +197,7 @@ async fn each_way_in_which_s3_does_not_let_one_in_is_told_with_what_mends_it() {
     // Reading is enough for who puts back, and for nobody else.
     let backup = world.done(&task(&world, &gateway, "backup", json!({}))).await.backup.unwrap();
     gateway.restart(&["--readonly"]);
-    let told_of = world.done(&task(&world, &gateway, "preflight", json!({}))).await;
+    let told_of = world.done(&task(&world, &gateway, "preflight", json!({"data": []}))).await;
     let said = failed(&told_of)[0].1;
     assert!(said.contains("writing to it") && said.contains("s3:PutObject"), "{said}");
     world.done(&task(&world, &gateway, "prove", json!({"snapshot": backup.snapshot}))).await;
