@@ -51,9 +51,9 @@ impl Place {
         boss.batch_execute(&format!("CREATE DATABASE {database} OWNER {}", quoted(&production.app))).await.unwrap();
         let app = production.server.connect(&production.app, &database).await.unwrap();
         app.batch_execute(&fill(rows)).await.unwrap();
-        let bytes =
-            app.query_one("SELECT (SELECT sum(length(u::text)) FROM (SELECT * FROM users LIMIT 10000) u)", &[]).await.unwrap();
-        let bytes = bytes.get::<_, i64>(0) * i64::try_from(rows).unwrap() / i64::try_from(rows.min(10_000)).unwrap();
+        let columns = COLUMNS.map(|c| c.0).join(", ");
+        let sql = format!("SELECT sum(octet_length(concat_ws(E'\\t', {columns})) + 1)::bigint FROM users");
+        let bytes = app.query_one(&sql, &[]).await.unwrap().get(0);
         let admin = production.server.boss(&database).await;
         for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {
             admin.batch_execute(statement).await.unwrap();
