@@ -13,7 +13,6 @@ use super::{
 /// The columns of the large table, with what a user's policy would make of each.
 const COLUMNS: [(&str, Option<&str>); 12] = [
     ("id", None),
-    ("username", Some("username")),
     ("email", Some("email")),
     ("first_name", Some("firstName")),
     ("last_name", Some("lastName")),
@@ -23,6 +22,7 @@ const COLUMNS: [(&str, Option<&str>); 12] = [
     ("born", None),
     ("created_at", None),
     ("balance", None),
+    ("terms", None),
     ("settings", None),
 ];
 const SMALL_TABLES: usize = 200;
@@ -165,15 +165,16 @@ fn fill(rows: u64) -> String {
         })
         .collect();
     format!(
-        "CREATE TABLE users (id bigint, username text, email text, first_name text, last_name text, phone text, street text, city text, \
-           born date, created_at timestamptz, balance numeric(12,2), settings jsonb); \
-         INSERT INTO users SELECT i, 'user.' || i, 'user.' || i || '@' || substr(md5(i::text), 1, 8) || '.example.com', \
+        "CREATE TABLE users (id bigint, email text, first_name text, last_name text, phone text, street text, city text, born date, \
+           created_at timestamptz, balance numeric(12,2), terms text, settings jsonb); \
+         INSERT INTO users SELECT i, 'user.' || i || '@' || substr(md5(i::text), 1, 8) || '.example.com', \
            initcap(substr(md5('f' || i % 3000), 1, 7)), initcap(substr(md5('l' || i % 20000), 1, 9)), \
            '+34 6' || lpad((i * 7919 % 100000000)::text, 8, '0'), 'Calle ' || substr(md5('s' || i % 50000), 1, 12) || ', ' || i % 200, \
            (ARRAY['Girona', 'Madrid', 'Sevilla', 'Bilbao', 'Vigo'])[1 + i % 5], '1950-01-01'::date + (i * 31 % 20000)::int, \
            '2020-01-01'::timestamptz + i * interval '37 seconds', (i * 977 % 1000000) / 100.0, \
-           jsonb_build_object('theme', (ARRAY['dark', 'light'])[1 + i % 2], 'seen', i % 1000, 'layout', md5('t' || i), \
-             'columns', jsonb_build_array('name', 'date', 'amount'), 'filter', md5('x' || i % 100)) \
+           'Payment within ' || i % 90 || ' days, contract ' || md5('t' || i) || ', as agreed with branch ' \
+             || md5('b' || i % 400), \
+           jsonb_build_object('theme', (ARRAY['dark', 'light'])[1 + i % 2], 'seen', i % 1000) \
            FROM generate_series(1::bigint, {rows}) i; \
          ALTER TABLE users ADD PRIMARY KEY (id); CREATE INDEX users_email ON users (email); {small}"
     )

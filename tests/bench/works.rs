@@ -186,7 +186,7 @@ fn masks(work: Work) -> Value {
     let one = |name: &str, params: Value| json!({"name": name, "params": params});
     match work {
         Work::GreenmaskHashed => {
-            ["username", "email", "first_name", "last_name", "phone"].iter().map(|c| one("Hash", json!({"column": c}))).collect()
+            ["email", "first_name", "last_name", "phone", "street"].iter().map(|c| one("Hash", json!({"column": c}))).collect()
         }
         _ => json!([
             one("RandomEmail", json!({"column": "email", "engine": "hash"})),
