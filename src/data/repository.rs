@@ -331,10 +331,14 @@ struct Opened {
 }
 
 /// How a new repository is kept. Packs that grew with the repository would grow the memory of each Job with it. What is
-/// written is not read back at once: a proof reads all of it, and by another way.
+/// written is not read back at once: a proof reads all of it, and by another way. Blocks of rows are cut where their content says
+/// so already ([`super::postgres::copy`]): each of them is one chunk, and no time goes into looking for another place to cut.
 fn configuration() -> ConfigOptions {
     ConfigOptions::default()
         .set_compression(1)
+        .set_chunk_min_size(ByteSize::kib(3584))
+        .set_chunk_size(ByteSize::mib(4))
+        .set_chunk_max_size(ByteSize::mib(8))
         .set_datapack_size(ByteSize::mib(16))
         .set_datapack_size_limit(ByteSize::mib(32))
         .set_extra_verify(false)
