@@ -5,7 +5,7 @@
 set -euo pipefail
 major=${1:?usage: hack/postgres.sh MAJOR}
 # Not in the cache of the one who calls: the server runs as a user that may not look in there.
-place=${LOCKKEEPER_SERVERS:-/var/cache/lockkeeper}/postgresql-$major
+place=/var/cache/lockkeeper/postgresql-$major
 die() { echo "PostgreSQL $major: $*" >&2; exit 1; }
 checked() { echo "$2  $1" | sha256sum --check --status || die "$1 is not the package that was looked at"; }
 

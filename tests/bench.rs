@@ -6,7 +6,8 @@
 //! and both suffer alike. The server is the tests' own, without fsync, on this machine: what it burns is in all times.
 //!
 //! `LOCKKEEPER_BENCH_ROWS` (4,000,000) rows of 300 bytes and 200 small tables; `LOCKKEEPER_BENCH_ROUNDS` (3);
-//! `LOCKKEEPER_BENCH_GREENMASK` and `LOCKKEEPER_BENCH_PGCOPYDB` name the peers' programs. One that is not there is said.
+//! `LOCKKEEPER_BENCH_ONLY` (all) some of the works, by their names in tests/bench/works.rs. `LOCKKEEPER_BENCH_GREENMASK` and
+//! `LOCKKEEPER_BENCH_PGCOPYDB` name the peers' programs. One that is not there is said.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
