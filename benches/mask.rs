@@ -1,6 +1,4 @@
 //! How fast rows are masked, on one core: `cargo bench --bench mask`. The codec alone, then masks as a table of users has them.
-//! `cargo bench --bench mask -- --rows NAME COUNT` does one of them so many times and nothing else: hack/instructions.sh counts
-//! the instructions of that, which are the same on a machine that is busy.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -122,21 +120,6 @@ fn split(rows: &[u8], ends: &mut Vec<usize>) -> usize {
 
 fn main() {
     let rows = rows();
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(at) = arguments.iter().position(|a| a == "--rows") {
-        let (name, count) = (arguments[at + 1].as_str(), arguments[at + 2].parse::<usize>().unwrap());
-        match all().into_iter().find(|(n, _)| *n == name) {
-            Some((_, masks)) => {
-                let (mut change, mut out) = (masker(&masks), Vec::new());
-                for _ in 0..count {
-                    out.clear();
-                    change.rows(&rows, &mut out).unwrap();
-                }
-            }
-            None => (0..count).for_each(|_| assert_eq!(split(&rows, &mut Vec::new()), ROWS * COLUMNS.len())),
-        }
-        return;
-    }
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(3))
