@@ -450,17 +450,8 @@ async fn one_flipped_bit_or_a_truncated_file_of_any_kind_is_found_and_nothing_is
 
 /// The agent as a process of its own.
 fn agent(world: &World, task: &Task) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-    command
-        .args(["agent", task.verb.as_str()])
-        .env("LOCKKEEPER_SECRETS_DIR", &world.paths.secrets)
-        .env("LOCKKEEPER_REPOSITORY_DIR", &world.paths.repository)
-        .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", &world.paths.repository_password)
-        .env("LOCKKEEPER_SCRATCH_DIR", &world.paths.scratch)
-        .env("LOCKKEEPER_RESULT_PATH", &world.paths.result)
-        .env("LOCKKEEPER_TASK", serde_json::to_string(task).unwrap())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let mut command = world.agent_with(task);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 

@@ -326,10 +326,15 @@ pub async fn open(context: &Context<'_>) -> Result<Repository, AgentError> {
         };
         let bucket = Bucket::new(Location { endpoint, region, bucket, prefix }, &credentials)?;
         // Who takes masked data, or puts a backup back, may be let read and no more.
-        match task.verb {
-            Verb::Prove | Verb::Restore | Verb::Rollback => Repository::open_to_read(bucket, &password, environment),
-            Verb::Preflight if task.restores() => Repository::open_to_read(bucket, &password, environment),
-            _ => Repository::open(bucket, &password, environment),
+        let reads = match task.verb {
+            Verb::Prove | Verb::Restore | Verb::Rollback => true,
+            Verb::Preflight => task.restores(),
+            _ => false,
+        };
+        if reads {
+            Repository::open_to_read(bucket, &password, environment)
+        } else {
+            Repository::open(bucket, &password, environment)
         }
     });
     // What does not answer is waited for, but not longer than the pod is.

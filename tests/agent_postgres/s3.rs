@@ -234,16 +234,8 @@ async fn a_server_that_goes_in_the_middle_is_waited_for_and_what_a_killed_job_le
         .await
         .unwrap();
     let program = |task: &Task| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-        command
-            .args(["agent", task.verb.as_str()])
-            .env("LOCKKEEPER_TASK", serde_json::to_string(task).unwrap())
-            .env("LOCKKEEPER_SECRETS_DIR", &world.paths.secrets)
-            .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", &world.paths.repository_password)
-            .env("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", &world.paths.repository_credentials)
-            .env("LOCKKEEPER_SCRATCH_DIR", &world.paths.scratch)
-            .env("LOCKKEEPER_RESULT_PATH", &world.paths.result)
-            .stdout(std::process::Stdio::null());
+        let mut command = world.agent_with(task);
+        command.stdout(std::process::Stdio::null());
         Running(command.spawn().unwrap())
     };
     let packs = |gateway: &Gateway| files_below(&gateway.bucket().join(PREFIX).join("data")).len();

@@ -86,18 +86,7 @@ impl Place {
 
     /// Does a task as a Job does, and gives what it cost until `until`, what it cost in all, and its outcome.
     pub fn agent(&self, world: &World, task: &Task, until: Option<&str>) -> (Cost, Cost, Value) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-        command
-            .args(["agent", task.verb.as_str()])
-            .env("LOCKKEEPER_SECRETS_DIR", &world.paths.secrets)
-            .env("LOCKKEEPER_REPOSITORY_DIR", &world.paths.repository)
-            .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", &world.paths.repository_password)
-            .env("LOCKKEEPER_POLICY_DIR", &world.paths.policy)
-            .env("LOCKKEEPER_MASKING_KEY_DIR", &world.paths.masking_key)
-            .env("LOCKKEEPER_SCRATCH_DIR", &world.paths.scratch)
-            .env("LOCKKEEPER_RESULT_PATH", &world.paths.result)
-            .env("LOCKKEEPER_TASK", serde_json::to_string(task).unwrap());
-        let (part, whole) = timed(self.server_pid, &mut command, until);
+        let (part, whole) = timed(self.server_pid, &mut world.agent_with(task), until);
         (part, whole, serde_json::from_slice(&fs::read(&world.paths.result).unwrap()).unwrap())
     }
 

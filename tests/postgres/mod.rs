@@ -358,6 +358,32 @@ impl World {
         self.task_with(verb, json!({"epoch": epoch}))
     }
 
+    /// The agent as a process of its own, with the paths of this world and no task yet.
+    pub fn agent(&self, verb: &str) -> Command {
+        let Paths { secrets, repository, repository_password, repository_credentials, policy, masking_key, scratch, result } =
+            &self.paths;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+        command
+            .args(["agent", verb])
+            .env("LOCKKEEPER_SECRETS_DIR", secrets)
+            .env("LOCKKEEPER_REPOSITORY_DIR", repository)
+            .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password)
+            .env("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials)
+            .env("LOCKKEEPER_POLICY_DIR", policy)
+            .env("LOCKKEEPER_MASKING_KEY_DIR", masking_key)
+            .env("LOCKKEEPER_SCRATCH_DIR", scratch)
+            .env("LOCKKEEPER_RESULT_PATH", result)
+            .env_remove("LOCKKEEPER_TASK");
+        command
+    }
+
+    /// The same with a task.
+    pub fn agent_with(&self, task: &Task) -> Command {
+        let mut command = self.agent(task.verb.as_str());
+        command.env("LOCKKEEPER_TASK", serde_json::to_string(task).unwrap());
+        command
+    }
+
     pub fn task_with(&self, verb: &str, more: Value) -> Task {
         let mut task = json!({
             "verb": verb, "run": RUN, "runName": "Promotion shop/flags", "environment": self.environment,

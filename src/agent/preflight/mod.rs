@@ -38,7 +38,6 @@ const OLDEST: u32 = 14;
 /// What a database's definitions may take; rows need no scratch space.
 const DEFINITIONS: i64 = 64 << 20;
 const DEFAULT_FACTOR: f64 = 1.5;
-const REPOSITORY_SPACE: &str = "repository: space";
 
 /// The checks of one data.
 pub(super) struct Checks<'a> {
@@ -247,14 +246,14 @@ async fn repository_checks(
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "an estimate of megabytes")]
     let needed = (size as f64 * factor) as i64;
     let free = |directory| repository::free_bytes(directory).and_then(|free| i64::try_from(free).ok());
-    for (topic, directory, needed, mend) in [
-        (REPOSITORY_SPACE, &context.paths.repository, needed, "make its volume larger, or remove old backups"),
-        ("scratch: space", &context.paths.scratch, DEFINITIONS, "definitions must fit there; raise the Job's ephemeral storage"),
-    ] {
+    let paths = context.paths;
+    // A bucket does not say what it still takes.
+    let volume = ("repository: space", &paths.repository, needed, "make its volume larger, or remove old backups");
+    let volume = context.task.s3.is_none().then_some(volume);
+    let scratch =
+        ("scratch: space", &paths.scratch, DEFINITIONS, "definitions must fit there; raise the Job's ephemeral storage");
+    for (topic, directory, needed, mend) in volume.into_iter().chain([scratch]) {
         let wanted = mebibytes(needed);
-        if context.task.s3.is_some() && topic == REPOSITORY_SPACE {
-            continue; // a bucket does not say what it still takes
-        }
         match free(directory) {
             Some(free) if free < needed => {
                 checks.fail(topic, format!("{} MiB are free, {wanted} MiB are needed: {mend}", mebibytes(free)));

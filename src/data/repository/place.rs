@@ -77,11 +77,11 @@ impl Place {
                 }
             }
             Self::Bucket(bucket) => {
-                if bucket::is_there(bucket)? {
-                } else if writes {
+                if !bucket::is_there(bucket)? {
+                    if !writes {
+                        return Err(RepositoryError::Absent { place: self.to_string() });
+                    }
                     bucket::make(bucket, credentials)?;
-                } else {
-                    return Err(RepositoryError::Absent { place: self.to_string() });
                 }
                 raw("opening it", self.unopened("opening it")?.open(credentials))
             }
