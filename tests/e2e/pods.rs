@@ -38,7 +38,7 @@ fn story_pods_of_a_run_are_evicted_and_deleted_and_its_nodes_kubelet_is_killed()
     world.begins("evicted", "migration/tiny");
     half_is_committed(&world);
     let pods: Api<Pod> = Api::namespaced(cluster::client(None), &world.production);
-    let pod = eventually("the kubelet has told that its pod runs", PATIENCE, || at_work(&pods, "migration.tiny"));
+    let pod = eventually("the kubelet has told that its pod runs", PATIENCE, || at_work(&pods, "migration.tiny", &["Running"]));
     wait(pods.evict(&pod, &EvictParams::default())).expect("an administrator may evict");
     let run = world.reaches("evicted", &[Phase::RolledBack]);
     let failure = run.status.as_ref().and_then(|s| s.failure.clone()).expect("a cause");
@@ -52,7 +52,8 @@ fn story_pods_of_a_run_are_evicted_and_deleted_and_its_nodes_kubelet_is_killed()
     world.ask(&world.promotion("carried-on"));
     world.approve("carried-on");
     let delete = |step: &str| {
-        let pod = eventually(&format!("the pod of {step}"), PATIENCE, || at_work(&pods, step));
+        // A backup of little ends before the kubelet has told that it began.
+        let pod = eventually(&format!("the pod of {step}"), PATIENCE, || at_work(&pods, step, &["Pending", "Running"]));
         let at_once = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
         wait(pods.delete(&pod, &at_once)).expect("an administrator may delete a pod");
         println!("pod {pod} is deleted");
@@ -82,12 +83,13 @@ fn half_is_committed(world: &World) {
     });
 }
 
-/// A pod of a Job that has not ended.
-fn at_work(pods: &Api<Pod>, step: &str) -> Result<String, String> {
+/// A step's pod in one of these phases.
+fn at_work(pods: &Api<Pod>, step: &str, phases: &[&str]) -> Result<String, String> {
     let all =
         wait(pods.list(&ListParams::default().labels(&format!("lockkeeper.dev/step={step}")))).map_err(|e| e.to_string())?;
     let runs = |p: &&Pod| {
-        p.metadata.deletion_timestamp.is_none() && p.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Running")
+        let phase = p.status.as_ref().and_then(|s| s.phase.as_deref());
+        p.metadata.deletion_timestamp.is_none() && phase.is_some_and(|phase| phases.contains(&phase))
     };
     all.items.iter().find(runs).map(ResourceExt::name_any).ok_or_else(|| format!("{} pods, none at work", all.items.len()))
 }
