@@ -13,6 +13,8 @@ mod bad_input_entries;
 #[path = "agent_postgres/own_role.rs"]
 mod own_role;
 mod postgres;
+#[path = "agent_postgres/volumes.rs"]
+mod volumes;
 
 use std::{
     fs,

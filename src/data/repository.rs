@@ -20,13 +20,15 @@ use rustic_core::{
     repofile::{Node, SnapshotFile},
 };
 
-pub use writer::{Ended, Reader, Writer};
+pub use writer::{Ended, Entries, Reader, Writer};
 
 use super::postgres::error::one_line;
 use crate::api::Timestamp;
 
 const ENVIRONMENT_TAG: &str = "lockkeeper-environment=";
 const RUN_TAG: &str = "lockkeeper-run=";
+/// The directory of a snapshot that holds the files of volumes, each below its data's name.
+pub const VOLUMES: &str = "volumes";
 
 /// What can go wrong with a repository.
 #[derive(Debug, thiserror::Error)]
@@ -231,11 +233,12 @@ impl Repository {
         let mut files = BTreeMap::new();
         for entry in raw(doing, repository.ls(&root, &LsOptions::default().recursive(true)))? {
             let (path, node) = raw(doing, entry)?;
-            if node.is_file() {
+            // Volumes have many, and are gone through as they are needed.
+            if node.is_file() && !path.starts_with(VOLUMES) {
                 files.insert(path, node);
             }
         }
-        Ok(Reader::new(Opened { repository, files }))
+        Ok(Reader::new(Opened { repository, snapshot: found, files }))
     }
 
     /// Writes a snapshot of this environment into a directory. Every byte is checked against its hash on the way.
@@ -327,6 +330,7 @@ impl Repository {
 /// A snapshot's files, and what reads them.
 struct Opened {
     repository: Rustic<IndexedFullStatus>,
+    snapshot: SnapshotFile,
     files: BTreeMap<PathBuf, Node>,
 }
 
@@ -349,6 +353,12 @@ fn unopened(doing: &str, directory: &str) -> Result<Rustic<()>, RepositoryError>
 pub fn free_bytes(directory: &Path) -> Option<u64> {
     let statistics = rustix::fs::statvfs(directory).ok()?;
     Some(statistics.f_bavail.saturating_mul(statistics.f_frsize))
+}
+
+/// All bytes of the volume a directory is on, free or not.
+pub fn total_bytes(directory: &Path) -> Option<u64> {
+    let statistics = rustix::fs::statvfs(directory).ok()?;
+    Some(statistics.f_blocks.saturating_mul(statistics.f_frsize))
 }
 
 /// Where the one who makes a repository keeps the others out.

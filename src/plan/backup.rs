@@ -8,7 +8,8 @@ use super::{
     Decision, Effect, Progress,
     jobs::{JobFailure, JobProgress, look},
     lock, millis,
-    world::{JobView, Settings},
+    volumes,
+    world::{JobView, Settings, Side},
 };
 use crate::{
     api::{
@@ -18,6 +19,7 @@ use crate::{
     manifest::{
         Owner, job,
         task::{Task, Verb},
+        volume,
     },
 };
 
@@ -37,6 +39,8 @@ pub struct World<'a> {
     pub environment: Option<&'a Environment>,
     /// Jobs made for it.
     pub jobs: &'a BTreeMap<String, JobView>,
+    /// Workloads, pods and claims of its namespace, where a volume is to be mounted.
+    pub side: &'a Side,
     /// Admission policies or bindings that are missing.
     pub missing_policies: &'a [String],
     /// What the operator was refused in the namespace, with what mends it.
@@ -99,6 +103,10 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
             return fail(world, status, Failure { step: "backup".into(), reason: reasons::INVALID.into(), message }, now);
         }
     };
+    let missing = if status.phase == BackupPhase::Pending { volumes::missing(&environment.spec, world.side) } else { Vec::new() };
+    if let Some(missing) = missing.into_iter().find(|_| data.iter().any(|d| d.volume.is_some())) {
+        return hold(world, status, reasons::BLOCKED, &missing, now);
+    }
     let Some(_) = &environment.spec.backups else {
         let message = format!("Environment {} names no repository: add spec.backups", environment.name_any());
         return fail(world, status, Failure { step: "backup".into(), reason: reasons::INVALID.into(), message }, now);
@@ -195,16 +203,23 @@ fn attempt(
     let step = verb.as_str();
     let mut task = Task::new(verb, owner, (environment.uid().unwrap_or_default(), &environment.name_any()));
     task.data = Task::data_of(data.iter().copied());
+    task.volumes = Task::volumes_of(data.iter().copied());
     task.repository = true;
     task.snapshot = Some(world.backup.spec.reason.to_string());
     if verb == Verb::Prove {
         task.snapshot = status.snapshot.clone();
     }
+    // What is proven is what the repository holds.
+    let mounts = match verb {
+        Verb::Backup => volumes::mounts(&environment.spec, data, world.side, false),
+        _ => volume::Mounts::default(),
+    };
     let mut last: Option<JobFailure> = None;
     for attempt in 0..ATTEMPTS {
         let name = owner.object_name(step, attempt);
+        let backups = environment.spec.backups.as_ref();
         let make =
-            || job::agent(owner, world.settings, (&name, step), &task, (data, environment.spec.backups.as_ref()), &[], DEADLINE);
+            || volume::mount(job::agent(owner, world.settings, (&name, step), &task, (data, backups), &[], DEADLINE), &mounts);
         match look(world.jobs, &name, true, now, make) {
             JobProgress::Going(progress) => return Ok(progress),
             JobProgress::Succeeded(outcome) => return Err(End::Succeeded(Box::new(outcome.unwrap_or_default()))),

@@ -32,6 +32,7 @@ mod support;
 
 mod cluster;
 mod database;
+mod files;
 mod history;
 mod outcome;
 mod record;

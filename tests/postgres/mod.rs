@@ -249,6 +249,7 @@ impl World {
             policy: PathBuf::new(),
             masking_key: PathBuf::new(),
             secrets: below("secrets"),
+            volumes: below("volumes"),
             repository: below("repository"),
             repository_password: below("password"),
             scratch: below("scratch"),

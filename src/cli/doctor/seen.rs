@@ -236,7 +236,8 @@ fn secret_names(environment: &Environment) -> Vec<String> {
     let mut names: Vec<String> = spec
         .data
         .iter()
-        .flat_map(|d| std::iter::once(&d.postgres.connection_secret).chain(&d.postgres.admin_secret))
+        .filter_map(|d| d.postgres.as_ref())
+        .flat_map(|p| std::iter::once(&p.connection_secret).chain(&p.admin_secret))
         .chain(spec.backups.iter().map(|b| &b.password_secret))
         .map(|r| r.name.to_string())
         .collect();
