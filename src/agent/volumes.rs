@@ -162,7 +162,8 @@ pub async fn add_to(context: &Context<'_>, entries: &Entries) -> Result<Vec<Mani
         let (root, entries, stop) = (context.paths.volumes.join(&data), entries.clone(), context.stop.clone());
         let (prefix, report) = (place(&data), reporter(format!("backing up {data}")));
         let total =
-            on_files(&data, move || store::store(&root, &prefix, live, &entries, &stop, &report).and_then(store::Stored::total)).await?;
+            on_files(&data, move || store::store(&root, &prefix, live, &entries, &stop, &report).and_then(store::Stored::total))
+                .await?;
         out.push(Manifest {
             format: FORMAT,
             environment: context.task.environment.clone(),
@@ -192,7 +193,8 @@ pub async fn prove(context: &Context<'_>, reader: &Reader, outcome: &mut Outcome
         let report = reporter(format!("comparing {data}"));
         let total = on_files(&data, move || restore::total(&inner, &prefix, &stop, &report)).await?;
         if total != manifest.total {
-            let differences = format!("{} files in it, {} were read, or they are not the same", total.files, manifest.total.files);
+            let differences =
+                format!("{} files in it, {} were read, or they are not the same", total.files, manifest.total.files);
             return Err(AgentError::ProofFailed { data, differences });
         }
         outcome.notes.push(format!("{data}: read back and compared {} files, {} MiB", total.files, total.bytes >> 20));
@@ -281,8 +283,7 @@ pub async fn put_back(
         guard.begin_held().await?;
         let (root, inner, stop) = (context.paths.volumes.join(&data), reader.clone(), context.stop.clone());
         let (prefix, report) = (place(&data), reporter(format!("putting back {data}")));
-        let done =
-            on_files(&data, move || restore::put_back(&root, (&inner, &prefix), &manifest.total, &stop, &report)).await;
+        let done = on_files(&data, move || restore::put_back(&root, (&inner, &prefix), &manifest.total, &stop, &report)).await;
         guard.run("giving the row back", "ROLLBACK").await?;
         let done = done?;
         outcome.notes.push(format!(

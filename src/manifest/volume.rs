@@ -23,7 +23,13 @@ pub struct Mounts {
 
 /// What of a pod's `securityContext` says as whom it works on files, and how its volumes are prepared.
 pub const OF_PODS: [&str; 7] = [
-    "runAsUser", "runAsGroup", "fsGroup", "fsGroupChangePolicy", "supplementalGroups", "supplementalGroupsPolicy", "seLinuxOptions",
+    "runAsUser",
+    "runAsGroup",
+    "fsGroup",
+    "fsGroupChangePolicy",
+    "supplementalGroups",
+    "supplementalGroupsPolicy",
+    "seLinuxOptions",
 ];
 /// The same of a container's, which says it over again.
 pub const OF_CONTAINERS: [&str; 3] = ["runAsUser", "runAsGroup", "seLinuxOptions"];

@@ -7,8 +7,7 @@ use kube::ResourceExt;
 use super::{
     Decision, Effect, Progress,
     jobs::{JobFailure, JobProgress, look},
-    lock, millis,
-    volumes,
+    lock, millis, volumes,
     world::{JobView, Settings, Side},
 };
 use crate::{
@@ -103,15 +102,22 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
             return fail(world, status, Failure { step: "backup".into(), reason: reasons::INVALID.into(), message }, now);
         }
     };
-    let missing = if status.phase == BackupPhase::Pending { volumes::missing(&environment.spec, world.side) } else { Vec::new() };
-    if let Some(missing) = missing.into_iter().find(|_| data.iter().any(|d| d.volume.is_some())) {
-        return hold(world, status, reasons::BLOCKED, &missing, now);
+    let missing = if status.phase == BackupPhase::Pending { volumes::missing(&data, world.side) } else { Vec::new() };
+    if let Some(missing) = missing.first() {
+        return hold(world, status, reasons::BLOCKED, missing, now);
     }
     let Some(_) = &environment.spec.backups else {
         let message = format!("Environment {} names no repository: add spec.backups", environment.name_any());
         return fail(world, status, Failure { step: "backup".into(), reason: reasons::INVALID.into(), message }, now);
     };
-    if let (BackupPhase::Pending, Some(holder)) = (status.phase, lock::status(environment).lock.and_then(|l| l.holder)) {
+    let files = data.iter().any(|d| d.volume.is_some());
+    let begun = match status.phase {
+        BackupPhase::Pending => false,
+        // Files are read as they are by the one who reads them: nothing tells what was half changed then.
+        BackupPhase::Running => !files || !world.jobs.is_empty(),
+        _ => true,
+    };
+    if let (false, Some(holder)) = (begun, lock::status(environment).lock.and_then(|l| l.holder)) {
         let message =
             format!("waits for {} {}, which holds the lock: what is half changed is no backup", holder.kind, holder.name);
         return hold(world, status, "Locked", &message, now);

@@ -245,7 +245,8 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
     {
         add("ClaimMissing", format!("PersistentVolumeClaim {claim} of backups.repository does not exist: make it"));
     }
-    for missing in volumes::missing(&environment.spec, world.side) {
+    let data: Vec<_> = environment.spec.data.iter().collect();
+    for missing in volumes::missing(&data, world.side) {
         add("ClaimMissing", missing);
     }
     for problem in graph::problems(environment, &world.settings.namespace) {

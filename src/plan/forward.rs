@@ -148,7 +148,8 @@ pub fn keep(world: &World<'_>, status: &mut RunStatus, step: &Step, from: Option
 
 /// Until when the undo points of volumes are kept: of them no server tells.
 fn keep_files(world: &World<'_>, status: &mut RunStatus, now: Timestamp) {
-    let volumes: Vec<&str> = world.target.iter().flat_map(|t| &t.spec.data).filter(|d| d.volume.is_some()).map(|d| &*d.name).collect();
+    let volumes: Vec<&str> =
+        world.target.iter().flat_map(|t| &t.spec.data).filter(|d| d.volume.is_some()).map(|d| &*d.name).collect();
     let of_volumes = status.undo.iter().filter(|u| volumes.contains(&u.data.as_str())).cloned();
     let all = of_volumes.map(|u| Aside { data: u.data, database: u.database, snapshot: u.snapshot, method: u.method }).collect();
     keep_aside(world, status, all, Some(now));
@@ -254,6 +255,9 @@ fn take_lock(world: &World<'_>, status: &RunStatus, now: Timestamp) -> Progress 
     if held.as_ref().and_then(|l| l.holder.as_ref()).is_some_and(|h| h.uid == world.uid()) {
         return Progress::Done(held.map(|l| format!("epoch {}", l.epoch)));
     }
+    if let Some(pod) = volumes::read_for_another(&restore::data(world, &target.spec), world.target_side, world.run.uid()) {
+        return Progress::waiting(format!("pod {pod}, which reads a volume for a backup"));
+    }
     match lock::take(target, &reference(world), lock::next_epoch(target, status.minimum_epoch), now) {
         Ok(effect) => Progress::Do(effect),
         Err(other) => Progress::waiting(format!("the lock that {} {} holds", other.kind, other.name)),
@@ -288,7 +292,7 @@ fn stop(
         return Progress::Waiting { what: "the Services' new endpoints to be in use".into(), until: Some(settled) };
     }
     match maintenance::stop(world, target, owner, epoch, begun, now) {
-        Progress::Done(_) => volumes::unused(target, world.target_side, begun, now),
+        Progress::Done(_) => volumes::unused(&restore::data(world, target), world.target_side, begun, now),
         other => other,
     }
 }

@@ -219,7 +219,11 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
     if spec.data.iter().any(|d| d.volume.is_some()) {
         checks.push(match world.run.alignment() {
             Some(_) => passed("volumes", volumes::left_out(spec).unwrap_or_default()),
-            None => verdict("volumes", volumes::problems(spec, side), "nothing mounts the volumes while locked"),
+            None => verdict(
+                "volumes",
+                volumes::problems(spec, &restore::data(world, spec), side),
+                "nothing mounts the volumes while locked",
+            ),
         });
     }
     if let Some(claim) = spec.backups.as_ref().and_then(|b| b.repository.volume.as_ref()).map(|v| &v.claim.name) {

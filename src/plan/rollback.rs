@@ -16,7 +16,7 @@ use super::{
     Decision, Effect, Progress, Resource, after, agents, foreign, forward, maintenance, millis, prepare,
     promotion::{advance, drive, owner},
     release::Content,
-    steps,
+    restore, steps,
     steps::name,
     volumes,
     world::{JobState, World},
@@ -112,7 +112,7 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
             None => {
                 let stopped = maintenance::stop(world, target, owner, epoch, begun, now);
                 match foreign::stopped_enough(stopped, target, status, begun, now) {
-                    Progress::Done(_) => volumes::unused(target, world.target_side, begun, now),
+                    Progress::Done(_) => volumes::unused(&restore::data(world, target), world.target_side, begun, now),
                     other => other,
                 }
             }

@@ -25,24 +25,38 @@ fn claims<'a>(data: impl IntoIterator<Item = &'a Data>) -> Vec<(&'a str, &'a str
 
 /// The name of the pod's volume with that claim.
 fn volume_of<'a>(pod: &'a PodSpec, claim: &str) -> Option<&'a str> {
-    let named = |v: &&k8s_openapi::api::core::v1::Volume| v.persistent_volume_claim.as_ref().is_some_and(|c| c.claim_name == claim);
+    let named =
+        |v: &&k8s_openapi::api::core::v1::Volume| v.persistent_volume_claim.as_ref().is_some_and(|c| c.claim_name == claim);
     pod.volumes.iter().flatten().find(named).map(|v| v.name.as_str())
 }
 
-/// The pods that are not over and mount a claim, Jobs of the agent left out.
+/// The pods that are not over and mount a claim.
+fn all_with<'a>(side: &'a Side, claim: &str) -> impl Iterator<Item = &'a Pod> {
+    let mounts = move |p: &&Pod| p.spec.as_ref().is_some_and(|s| volume_of(s, claim).is_some());
+    side.pods.iter().filter(|p| !maintenance::is_over(p)).filter(mounts)
+}
+
+/// The same, pods of the agent left out.
 fn pods_with<'a>(side: &'a Side, claim: &str) -> impl Iterator<Item = &'a Pod> {
-    side.pods.iter().filter(move |p| {
-        !maintenance::is_over(p)
-            && !p.labels().contains_key(labels::AGENT)
-            && p.spec.as_ref().is_some_and(|s| volume_of(s, claim).is_some())
-    })
+    all_with(side, claim).filter(|p| !p.labels().contains_key(labels::AGENT))
+}
+
+/// A pod of the agent that reads a volume for another run: a backup that was begun before the lock. What changes meanwhile would
+/// be half of the one and half of the other in it.
+pub fn read_for_another(data: &[&Data], side: &Side, run: &str) -> Option<String> {
+    let of_another = |p: &&Pod| p.labels().contains_key(labels::AGENT) && p.labels().get(labels::RUN).is_none_or(|r| r != run);
+    claims(data.iter().copied())
+        .into_iter()
+        .find_map(|(_, claim)| all_with(side, claim).find(of_another))
+        .map(ResourceExt::name_any)
 }
 
 /// How a Job mounts the volumes among these data. Nothing, where there are none.
 pub fn mounts(spec: &EnvironmentSpec, data: &[&Data], side: &Side, writable: bool) -> Mounts {
     let claims = claims(data.iter().copied());
     let user = claims.iter().find_map(|(_, claim)| user(spec, side, claim)).unwrap_or_default();
-    let node = claims.iter().filter(|(_, claim)| side.volume(claim).is_none_or(of_one_node)).find_map(|(_, claim)| node(side, claim));
+    let node =
+        claims.iter().filter(|(_, claim)| side.volume(claim).is_none_or(of_one_node)).find_map(|(_, claim)| node(side, claim));
     Mounts { claims: claims.into_iter().map(|(d, c)| (d.to_owned(), c.to_owned())).collect(), writable, user, node }
 }
 
@@ -83,15 +97,17 @@ fn node(side: &Side, claim: &str) -> Option<(String, Vec<Value>)> {
     })
 }
 
-/// What keeps the volumes from being backed up and put back, by what objects say.
-pub fn problems(spec: &EnvironmentSpec, side: &Side) -> Vec<String> {
-    let mut out = missing(spec, side);
-    for (data, name) in claims(&spec.data) {
+/// What keeps the volumes among these data from being backed up and put back, by what objects say.
+pub fn problems(spec: &EnvironmentSpec, data: &[&Data], side: &Side) -> Vec<String> {
+    let mut out = missing(data, side);
+    for (data, name) in claims(data.iter().copied()) {
         let Some(claim) = side.volume(name) else { continue };
         let of = format!("data {data}: PersistentVolumeClaim {name}");
         let modes = modes(claim);
         if modes.contains("ReadWriteOncePod") {
-            out.push(format!("{of} is ReadWriteOncePod: no Job could read it while a pod uses it; make a claim that is ReadWriteOnce"));
+            out.push(format!(
+                "{of} is ReadWriteOncePod: no Job could read it while a pod uses it; make a claim that is ReadWriteOnce"
+            ));
         } else if !modes.contains("ReadWriteOnce") && !modes.contains("ReadWriteMany") {
             out.push(format!("{of} cannot be written, so nothing could be put back there: make one that is ReadWriteOnce"));
         }
@@ -108,8 +124,8 @@ pub fn problems(spec: &EnvironmentSpec, side: &Side) -> Vec<String> {
 }
 
 /// The claims that are not there.
-pub fn missing(spec: &EnvironmentSpec, side: &Side) -> Vec<String> {
-    let missing = claims(&spec.data).into_iter().filter(|(_, claim)| side.volume(claim).is_none());
+pub fn missing(data: &[&Data], side: &Side) -> Vec<String> {
+    let missing = claims(data.iter().copied()).into_iter().filter(|(_, claim)| side.volume(claim).is_none());
     missing.map(|(data, claim)| format!("data {data}: PersistentVolumeClaim {claim} does not exist: make it")).collect()
 }
 
@@ -130,9 +146,11 @@ fn staying(spec: &EnvironmentSpec, side: &Side, claim: &str) -> Vec<String> {
     out
 }
 
-/// Waits until nothing mounts a volume any more; fails, by name, where something stays.
-pub fn unused(spec: &EnvironmentSpec, side: &Side, begun: Timestamp, now: Timestamp) -> Progress {
-    let used = claims(&spec.data).into_iter().find_map(|(data, claim)| Some((data, claim, pods_with(side, claim).next()?.name_any())));
+/// Waits until nothing mounts a volume among these data any more; fails, by name, where something stays.
+pub fn unused(data: &[&Data], side: &Side, begun: Timestamp, now: Timestamp) -> Progress {
+    let used = claims(data.iter().copied())
+        .into_iter()
+        .find_map(|(data, claim)| Some((data, claim, pods_with(side, claim).next()?.name_any())));
     let Some((data, claim, pod)) = used else { return Progress::Done(None) };
     let until = after(begun, PATIENCE);
     if now < until {
@@ -140,7 +158,9 @@ pub fn unused(spec: &EnvironmentSpec, side: &Side, begun: Timestamp, now: Timest
     }
     Progress::failed(
         "VolumeInUse",
-        format!("data {data}: pod {pod} mounts claim {claim} while it must be at rest: end it, and make it go down with the others"),
+        format!(
+            "data {data}: pod {pod} mounts claim {claim} while it must be at rest: end it, and make it go down with the others"
+        ),
     )
 }
 
@@ -148,5 +168,6 @@ pub fn unused(spec: &EnvironmentSpec, side: &Side, begun: Timestamp, now: Timest
 pub fn left_out(spec: &EnvironmentSpec) -> Option<String> {
     let names: Vec<&str> = claims(&spec.data).into_iter().map(|(data, _)| data).collect();
     let what = if names.len() == 1 { "it stays as it is" } else { "they stay as they are" };
-    (!names.is_empty()).then(|| format!("{}: {what}; files are not masked, so none goes from one environment to another", names.join(", ")))
+    (!names.is_empty())
+        .then(|| format!("{}: {what}; files are not masked, so none goes from one environment to another", names.join(", ")))
 }

@@ -46,7 +46,8 @@ impl Files {
         let files = Self(directory(&namespace));
         files.fill();
         let data = json!([{"op": "add", "path": "/spec/data/-", "value": {"name": "uploads", "volume": {"claim": {"name": "uploads"}}}}]);
-        kubectl(&["-n", &namespace, "patch", "environment", "production", "--type=json", "-p", &data.to_string()]).expect("it is named");
+        kubectl(&["-n", &namespace, "patch", "environment", "production", "--type=json", "-p", &data.to_string()])
+            .expect("it is named");
         world.record = Record::of(&namespace);
         files
     }
@@ -81,7 +82,8 @@ fn directory(namespace: &str) -> PathBuf {
     let mut found = None;
     eventually("the claim has its volume", PATIENCE, || {
         let name = kubectl(&["-n", namespace, "get", "pvc", "uploads", "-o", "jsonpath={.spec.volumeName}"])?;
-        let volume: Value = serde_json::from_str(&kubectl(&["get", "pv", name.trim(), "-o", "json"])?).map_err(|e| e.to_string())?;
+        let volume: Value =
+            serde_json::from_str(&kubectl(&["get", "pv", name.trim(), "-o", "json"])?).map_err(|e| e.to_string())?;
         found = volume.pointer("/spec/hostPath/path").and_then(Value::as_str).map(PathBuf::from);
         found.as_ref().map(|_| ()).ok_or_else(|| "it is not bound".to_owned())
     });

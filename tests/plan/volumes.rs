@@ -7,7 +7,7 @@ use lockkeeper::{
     manifest::task::Task,
     plan::{
         Decision, Effect, Progress, Resource, backup, restore,
-        volumes::{problems, unused},
+        volumes::{problems, read_for_another, unused},
         world::{Run, World},
     },
 };
@@ -35,6 +35,19 @@ fn mounting(pod: &mut Value, context: &Value) {
     pod["securityContext"] = context.clone();
 }
 
+/// The pods of web run on a node, and mount what its Deployment says.
+fn pods_mount(seen: &mut Seen) {
+    for pod in seen.target_side.pods.iter_mut().filter(|p| p.spec.is_none()) {
+        if pod.metadata.labels.as_ref().is_some_and(|l| l["app"] == "web") {
+            let tolerations = json!([{"key": "t", "operator": "Exists"}]);
+            let mut value = serde_json::to_value(&*pod).unwrap();
+            value["spec"] = json!({"nodeName": "node-1", "containers": [{"name": "web"}], "tolerations": tolerations});
+            mounting(&mut value["spec"], &json!({}));
+            *pod = of(value);
+        }
+    }
+}
+
 /// Both environments at rest; the target has a volume, which the Deployment web mounts.
 fn with_files(context: &Value) -> Seen {
     let mut seen = Seen::new();
@@ -45,12 +58,7 @@ fn with_files(context: &Value) -> Seen {
     let mut web = serde_json::to_value(&seen.target_side.deployments[0]).unwrap();
     mounting(&mut web["spec"]["template"]["spec"], context);
     seen.target_side.deployments[0] = of(web);
-    for pod in seen.target_side.pods.iter_mut().take(2) {
-        let mut value = serde_json::to_value(&*pod).unwrap();
-        value["spec"] = json!({"nodeName": "node-1", "containers": [{"name": "web"}], "tolerations": [{"key": "t", "operator": "Exists"}]});
-        mounting(&mut value["spec"], context);
-        *pod = of(value);
-    }
+    pods_mount(&mut seen);
     seen
 }
 
@@ -70,6 +78,7 @@ fn jobs_of(seen: &mut Seen, mut meanwhile: impl FnMut(&mut Seen)) -> BTreeMap<St
         }
         Change::Approve { who: "bob", today: true }.happen(seen);
         Change::Good.happen(seen);
+        pods_mount(seen);
         meanwhile(seen);
     }
     jobs
@@ -83,6 +92,8 @@ fn task(job: &Value) -> Task {
 /// How a Job mounts the claim. None: not at all.
 fn mount(job: &Value) -> Option<(Value, bool)> {
     let pod = &job["spec"]["template"]["spec"];
+    // A migration has what its workload has.
+    job.pointer("/spec/template/metadata/labels/lockkeeper.dev~1agent")?;
     let volume = pod["volumes"].as_array().unwrap().iter().find(|v| v["persistentVolumeClaim"]["claimName"] == "uploads")?;
     let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
     let mount = mounts.iter().find(|m| m["name"] == volume["name"]).unwrap();
@@ -105,7 +116,8 @@ fn jobs_that_work_on_files_mount_the_claim_as_the_workloads_user_and_others_do_n
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert!(pod["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository"), "{step}");
         assert_eq!(task(&jobs[step]).volumes.len(), 1);
-        let node = pod.pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0");
+        let node = pod
+            .pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0");
         if step == "undo" {
             assert_eq!((node, pod.get("tolerations")), (None, None), "no pod uses it any more");
         } else {
@@ -114,7 +126,10 @@ fn jobs_that_work_on_files_mount_the_claim_as_the_workloads_user_and_others_do_n
         }
     }
     let fence = task(&jobs["fence"]);
-    assert!(fence.volumes.len() == 1 && !fence.repository, "it knows that there are files, and leaves them to a pod that has them");
+    assert!(
+        fence.volumes.len() == 1 && !fence.repository,
+        "it knows that there are files, and leaves them to a pod that has them"
+    );
 }
 
 #[test]
@@ -153,9 +168,16 @@ fn a_rollback_writes_the_files_and_its_pod_is_never_taken_for_gone() {
     });
     assert!(cancelled);
     assert_eq!(seen.status().phase, Phase::RolledBack, "{:?}", seen.status());
-    let (pod, reads) = mount(&jobs["rollback-data"]).expect("it mounts the claim");
+    let steps: Vec<&String> = jobs.keys().collect();
+    let (pod, reads) = jobs.get("rollback-data").and_then(mount).unwrap_or_else(|| panic!("it mounts the claim: {steps:?}"));
     assert!(!reads && pod["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository"));
-    assert!(mount(&jobs["rollback-release"]).is_none());
+    assert!(mount(&jobs["rollback-release-data"]).is_none());
+}
+
+/// What keeps its volumes from being mounted, in words.
+fn wrong(seen: &Seen) -> String {
+    let spec = &seen.target.as_ref().unwrap().spec;
+    problems(spec, &spec.data.iter().collect::<Vec<_>>(), &seen.target_side).join("; ")
 }
 
 #[test]
@@ -183,12 +205,15 @@ fn what_would_stay_and_what_cannot_be_mounted_is_refused_by_name() {
         }),
     ];
     let fine = with_files(&json!({}));
-    assert_eq!(problems(&fine.target.as_ref().unwrap().spec, &fine.target_side), Vec::<String>::new());
+    assert_eq!(wrong(&fine), "");
     for (words, spoil) in table {
         let mut seen = with_files(&json!({}));
         spoil(&mut seen);
-        let found = problems(&seen.target.as_ref().unwrap().spec, &seen.target_side).join("; ");
+        let found = wrong(&seen);
         assert!(found.contains(words), "{words}: {found}");
+        if words.starts_with("pod stranger") {
+            continue; // the fixture's pods are those of its workloads
+        }
         let jobs = jobs_of(&mut seen, |_| {});
         assert!(!jobs.contains_key("fence"), "{words}: nobody is locked out");
         let check = seen.status().preflight.iter().find(|c| c.name == "volumes").cloned().unwrap();
@@ -203,21 +228,32 @@ fn what_would_stay_and_what_cannot_be_mounted_is_refused_by_name() {
     (ours.metadata.name, ours.metadata.owner_references) = (Some("ours".into()), None);
     ours.metadata.labels = Some([("lockkeeper.dev/agent".to_owned(), "backup".to_owned())].into());
     seen.target_side.pods.extend([over, ours]);
-    assert_eq!(problems(&seen.target.as_ref().unwrap().spec, &seen.target_side), Vec::<String>::new());
+    assert_eq!(wrong(&seen), "");
+    // But the lock waits for one that reads it for a backup: what it reads would be half of the one and half of the other.
+    let spec = seen.target.clone().unwrap().spec;
+    let data: Vec<_> = spec.data.iter().collect();
+    assert_eq!(read_for_another(&data, &seen.target_side, "uid-of-a-run").as_deref(), Some("ours"));
+    let ours = seen.target_side.pods.last().cloned().unwrap();
+    let jobs = jobs_of(&mut seen, |seen| seen.target_side.pods.push(ours.clone()));
+    assert_eq!(seen.status().next.as_deref(), Some("pod ours, which reads a volume for a backup"));
+    assert!(!jobs.contains_key("undo"));
+    seen.target_side.pods.retain(|p| p.metadata.name.as_deref() != Some("ours"));
+    assert!(jobs_of(&mut seen, |_| {}).contains_key("undo"));
 }
 
 #[test]
 fn under_the_lock_a_pod_that_holds_on_to_the_claim_is_waited_for_and_then_named() {
     let mut seen = with_files(&json!({}));
     let spec = seen.target.clone().unwrap().spec;
+    let data: Vec<_> = spec.data.iter().collect();
     let at = |seconds: i64| seen.now + jiff::SignedDuration::from_secs(seconds);
     let (begun, soon, late) = (at(0), at(10), at(61));
-    let Progress::Waiting { what, until: Some(_) } = unused(&spec, &seen.target_side, begun, soon) else { panic!("it waits") };
+    let Progress::Waiting { what, until: Some(_) } = unused(&data, &seen.target_side, begun, soon) else { panic!("it waits") };
     assert_eq!(what, "pod web-1 to let go of claim uploads");
-    let Progress::Failed { reason, message } = unused(&spec, &seen.target_side, begun, late) else { panic!("it fails") };
+    let Progress::Failed { reason, message } = unused(&data, &seen.target_side, begun, late) else { panic!("it fails") };
     assert!(reason == "VolumeInUse" && message.contains("pod web-1 mounts claim uploads"), "{message}");
     seen.target_side.pods.clear();
-    assert_eq!(unused(&spec, &seen.target_side, begun, late), Progress::Done(None));
+    assert_eq!(unused(&data, &seen.target_side, begun, late), Progress::Done(None));
 }
 
 #[test]
@@ -269,5 +305,9 @@ fn a_volume_is_restored_only_with_a_database_whose_epoch_guards_it() {
     let world = World { run: Run::Restore(&restore), ..seen.world() };
     let Decision::Advance(status) = restore::plan(&world, Default::default(), seen.now) else { panic!("it says why") };
     let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
-    assert!(stalled.message.contains("goes back together with a database") && stalled.message.contains("db"), "{}", stalled.message);
+    assert!(
+        stalled.message.contains("goes back together with a database") && stalled.message.contains("db"),
+        "{}",
+        stalled.message
+    );
 }

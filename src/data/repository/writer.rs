@@ -13,8 +13,8 @@ use std::{
 
 use bytes::Bytes;
 use rustic_core::{
-    BackupOptions, LsOptions, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, Repository as Rustic, RusticResult, SnapshotOptions,
-    StringList,
+    BackupOptions, LsOptions, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, Repository as Rustic, RusticResult,
+    SnapshotOptions, StringList,
     repofile::{Metadata, Node, NodeType, SnapshotFile},
 };
 use tokio::{
@@ -77,7 +77,12 @@ impl Repository {
         Writer { files, work, repository: self.clone(), tags }
     }
 
-    fn archive(&self, files: Receiver<Entry>, name: String, description: Option<String>) -> Result<SnapshotFile, RepositoryError> {
+    fn archive(
+        &self,
+        files: Receiver<Entry>,
+        name: String,
+        description: Option<String>,
+    ) -> Result<SnapshotFile, RepositoryError> {
         let doing = "writing a snapshot";
         let repository = raw(doing, self.opened(doing)?.to_indexed_ids())?;
         let mut options = SnapshotOptions::default();
@@ -224,7 +229,10 @@ impl Reader {
     }
 
     /// All that is below a directory, each before what is in it, in the order of names. Only what is come to is held. Blocks.
-    pub fn below(&self, directory: &Node) -> Result<impl Iterator<Item = Result<(PathBuf, Node), RepositoryError>> + '_, RepositoryError> {
+    pub fn below(
+        &self,
+        directory: &Node,
+    ) -> Result<impl Iterator<Item = Result<(PathBuf, Node), RepositoryError>> + '_, RepositoryError> {
         let doing = "reading a snapshot's directories";
         let all = raw(doing, self.inner.repository.ls(directory, &ALL))?;
         Ok(all.map(move |entry| raw(doing, entry)))

@@ -98,6 +98,11 @@ impl Digest {
         self.sum = self.sum.wrapping_add(u128::from_le_bytes(first));
     }
 
+    /// The bytes of what was added so far.
+    pub fn bytes(&self) -> u64 {
+        self.total.bytes
+    }
+
     /// What it comes to.
     pub fn total(&self) -> Total {
         Total { hash: format!("{:032x}", self.sum), ..self.total.clone() }

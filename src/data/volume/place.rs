@@ -5,17 +5,14 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, Write},
-    os::{
-        fd::BorrowedFd,
-        unix::fs::FileExt,
-    },
+    os::{fd::BorrowedFd, unix::fs::FileExt},
     path::{Path, PathBuf},
 };
 
 use rustic_core::repofile::{Node, NodeType};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, linkat, lremovexattr,
-    lsetxattr, makedev, mkdirat, mknodat, openat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags, chmodat, chownat, linkat,
+    lremovexattr, lsetxattr, makedev, mkdirat, mknodat, openat, symlinkat, unlinkat, utimensat,
 };
 
 use super::{
@@ -56,7 +53,11 @@ impl Hand for Clear {
         if !same {
             return self.remove(dir, name, path);
         }
-        if here.is_dir() { make_workable(dir, name, &here).map_err(|e| failed(path, "opening it for changes", e)) } else { Ok(()) }
+        if here.is_dir() {
+            make_workable(dir, name, &here).map_err(|e| failed(path, "opening it for changes", e))
+        } else {
+            Ok(())
+        }
     }
 
     fn leave(&mut self, at: &mut At<'_>, path: &Path, _: &Node, seen: &HashSet<OsString>) -> Result<(), VolumeError> {
@@ -265,7 +266,8 @@ fn dress(at: &mut At<'_>, path: &Path, node: &Node) -> io::Result<()> {
     if let Some(mtime) = node.meta.mtime.filter(|t| here.meta.mtime != Some(*t)) {
         let nanos = i64::from(mtime.subsec_nanosecond());
         // Before 1970 the fraction counts backwards here and forwards there.
-        let (seconds, nanos) = if nanos < 0 { (mtime.as_second() - 1, nanos + 1_000_000_000) } else { (mtime.as_second(), nanos) };
+        let (seconds, nanos) =
+            if nanos < 0 { (mtime.as_second() - 1, nanos + 1_000_000_000) } else { (mtime.as_second(), nanos) };
         let times = Timestamps {
             last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
             last_modification: Timespec { tv_sec: seconds, tv_nsec: nanos },

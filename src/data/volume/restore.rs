@@ -140,7 +140,7 @@ pub fn total(reader: &Reader, prefix: &Path, stop: &Stop, report: Report<'_>) ->
         let content = node.is_file().then(|| contents.read(reader, &path, &node, None).map(|(hash, _)| hash)).transpose()?;
         let head = digest.head(&path, &node);
         digest.add(head, &node, content);
-        report(digest.total().bytes);
+        report(digest.bytes());
     }
     Ok(digest.total())
 }
@@ -195,7 +195,7 @@ pub fn in_place(root: &Root, stop: &Stop, report: Report<'_>) -> Result<Total, V
         };
         let head = digest.head(found.path, &found.node);
         digest.add(head, &found.node, content);
-        report(digest.total().bytes);
+        report(digest.bytes());
         Ok(())
     })?;
     Ok(digest.total())
@@ -284,7 +284,11 @@ impl Hand for Compare<'_> {
     fn enter(&mut self, at: &mut At<'_>, path: &Path, node: &Node, number: usize) -> Result<(), VolumeError> {
         let mut content = None;
         if node.is_file() {
-            let here = at.look(path).map_err(|e| failed(path, "looking at it", e))?;
+            let here = match at.look(path) {
+                // Its directory was closed to its owner since, who opens it again before anything is written.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+                other => other.map_err(|e| failed(path, "looking at it", e))?,
+            };
             let here = here.filter(|h| h.is_file() && h.meta.size == node.meta.size);
             let (parent, name) = split(path);
             let file = here.and_then(|_| at.dir(parent).and_then(|dir| opened(dir, name)).ok());
@@ -296,7 +300,7 @@ impl Hand for Compare<'_> {
         }
         let head = self.digest.head(path, node);
         self.digest.add(head, node, content);
-        (self.report)(self.digest.total().bytes);
+        (self.report)(self.digest.bytes());
         Ok(())
     }
 

@@ -84,7 +84,7 @@ pub fn store(
             None => return Ok(()),
         };
         entries.add(&place, node, content).map_err(|_| VolumeError::Ended)?;
-        report(state(&shared).digest.total().bytes);
+        report(state(&shared).digest.bytes());
         Ok(())
     })
     .or_else(|error| match error {

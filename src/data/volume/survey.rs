@@ -82,7 +82,8 @@ pub fn survey(root: &Path, stop: &Stop) -> Result<Survey, VolumeError> {
             NodeType::Dir => Some(Access::READ_OK | Access::EXEC_OK),
             _ => None,
         };
-        if needs.is_some_and(|access| accessat(found.dir, found.name, access, AtFlags::EACCESS) == Err(rustix::io::Errno::ACCESS)) {
+        if needs.is_some_and(|access| accessat(found.dir, found.name, access, AtFlags::EACCESS) == Err(rustix::io::Errno::ACCESS))
+        {
             unread.add(|| shown(found.path));
         }
         if !me.may_give(node) {

@@ -20,6 +20,8 @@ use crate::api::Timestamp;
 const DEPTH: usize = 400;
 /// What a file system keeps for itself in a volume's own directory.
 const LOST_AND_FOUND: &str = "lost+found";
+/// The system has no longer attribute, nor a longer list of their names.
+const LONGEST: usize = 65_536;
 
 /// How Go, and with it restic, writes a mode: permissions as everywhere, the rest in bits of its own.
 const GO: [(FileType, u32); 6] = [
@@ -165,15 +167,21 @@ fn is_users(name: &[u8]) -> bool {
 /// The extended attributes of an entry, by name.
 fn attributes(dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<Vec<(String, Vec<u8>)>> {
     let path = path_at(dir, name);
-    let mut list = vec![0_u8; 65_536];
-    let names = match rustix::fs::llistxattr(&path, &mut list[..]) {
-        Ok(length) => list[..length].to_vec(),
+    // Most have none, or a few.
+    let (mut few, mut all) = ([0_u8; 512], Vec::new());
+    let names = match rustix::fs::llistxattr(&path, &mut few[..]) {
+        Ok(length) => &few[..length],
+        Err(rustix::io::Errno::RANGE) => {
+            all.resize(LONGEST, 0);
+            let length = rustix::fs::llistxattr(&path, &mut all[..])?;
+            &all[..length]
+        }
         Err(rustix::io::Errno::NOTSUP) => return Ok(Vec::new()),
         Err(error) => return Err(error.into()),
     };
     let mut out = Vec::new();
     for name in names.split(|b| *b == 0).filter(|n| is_users(n)) {
-        let mut value = vec![0_u8; 65_536];
+        let mut value = vec![0_u8; LONGEST];
         match rustix::fs::lgetxattr(&path, name, &mut value[..]) {
             Ok(length) => value.truncate(length),
             Err(rustix::io::Errno::NODATA) => continue,
@@ -200,11 +208,7 @@ pub struct Found<'a> {
 
 /// Walks all entries below the volume's directory: a directory before what is in it. `live`: somebody works there, and what
 /// goes meanwhile is left out.
-pub fn walk(
-    root: &Root,
-    live: bool,
-    visit: &mut dyn FnMut(Found<'_>) -> Result<(), VolumeError>,
-) -> Result<(), VolumeError> {
+pub fn walk(root: &Root, live: bool, visit: &mut dyn FnMut(Found<'_>) -> Result<(), VolumeError>) -> Result<(), VolumeError> {
     let own = root.below(Path::new("")).map_err(|e| failed(Path::new(""), "opening it", e))?;
     below(&own, &mut PathBuf::new(), 0, live, visit)
 }
