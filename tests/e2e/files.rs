@@ -68,6 +68,14 @@ impl Files {
         fs::set_permissions(root.join("deep/8"), fs::Permissions::from_mode(0o400)).expect("a mode");
     }
 
+    /// What users do to files: one goes, one comes, one is written to. Each time to others.
+    pub fn use_them(&self, round: usize) {
+        fs::remove_file(self.0.join(format!("deep/{}", 10 * round + 10))).expect("it was there");
+        fs::write(self.0.join("deep/11"), format!("edited {round}")).expect("it is written");
+        fs::write(self.0.join(format!("deep/new {round}")), "came").expect("it is written");
+        chown(self.0.join(format!("deep/new {round}")), Some(USER), Some(USER)).expect("an owner");
+    }
+
     /// All there is to say of them, a line an entry.
     pub fn listing(&self) -> Vec<String> {
         let mut out = Vec::new();

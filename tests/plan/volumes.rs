@@ -38,7 +38,7 @@ fn mounting(pod: &mut Value, context: &Value) {
 /// The pods of web run on a node, and mount what its Deployment says.
 fn pods_mount(seen: &mut Seen) {
     for pod in seen.target_side.pods.iter_mut().filter(|p| p.spec.is_none()) {
-        if pod.metadata.labels.as_ref().is_some_and(|l| l["app"] == "web") {
+        if pod.metadata.labels.as_ref().is_some_and(|l| l.get("app").is_some_and(|app| app == "web")) {
             let tolerations = json!([{"key": "t", "operator": "Exists"}]);
             let mut value = serde_json::to_value(&*pod).unwrap();
             value["spec"] = json!({"nodeName": "node-1", "containers": [{"name": "web"}], "tolerations": tolerations});
