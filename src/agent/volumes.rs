@@ -39,9 +39,6 @@ use crate::{
 pub const INDEX: &str = "volumes.json";
 /// The version of [`Manifest`]'s shape.
 const FORMAT: u32 = 1;
-/// The group of all pods of ours that mount no volume.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
-const GROUP: u32 = USER as u32;
 
 /// What a backup of one volume says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,8 +107,8 @@ impl Context<'_> {
 /// A repository that was made as the user of a volume is handed to the group of all other pods of ours, so that they can go on
 /// with it. Where that is not possible, or not needed, nothing is done: who cannot write there says so.
 pub fn share(directory: &Path) {
-    let (user, group) = (geteuid(), Gid::from_raw(GROUP));
-    let ours = |stat: &Stat| stat.st_uid == user.as_raw() && stat.st_gid != GROUP;
+    let (user, group) = (geteuid(), Gid::from_raw(USER));
+    let ours = |stat: &Stat| stat.st_uid == user.as_raw() && stat.st_gid != USER;
     // Made last of its directories, and so given away last.
     let last = directory.join("snapshots");
     if getegid() == group || !getgroups().is_ok_and(|g| g.contains(&group)) || !lstat(&last).is_ok_and(|s| ours(&s)) {

@@ -27,8 +27,8 @@ pub const GATE_VOLUME: &str = "gate";
 /// The volume with a MaskingPolicy's key.
 pub const MASKING_KEY_VOLUME: &str = "masking-key";
 
-/// The user of all pods of ours.
-pub const USER: i64 = 65532;
+/// The user and the group of all pods of ours, but for those that mount a volume of data.
+pub const USER: u32 = 65_532;
 
 /// A container of the agent.
 pub fn agent_container(settings: &Settings, task: &Task, mounts: &[Value]) -> Value {
