@@ -24,8 +24,8 @@ test-stories: ## stories on the whole cluster
 scale: ## measure the operator at 200 Environments, 2,000 Promotions and 10,000 pods; not part of `make test`
 	@hack/test.sh scale
 
-bench: ## measure backup and restore beside pg_dump and pg_restore; not part of `make test`
-	@cargo test --release --locked --test bench -- --ignored --nocapture
+bench: ## measure backup, restore and masked mirrors beside pg_dump, pgcopydb and Greenmask; not part of `make test`
+	@hack/bench.sh
 
 seeded: ## break the operator in each way of tests/seeded and see that the named story notices; not part of `make test`
 	@hack/seeded.sh

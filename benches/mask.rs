@@ -1,25 +1,23 @@
-//! How fast rows are masked: `cargo bench --bench mask`. Twelve columns, as a table of users has them; codec and masks on one
-//! core, in passes of which the best is printed, because the machine is not ours alone.
+//! How fast rows are masked, on one core: `cargo bench --bench mask`. The codec alone, then masks as a table of users has them.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::time::Instant;
+use std::time::Duration;
 
+use criterion::{Criterion, Throughput};
 use lockkeeper::{
     api::MaskingData,
     data::{
-        mask::{Key, compile},
+        mask::{Key, codec, compile},
         postgres::{
             tables::Table,
-            transform::{Leaving, Transforms},
+            transform::{Leaving, Transform, Transforms},
         },
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Short passes, so that some are not interrupted.
-const PASSES: usize = 600;
-const ROWS: usize = 2_000;
+const ROWS: usize = 1_000;
 const COLUMNS: [(&str, &str); 12] = [
     ("id", "int8"),
     ("email", "text"),
@@ -52,7 +50,7 @@ fn rows() -> Vec<u8> {
     out
 }
 
-fn main() {
+fn table() -> Table {
     let columns: Vec<_> = COLUMNS
         .iter()
         .map(|(name, base)| {
@@ -63,13 +61,16 @@ fn main() {
             })
         })
         .collect();
-    let table: Table = serde_json::from_value(json!({
+    serde_json::from_value(json!({
         "oid": 1, "schema": "public", "name": "users", "kind": "Ordinary", "pages": 1, "parents": [], "columns": columns,
         "unique": [["id"], ["email"]], "foreignKeys": [], "checks": [],
     }))
-    .unwrap();
-    let rows = rows();
-    println!("{} rows of {} bytes", ROWS, rows.len() / ROWS);
+    .unwrap()
+}
+
+type Masks = Vec<(&'static str, Value)>;
+
+fn all() -> Vec<(&'static str, Masks)> {
     let hash = |columns: &[&'static str]| columns.iter().map(|c| (*c, json!({"hash": {}}))).collect::<Vec<_>>();
     let fake = |column: &'static str, kind: &str| (column, json!({"fake": {"kind": kind, "domain": kind}}));
     let realistic = vec![
@@ -83,28 +84,72 @@ fn main() {
     wide.push(fake("note", "text"));
     wide.push(("data", json!({"json": {"paths": {"$.theme": {"keep": {}}}}})));
     wide.push(("created_at", json!({"shift": {"subject": "id"}})));
-    for (what, masks) in [
-        ("1 column hashed", hash(&["email"])),
-        ("5 columns hashed", hash(&["email", "first_name", "last_name", "phone", "city"])),
-        ("5 columns realistic", realistic),
-        ("8 columns, text, JSON and a date among them", wide),
-        ("1 column by its shape", vec![fake("email", "shape")]),
-    ] {
-        let mut named: serde_json::Map<String, serde_json::Value> =
-            COLUMNS.iter().map(|(name, _)| ((*name).to_owned(), json!({"keep": {"reason": "measured"}}))).collect();
-        named.extend(masks.into_iter().map(|(name, mask)| (name.to_owned(), mask)));
-        let policy: MaskingData =
-            serde_json::from_value(json!({"name": "bench", "tables": [{"table": "public.users", "columns": named}]})).unwrap();
-        let masking = compile(&policy, std::slice::from_ref(&table), &Key::random().unwrap()).unwrap();
-        let Leaving::Rows { change: Some(change), .. } = masking.of(&table).unwrap() else { continue };
-        let (mut change, mut out) = (change(), Vec::new());
-        let seconds = (0..PASSES).map(|_| {
-            out.clear();
-            let begun = Instant::now();
-            change.rows(&rows, &mut out).unwrap();
-            begun.elapsed().as_secs_f64()
-        });
-        let best = seconds.fold(f64::INFINITY, f64::min);
-        println!("{what:45} {:6.0} MB/s of rows", rows.len() as f64 / best / 1e6);
+    vec![
+        ("hashed-1", hash(&["email"])),
+        ("hashed-5", hash(&["email", "first_name", "last_name", "phone", "city"])),
+        ("realistic-5", realistic),
+        ("wide-8", wide),
+        ("shape-1", vec![fake("email", "shape")]),
+    ]
+}
+
+fn masker(masks: &Masks) -> Box<dyn Transform> {
+    let table = table();
+    let mut named: serde_json::Map<String, Value> =
+        COLUMNS.iter().map(|(name, _)| ((*name).to_owned(), json!({"keep": {"reason": "measured"}}))).collect();
+    named.extend(masks.iter().map(|(name, mask)| ((*name).to_owned(), mask.clone())));
+    let policy: MaskingData =
+        serde_json::from_value(json!({"name": "bench", "tables": [{"table": "public.users", "columns": named}]})).unwrap();
+    let masking = compile(&policy, std::slice::from_ref(&table), &Key::random().unwrap()).unwrap();
+    match masking.of(&table).unwrap() {
+        Leaving::Rows { change: Some(change), .. } => change(),
+        _ => panic!("nothing is masked"),
     }
+}
+
+/// Splits rows into fields, and no more.
+fn split(rows: &[u8], ends: &mut Vec<usize>) -> usize {
+    let mut fields = 0;
+    codec::rows::<codec::Unended>(rows, ends, |_, ends| {
+        fields += ends.len();
+        Ok(())
+    })
+    .ok();
+    fields
+}
+
+fn main() {
+    let rows = rows();
+    let mut criterion = Criterion::default()
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
+        .sample_size(60)
+        .configure_from_args();
+    let mut group = criterion.benchmark_group("codec");
+    group.throughput(Throughput::Bytes(rows.len() as u64));
+    let mut ends = Vec::new();
+    group.bench_function("split", |b| b.iter(|| split(&rows, &mut ends)));
+    let words: Vec<&[u8]> = rows.split(|b| *b == b'\t').collect();
+    let mut out = Vec::new();
+    group.bench_function("encode", |b| {
+        b.iter(|| {
+            out.clear();
+            words.iter().for_each(|w| codec::encode(w, &mut out));
+        });
+    });
+    group.bench_function("decode", |b| b.iter(|| words.iter().map(|w| codec::decode(w).len()).sum::<usize>()));
+    group.finish();
+    let mut group = criterion.benchmark_group("mask");
+    group.throughput(Throughput::Bytes(rows.len() as u64));
+    for (name, masks) in all() {
+        let (mut change, mut out) = (masker(&masks), Vec::new());
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                out.clear();
+                change.rows(&rows, &mut out).unwrap();
+            });
+        });
+    }
+    group.finish();
+    criterion.final_summary();
 }

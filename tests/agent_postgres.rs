@@ -13,6 +13,8 @@ mod bad_input_entries;
 #[path = "agent_postgres/own_role.rs"]
 mod own_role;
 mod postgres;
+#[path = "agent_postgres/s3.rs"]
+mod s3;
 #[path = "agent_postgres/volumes.rs"]
 mod volumes;
 
@@ -524,15 +526,7 @@ async fn a_signal_ends_what_runs_on_the_server() {
 async fn the_program_writes_its_outcome_and_ends_with_its_code() {
     let world = World::new("program").await;
     let run = |verb: &str, task: Option<&lockkeeper::manifest::task::Task>| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
-        command
-            .args(["agent", verb])
-            .env("LOCKKEEPER_SECRETS_DIR", &world.paths.secrets)
-            .env("LOCKKEEPER_REPOSITORY_DIR", &world.paths.repository)
-            .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", &world.paths.repository_password)
-            .env("LOCKKEEPER_SCRATCH_DIR", &world.paths.scratch)
-            .env("LOCKKEEPER_RESULT_PATH", &world.paths.result)
-            .env_remove("LOCKKEEPER_TASK");
+        let mut command = world.agent(verb);
         if let Some(task) = task {
             command.env("LOCKKEEPER_TASK", serde_json::to_string(task).unwrap());
         }

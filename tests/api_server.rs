@@ -11,6 +11,8 @@ mod bad_input;
 mod bad_input_entries;
 #[path = "api_server/bounds.rs"]
 mod bounds;
+#[path = "api_server/repositories.rs"]
+mod repositories;
 #[path = "api_server/restores.rs"]
 mod restores;
 #[path = "support/server.rs"]

@@ -301,6 +301,25 @@ fn network_policies_select_the_pods_that_they_mean() {
 }
 
 #[test]
+fn pods_on_data_reach_s3_where_an_environment_names_it_and_nowhere_else() {
+    let ports = |more: &[&str]| {
+        let rendered = documents(&support::rendered("charts/lockkeeper-environment", "shop", "p", more));
+        let all = named(&rendered, "NetworkPolicy", "lockkeeper-data")["spec"]["egress"][0]["ports"].clone();
+        all.as_array().unwrap().iter().skip(2).map(|p| p["port"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&[]), [5432]);
+    assert_eq!(ports(&["--set", "networkPolicy.s3Ports={443,9000}"]), [5432, 443, 9000]);
+    let spec = |backups: &str, exchange: &str| {
+        let place = |endpoint: &str| format!(r#"{{"repository": {{"s3": {{"endpoint": "{endpoint}"}}}}}}"#);
+        format!(r#"environment={{"name": "e", "spec": {{"backups": {}, "exchange": {}}}}}"#, place(backups), place(exchange))
+    };
+    assert_eq!(ports(&["--set-json", &spec("https://s3.example.org", "http://s3.example.org:7070/")]), [5432, 443, 7070]);
+    assert_eq!(ports(&["--set-json", &spec("http://s3.example.org", "http://[::1]/")]), [5432, 80]);
+    let volume = r#"environment={"name": "e", "spec": {"backups": {"repository": {"volume": {"claim": {"name": "b"}}}}}}"#;
+    assert_eq!(ports(&["--set-json", volume]), [5432]);
+}
+
+#[test]
 fn the_policies_are_those_that_the_operator_looks_for() {
     let mut rendered = documents(&read("deploy/policies.yaml"));
     rendered.extend(documents(&read("deploy/bounds.yaml")));

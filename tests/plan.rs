@@ -16,6 +16,8 @@ mod masking;
 mod merge;
 #[path = "plan/own_role.rs"]
 mod own_role;
+#[path = "plan/places.rs"]
+mod places;
 #[path = "plan/records.rs"]
 mod records;
 #[path = "plan/restores.rs"]

@@ -28,8 +28,10 @@ use crate::{
             transform::Transforms,
         },
         repository::{Reader, Repository, RepositoryError, Stored, VOLUMES, Writer},
+        s3::{Bucket, Location},
+        stop::Stopped,
     },
-    manifest::task::{BackupOutcome, Outcome},
+    manifest::task::{BackupOutcome, Outcome, S3Task, Verb},
 };
 
 /// The version of [`Manifest`]'s shape.
@@ -344,14 +346,33 @@ fn told(written: Written) -> BackupOutcome {
 
 /// Opens the repository of the task's environment, or of the one whose masked data it takes.
 pub async fn open(context: &Context<'_>) -> Result<Repository, AgentError> {
-    let (directory, password) = (context.paths.repository.clone(), context.paths.repository_password.clone());
-    let environment = context.task.origin.as_ref().unwrap_or(&context.task.environment).clone();
-    blocking(move || {
-        let opened = Repository::open(&directory, &password, &environment);
-        volumes::share(&directory);
-        opened
-    })
-    .await
+    let (password, credentials) = (context.paths.repository_password.clone(), context.paths.repository_credentials.clone());
+    let (directory, task) = (context.paths.repository.clone(), context.task.clone());
+    let opening = blocking(move || {
+        let environment = task.origin.as_ref().unwrap_or(&task.environment);
+        let Some(S3Task { endpoint, region, bucket, prefix }) = task.s3.clone() else {
+            let opened = Repository::open(&directory, &password, environment);
+            volumes::share(&directory);
+            return opened;
+        };
+        let bucket = Bucket::new(Location { endpoint, region, bucket, prefix }, &credentials)?;
+        // Who takes masked data, or puts a backup back, may be let read and no more.
+        let reads = match task.verb {
+            Verb::Prove | Verb::Restore | Verb::Rollback => true,
+            Verb::Preflight => task.restores(),
+            _ => false,
+        };
+        if reads {
+            Repository::open_to_read(bucket, &password, environment)
+        } else {
+            Repository::open(bucket, &password, environment)
+        }
+    });
+    // What does not answer is waited for, but not longer than the pod is.
+    tokio::select! {
+        opened = opening => opened,
+        () = context.stop.asked() => Err(Stopped.into()),
+    }
 }
 
 /// Runs what blocks on a thread of its own. A panic in there is a failure like others.

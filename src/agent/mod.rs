@@ -46,8 +46,8 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, GATE_PATH, MASKING_KEY_DIR, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_DIR,
-        REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, VOLUMES_DIR, Verb, exit,
+        DataTask, GATE_PATH, MASKING_KEY_DIR, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_CREDENTIALS_DIR,
+        REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, VOLUMES_DIR, Verb, exit,
     },
 };
 
@@ -70,6 +70,8 @@ pub struct Paths {
     pub repository: PathBuf,
     /// The repository's password; `LOCKKEEPER_REPOSITORY_PASSWORD_DIR`.
     pub repository_password: PathBuf,
+    /// The credentials of a repository on S3; `LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR`.
+    pub repository_credentials: PathBuf,
     /// The masking policy's copy; `LOCKKEEPER_POLICY_DIR`.
     pub policy: PathBuf,
     /// The masking policy's key; `LOCKKEEPER_MASKING_KEY_DIR`.
@@ -87,6 +89,7 @@ impl Default for Paths {
             volumes: VOLUMES_DIR.into(),
             repository: REPOSITORY_DIR.into(),
             repository_password: REPOSITORY_PASSWORD_DIR.into(),
+            repository_credentials: REPOSITORY_CREDENTIALS_DIR.into(),
             policy: POLICY_DIR.into(),
             masking_key: MASKING_KEY_DIR.into(),
             scratch: SCRATCH_DIR.into(),
@@ -99,12 +102,23 @@ impl Paths {
     /// The defaults, with what the environment moves.
     pub fn from_env() -> Self {
         let path = |name: &str, default: PathBuf| env::var_os(name).map_or(default, PathBuf::from);
-        let Self { secrets, volumes, repository, repository_password, policy, masking_key, scratch, result } = Self::default();
+        let Self {
+            secrets,
+            volumes,
+            repository,
+            repository_password,
+            repository_credentials,
+            policy,
+            masking_key,
+            scratch,
+            result,
+        } = Self::default();
         Self {
             secrets: path("LOCKKEEPER_SECRETS_DIR", secrets),
             volumes: path("LOCKKEEPER_VOLUMES_DIR", volumes),
             repository: path("LOCKKEEPER_REPOSITORY_DIR", repository),
             repository_password: path("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password),
+            repository_credentials: path("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials),
             policy: path("LOCKKEEPER_POLICY_DIR", policy),
             masking_key: path("LOCKKEEPER_MASKING_KEY_DIR", masking_key),
             scratch: path("LOCKKEEPER_SCRATCH_DIR", scratch),

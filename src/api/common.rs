@@ -88,6 +88,22 @@ bounded_string!(
     Url, 8, 2048, r"^https?://[^\s\x00-\x1f\x7f-\x{9f}\x{ad}\x{61c}\x{180e}\x{200b}-\x{200f}\x{2028}-\x{202e}\x{2060}-\x{206f}\x{feff}\x{e0000}-\x{e007f}]+$"
 );
 bounded_string!(
+    /// URL of an S3 server: scheme, host and port, and nothing more.
+    Endpoint, 8, 300, r"^https?://([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$"
+);
+bounded_string!(
+    /// Name of an S3 region.
+    Region, 1, 64, r"^[A-Za-z0-9]([-_A-Za-z0-9]*[A-Za-z0-9])?$"
+);
+bounded_string!(
+    /// Name of an S3 bucket.
+    BucketName, 3, 63, r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])$"
+);
+bounded_string!(
+    /// What keys of objects begin with: words with slashes between them.
+    KeyPrefix, 1, 512, r"^[-_.A-Za-z0-9]+(/[-_.A-Za-z0-9]+)*$"
+);
+bounded_string!(
     /// Times as in cron: five fields, with `*`, ranges, lists and steps; months and weekdays also by their first three letters.
     CronSchedule, 9, 128, r"^[0-9A-Za-z*,/-]+( [0-9A-Za-z*,/-]+){4}$"
 );

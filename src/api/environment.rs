@@ -8,7 +8,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::common::*;
+use super::{common::*, repository::Repository};
 
 /// What an environment is: its place in the order of stages and the policy for all that changes it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -47,8 +47,8 @@ use super::common::*;
         .message("maintenance.pause: a module's own workload goes down anyway; name it in one of the two"),
     validation = Rule::new("self.modules.all(m, m.workloads.all(w, self.modules.exists_one(n, w in n.workloads)))")
         .message("modules: a workload belongs to one module; it is named in two"),
-    validation = Rule::new("!has(self.exchange) || !has(self.backups) || (self.exchange.passwordSecret.name != self.backups.passwordSecret.name && (!has(self.exchange.repository.volume) || !has(self.backups.repository.volume) || self.exchange.repository.volume.claim.name != self.backups.repository.volume.claim.name))")
-        .message("exchange: masked data never goes where backups are: another volume, and another password"),
+    validation = Rule::new("!has(self.exchange) || !has(self.backups) || (self.exchange.passwordSecret.name != self.backups.passwordSecret.name && (!has(self.exchange.repository.volume) || !has(self.backups.repository.volume) || self.exchange.repository.volume.claim.name != self.backups.repository.volume.claim.name) && (!has(self.exchange.repository.s3) || !has(self.backups.repository.s3) || self.exchange.repository.s3.bucket != self.backups.repository.s3.bucket || self.exchange.repository.s3.endpoint != self.backups.repository.s3.endpoint || (has(self.exchange.repository.s3.prefix) ? self.exchange.repository.s3.prefix : '') != (has(self.backups.repository.s3.prefix) ? self.backups.repository.s3.prefix : '')))")
+        .message("exchange: masked data never goes where backups are: another volume, or another bucket or prefix, and another password"),
     validation = Rule::new("!self.modules.exists(m, has(m.migration) && has(m.migration.connectionSecret)) || (has(self.data) && size(self.data) > 0)")
         .message("modules.migration.connectionSecret: there is no data whose connection it could stand for; name it under data, or take the field out"),
     validation = Rule::new("!has(self.data) || self.modules.all(m, !has(m.migration) || !has(m.migration.connectionSecret) || self.data.all(d, !has(d.postgres) || (d.postgres.connectionSecret.name != m.migration.connectionSecret.name && (!has(d.postgres.adminSecret) || d.postgres.adminSecret.name != m.migration.connectionSecret.name))))")
@@ -554,7 +554,7 @@ pub struct GrantedPolicy {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Exchange {
-    /// The place: a volume that is bound in both namespaces.
+    /// The place: a volume that is bound in both namespaces, or S3.
     pub repository: Repository,
     /// Secret with the exchange's password, key `password`, the same on both sides. Never that of the backups.
     pub password_secret: LocalRef,
@@ -591,24 +591,6 @@ pub struct Retention {
     /// Those that are not older.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_within: Option<Period>,
-}
-
-/// The place of a repository: exactly one member.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.volume)").message("repository: exactly one of: volume"))]
-pub struct Repository {
-    /// A volume of this namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub volume: Option<VolumeRepository>,
-}
-
-/// A repository on a volume.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct VolumeRepository {
-    /// The PersistentVolumeClaim.
-    pub claim: LocalRef,
 }
 
 /// Who must say yes.

@@ -11,6 +11,7 @@ pub mod environment;
 pub mod masking;
 pub mod policies;
 pub mod promotion;
+pub mod repository;
 pub mod restore;
 pub mod rights;
 
@@ -20,6 +21,7 @@ pub use common::*;
 pub use environment::*;
 pub use masking::*;
 pub use promotion::*;
+pub use repository::*;
 pub use restore::*;
 
 /// The API group of all kinds, of the custom verbs, and the prefix of labels and annotations.

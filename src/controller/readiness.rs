@@ -23,12 +23,12 @@ const KNOWN_AFTER: SignedDuration = SignedDuration::from_secs(33);
 pub async fn tell(client: Client, health: Arc<Health>) {
     loop {
         let wait = match remaining(&client, Timestamp::now()).await {
-            Ok(None) => {
+            Ok(Duration::ZERO) => {
                 health.ready.store(true, Ordering::Relaxed);
                 tracing::info!("ready");
                 return;
             }
-            Ok(Some(left)) => {
+            Ok(left) => {
                 tracing::info!(seconds = left.as_secs(), "not ready: the API servers do not know every kind of the policies yet");
                 left
             }
@@ -41,22 +41,22 @@ pub async fn tell(client: Client, health: Arc<Health>) {
     }
 }
 
-/// How long to wait from `now` on; nothing once every kind is known.
-async fn remaining(client: &Client, now: Timestamp) -> Result<Option<Duration>> {
+/// How long to wait from `now` on: no time once every kind is known.
+async fn remaining(client: &Client, now: Timestamp) -> Result<Duration> {
     let all: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut wait = Duration::ZERO;
     for name in policies::PARAMETERS {
         let found = call(format!("get CustomResourceDefinition {name}"), all.get_opt(name)).await?;
         wait = wait.max(until_known(found.as_ref(), now));
     }
-    Ok((!wait.is_zero()).then_some(wait))
+    Ok(wait)
 }
 
 fn until_known(definition: Option<&CustomResourceDefinition>, now: Timestamp) -> Duration {
     let conditions = definition.and_then(|d| d.status.as_ref()).and_then(|s| s.conditions.as_ref());
     let established = conditions.into_iter().flatten().find(|c| c.type_ == "Established" && c.status == "True");
     let Some(since) = established.and_then(|c| c.last_transition_time.as_ref()) else { return Duration::from_secs(1) };
-    Duration::try_from(since.0 + KNOWN_AFTER - now).map_or(Duration::ZERO, |left| left)
+    Duration::try_from(since.0 + KNOWN_AFTER - now).unwrap_or_default()
 }
 
 #[cfg(test)]

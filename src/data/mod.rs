@@ -4,5 +4,6 @@
 pub mod mask;
 pub mod postgres;
 pub mod repository;
+pub mod s3;
 pub mod stop;
 pub mod volume;

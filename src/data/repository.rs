@@ -4,6 +4,8 @@
 //! files that no snapshot names, and nothing is pruned while a run holds the environment's slot. Calls block; callers run
 //! them on a thread of their own.
 
+mod bucket;
+mod place;
 mod writer;
 
 use std::{
@@ -13,22 +15,24 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use rustic_backend::BackendOptions;
 use rustic_core::{
-    BackupOptions, ConfigOptions, Credentials, ErrorKind, IndexedFullStatus, KeyOptions, LsOptions, OpenStatus, PathList,
-    PruneOptions, Repository as Rustic, RepositoryOptions, RusticError, SnapshotOptions,
+    BackupOptions, ConfigOptions, Credentials, ErrorKind, IndexedFullStatus, LsOptions, OpenStatus, PathList, PruneOptions,
+    Repository as Rustic, RusticError, SnapshotOptions,
     repofile::{Node, SnapshotFile},
 };
 
+pub use place::{Place, free_bytes, total_bytes};
 pub use writer::{Ended, Entries, Reader, Writer};
 
-use super::postgres::error::one_line;
+use super::{postgres::error::one_line, s3::S3Error};
 use crate::api::Timestamp;
 
 const ENVIRONMENT_TAG: &str = "lockkeeper-environment=";
 const RUN_TAG: &str = "lockkeeper-run=";
 /// The directory of a snapshot that holds the files of volumes, each below its data's name.
 pub const VOLUMES: &str = "volumes";
+/// So often snapshots are listed anew where others remove some meanwhile.
+const LISTINGS: u32 = 5;
 
 /// What can go wrong with a repository.
 #[derive(Debug, thiserror::Error)]
@@ -37,12 +41,12 @@ pub enum RepositoryError {
     #[error("repository: key password of its Secret {0}")]
     PasswordMissing(&'static str),
     /// The password does not open it.
-    #[error("repository: the password does not open it; give the password with which it was made, or an empty volume")]
+    #[error("repository: the password does not open it; give the password with which it was made, or an empty place")]
     PasswordWrong,
     /// It holds another environment's backups.
     #[error(
         "repository: snapshot {snapshot} in it belongs to the environment with UID {owner}, not to this one ({environment}); \
-         give each environment a volume of its own"
+         give each environment a volume, or a bucket and prefix, of its own"
     )]
     Foreign {
         /// A snapshot of the other.
@@ -51,6 +55,20 @@ pub enum RepositoryError {
         owner: String,
         /// Our UID.
         environment: String,
+    },
+    /// There is none where one is to be read.
+    #[error("repository: there is none in {place}; see that the place is the right one, and that something was written there")]
+    Absent {
+        /// Where it was looked for.
+        place: String,
+    },
+    /// What S3 had to say.
+    #[error("repository: {doing}: {cause}")]
+    S3 {
+        /// What was being done.
+        doing: String,
+        /// Why it could not be done.
+        cause: Box<S3Error>,
     },
     /// There is no such snapshot.
     #[error("repository: snapshot {0} is not in it; name another, or make a new backup")]
@@ -95,6 +113,12 @@ pub enum RepositoryError {
     },
 }
 
+impl From<S3Error> for RepositoryError {
+    fn from(cause: S3Error) -> Self {
+        Self::from_s3("opening it", cause)
+    }
+}
+
 impl RepositoryError {
     /// A word for programs.
     pub fn reason(&self) -> &'static str {
@@ -102,6 +126,8 @@ impl RepositoryError {
             Self::PasswordMissing(_) => "RepositoryPasswordMissing",
             Self::PasswordWrong => "RepositoryPasswordWrong",
             Self::Foreign { .. } => "RepositoryForeign",
+            Self::Absent { .. } => "RepositoryMissing",
+            Self::S3 { cause, .. } => cause.reason(),
             Self::SnapshotMissing(_) => "SnapshotMissing",
             Self::SnapshotUnclear(_) => "SnapshotUnclear",
             Self::Damaged { .. } => "RepositoryDamaged",
@@ -113,10 +139,23 @@ impl RepositoryError {
 
     /// Whether trying again is of no use.
     pub fn is_permanent(&self) -> bool {
-        !matches!(self, Self::Failed { .. })
+        match self {
+            Self::Failed { .. } => false,
+            // What is missing may have been pruned since it was listed.
+            Self::S3 { cause, .. } => !cause.passes() && !matches!(**cause, S3Error::Missing { .. }),
+            _ => true,
+        }
+    }
+
+    fn from_s3(doing: &str, cause: S3Error) -> Self {
+        Self::S3 { doing: doing.into(), cause: Box::new(cause) }
     }
 
     fn from_rustic(doing: &str, error: &RusticError, kind: ErrorKind) -> Self {
+        let mut causes = std::iter::successors(std::error::Error::source(error), |e| e.source());
+        if let Some(cause) = causes.find_map(|e| e.downcast_ref::<S3Error>()) {
+            return Self::from_s3(doing, cause.clone());
+        }
         let cause = one_line(&error.display_log());
         match kind {
             _ if error.is_incorrect_password() => Self::PasswordWrong,
@@ -152,15 +191,26 @@ pub struct Stored {
 /// An open repository of one environment.
 #[derive(Clone)]
 pub struct Repository {
-    directory: String,
+    place: Place,
     /// The key itself: deriving it from the password is slow, by intent, and done once.
     key: Credentials,
     environment: String,
 }
 
 impl Repository {
-    /// Opens the repository in a directory, or makes it where there is none, and sees that it is this environment's.
-    pub fn open(directory: &Path, password_directory: &Path, environment: &str) -> Result<Self, RepositoryError> {
+    /// Opens the repository, or makes it where there is none, and sees that it is this environment's and can be written.
+    pub fn open(place: impl Into<Place>, password_directory: &Path, environment: &str) -> Result<Self, RepositoryError> {
+        let repository = Self::enter(place.into(), password_directory, environment, true)?;
+        repository.place.probe()?;
+        Ok(repository)
+    }
+
+    /// Opens a repository from which something is read. Who only reads a bucket needs no right to write there.
+    pub fn open_to_read(place: impl Into<Place>, password_directory: &Path, environment: &str) -> Result<Self, RepositoryError> {
+        Self::enter(place.into(), password_directory, environment, false)
+    }
+
+    fn enter(place: Place, password_directory: &Path, environment: &str, writes: bool) -> Result<Self, RepositoryError> {
         let password = match fs::read_to_string(password_directory.join("password")) {
             Ok(text) => text.trim_end_matches(['\n', '\r']).to_owned(),
             Err(_) => return Err(RepositoryError::PasswordMissing("is missing")),
@@ -168,26 +218,9 @@ impl Repository {
         if password.is_empty() {
             return Err(RepositoryError::PasswordMissing("is empty"));
         }
-        let credentials = Credentials::Password(password);
-        fs::create_dir_all(directory).map_err(|error| RepositoryError::from_io("making its directory", &error))?;
-        let _alone = alone(directory)?;
-        let (made, doing) = (directory.join("config").exists(), "opening it");
-        let unopened = unopened(doing, &directory.display().to_string())?;
-        let opened = if made {
-            raw(doing, unopened.open(&credentials))?
-        } else {
-            forget_half_made(directory)?;
-            raw("making it", unopened.init(&credentials, &KeyOptions::default(), &configuration()))?
-        };
-        let repository = Self {
-            directory: directory.display().to_string(),
-            key: Credentials::Masterkey(opened.key()),
-            environment: environment.to_owned(),
-        };
-        let probe = directory.join(".lockkeeper-writable");
-        fs::write(&probe, b"")
-            .and_then(|()| fs::remove_file(&probe))
-            .map_err(|e| RepositoryError::from_io("writing to it", &e))?;
+        let opened = place.open(&Credentials::Password(password), writes)?;
+        let key = Credentials::Masterkey(opened.key());
+        let repository = Self { place, key, environment: environment.to_owned() };
         for snapshot in repository.snapshots()? {
             if let Some(owner) = tag(&snapshot, ENVIRONMENT_TAG)
                 && owner != environment
@@ -200,6 +233,11 @@ impl Repository {
             }
         }
         Ok(repository)
+    }
+
+    /// Where it lies, in words.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What was stored for a run, if it was.
@@ -316,14 +354,25 @@ impl Repository {
     }
 
     fn opened(&self, doing: &str) -> Result<Rustic<OpenStatus>, RepositoryError> {
-        raw(doing, unopened(doing, &self.directory)?.open(&self.key))
+        raw(doing, self.place.unopened(doing)?.open(&self.key))
     }
 
     fn snapshots(&self) -> Result<Vec<SnapshotFile>, RepositoryError> {
         let doing = "reading its snapshots";
-        let mut snapshots = raw(doing, self.opened(doing)?.get_all_snapshots())?;
-        snapshots.sort();
-        Ok(snapshots)
+        let repository = self.opened(doing)?;
+        let mut left = LISTINGS;
+        loop {
+            left -= 1;
+            match raw(doing, repository.get_all_snapshots()) {
+                // Who seals a snapshot, or prunes, removes one that was just listed.
+                Err(RepositoryError::S3 { cause, .. }) if left > 0 && matches!(*cause, S3Error::Missing { .. }) => {}
+                read => {
+                    let mut snapshots = read?;
+                    snapshots.sort();
+                    return Ok(snapshots);
+                }
+            }
+        }
     }
 }
 
@@ -335,65 +384,17 @@ struct Opened {
 }
 
 /// How a new repository is kept. Packs that grew with the repository would grow the memory of each Job with it. What is
-/// written is not read back at once: a proof reads all of it, and by another way.
+/// written is not read back at once: a proof reads all of it, and by another way. Blocks of rows are cut where their content says
+/// so already ([`super::postgres::copy`]): each of them is one chunk, and no time goes into looking for another place to cut.
 fn configuration() -> ConfigOptions {
     ConfigOptions::default()
         .set_compression(1)
+        .set_chunk_min_size(ByteSize::kib(3584))
+        .set_chunk_size(ByteSize::mib(4))
+        .set_chunk_max_size(ByteSize::mib(8))
         .set_datapack_size(ByteSize::mib(16))
         .set_datapack_size_limit(ByteSize::mib(32))
         .set_extra_verify(false)
-}
-
-fn unopened(doing: &str, directory: &str) -> Result<Rustic<()>, RepositoryError> {
-    let backends = raw(doing, BackendOptions::default().repository(directory).to_backends())?;
-    raw(doing, Rustic::new(&RepositoryOptions::default().no_cache(true), &backends))
-}
-
-/// Free bytes of the volume a directory is on.
-pub fn free_bytes(directory: &Path) -> Option<u64> {
-    let statistics = rustix::fs::statvfs(directory).ok()?;
-    Some(statistics.f_bavail.saturating_mul(statistics.f_frsize))
-}
-
-/// All bytes of the volume a directory is on, free or not.
-pub fn total_bytes(directory: &Path) -> Option<u64> {
-    let statistics = rustix::fs::statvfs(directory).ok()?;
-    Some(statistics.f_blocks.saturating_mul(statistics.f_frsize))
-}
-
-/// Where the one who makes a repository keeps the others out.
-const MAKING: &str = ".making";
-
-/// One at a time looks whether there is a repository and makes it: of two that make it, each with a key of its own, one writes
-/// over the other's configuration, and nobody ever opens it again. Waits until it is alone; over when the file is closed.
-fn alone(directory: &Path) -> Result<Option<fs::File>, RepositoryError> {
-    let failed = |error: std::io::Error| RepositoryError::from_io("waiting for who makes it", &error);
-    let (path, made) = (directory.join(MAKING), directory.join("config").exists());
-    if made && !path.exists() {
-        return Ok(None); // made before there was such a file, or elsewhere
-    }
-    let file = match fs::File::options().create(true).truncate(false).write(true).open(path) {
-        Ok(file) => file,
-        Err(_) if made => return Ok(None), // a volume that is only read
-        Err(error) => return Err(failed(error)),
-    };
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive) {
-        // A volume that knows no locks: as good as it goes.
-        Ok(()) | Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOLCK | rustix::io::Errno::NOSYS) => Ok(Some(file)),
-        Err(error) => Err(failed(error.into())),
-    }
-}
-
-/// Killed while a repository was made, a key may be there that opens nothing, and would be tried first.
-fn forget_half_made(directory: &Path) -> Result<(), RepositoryError> {
-    let has_files = |name: &str| fs::read_dir(directory.join(name)).is_ok_and(|mut entries| entries.next().is_some());
-    if has_files("snapshots") || has_files("index") {
-        return Err(RepositoryError::Damaged { doing: "opening it".into(), cause: "its file config is missing".into() });
-    }
-    if has_files("keys") {
-        fs::remove_dir_all(directory.join("keys")).map_err(|e| RepositoryError::from_io("making it", &e))?;
-    }
-    Ok(())
 }
 
 fn tag(snapshot: &SnapshotFile, prefix: &str) -> Option<String> {

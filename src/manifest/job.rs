@@ -11,12 +11,12 @@ use serde_json::{Value, json};
 use super::{
     Owner,
     task::{
-        GATE_PATH, MASKING_KEY_DIR, MIGRATIONS, MigrationTask, POLICY_DIR, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, SECRETS_DIR,
-        TASK_ENV, Task,
+        GATE_PATH, MASKING_KEY_DIR, MIGRATIONS, MigrationTask, POLICY_DIR, REPOSITORY_CREDENTIALS_DIR, REPOSITORY_DIR,
+        REPOSITORY_PASSWORD_DIR, S3Task, SECRETS_DIR, TASK_ENV, Task,
     },
 };
 use crate::{
-    api::{Backups, Data, annotations, labels},
+    api::{Backups, Data, Repository, annotations, labels},
     plan::{Effect, Resource, workload::Workload, world::Settings},
 };
 
@@ -85,8 +85,14 @@ pub fn agent_mounts(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
             json!({"name": format!("data-{i}-admin"), "mountPath": format!("{SECRETS_DIR}/{}/admin", d.name), "readOnly": true}),
         );
     }
-    if backups.is_some_and(|b| b.repository.volume.is_some()) {
-        out.push(json!({"name": "repository", "mountPath": REPOSITORY_DIR}));
+    if let Some(backups) = backups {
+        let Repository { volume, s3 } = &backups.repository;
+        if volume.is_some() {
+            out.push(json!({"name": "repository", "mountPath": REPOSITORY_DIR}));
+        }
+        if s3.is_some() {
+            out.push(json!({"name": "repository-credentials", "mountPath": REPOSITORY_CREDENTIALS_DIR, "readOnly": true}));
+        }
         out.push(json!({"name": "repository-password", "mountPath": REPOSITORY_PASSWORD_DIR, "readOnly": true}));
     }
     out
@@ -105,8 +111,14 @@ pub fn agent_volumes(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
         out.push(json!({"name": format!("data-{i}-connection"), "secret": secret(connection)}));
         out.push(json!({"name": format!("data-{i}-admin"), "secret": secret(admin)}));
     }
-    if let Some((backups, volume)) = backups.and_then(|b| b.repository.volume.as_ref().map(|v| (b, v))) {
-        out.push(json!({"name": "repository", "persistentVolumeClaim": {"claimName": volume.claim.name}}));
+    if let Some(backups) = backups {
+        let Repository { volume, s3 } = &backups.repository;
+        if let Some(volume) = volume {
+            out.push(json!({"name": "repository", "persistentVolumeClaim": {"claimName": volume.claim.name}}));
+        }
+        if let Some(s3) = s3 {
+            out.push(json!({"name": "repository-credentials", "secret": secret(&s3.credentials_secret.name)}));
+        }
         out.push(json!({"name": "repository-password", "secret": secret(&backups.password_secret.name)}));
     }
     out
@@ -133,6 +145,8 @@ pub fn agent(
     deadline: Duration,
 ) -> Effect {
     let (mut mounts, mut volumes) = (agent_mounts(data, backups), agent_volumes(data, backups));
+    let s3 = backups.and_then(|b| b.repository.s3.as_ref()).map(S3Task::of);
+    let task = &Task { s3, ..task.clone() };
     for (volume, path, name) in migration_secrets(task) {
         mounts.push(json!({"name": volume, "mountPath": path, "readOnly": true}));
         volumes.push(json!({"name": volume, "secret": secret(name)}));

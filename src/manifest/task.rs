@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{BackupContent, Check, Coverage, Locale, Retention, Timestamp, UndoMethod};
+use crate::api::{BackupContent, Check, Coverage, Locale, Retention, S3Repository, Timestamp, UndoMethod};
 
 /// The environment variable that holds the task.
 pub const TASK_ENV: &str = "LOCKKEEPER_TASK";
@@ -24,6 +24,8 @@ pub const VOLUMES_DIR: &str = "/lockkeeper/volumes";
 pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 /// The directory that holds the file `password` of the repository.
 pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
+/// The directory that holds the keys of the Secret with which S3 is asked, where the repository lies there.
+pub const REPOSITORY_CREDENTIALS_DIR: &str = "/lockkeeper/repository-credentials";
 /// The directory that holds the file `key` of the MaskingPolicy's Secret, where it keeps one.
 pub const MASKING_KEY_DIR: &str = "/lockkeeper/masking-key";
 /// Where a gated task reads its epoch, and after it the addresses of [`Task::covered_addresses`]: a file that is empty until
@@ -179,6 +181,9 @@ pub struct Task {
     /// Whether a repository is mounted.
     #[serde(default)]
     pub repository: bool,
+    /// Where the repository lies, if not on a volume. Its credentials are mounted at [`REPOSITORY_CREDENTIALS_DIR`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Task>,
     /// Drop: the databases to drop. Restore, and its Preflight: the databases aside that become live again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DropTask>,
@@ -229,6 +234,7 @@ impl Task {
             masking_policy_hash: None,
             origin: None,
             repository: false,
+            s3: None,
             databases: Vec::new(),
             url: None,
             expect_status: None,
@@ -263,6 +269,34 @@ impl Task {
 pub struct VolumeTask {
     /// Name of the data.
     pub name: String,
+}
+
+/// Where a repository lies on S3.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct S3Task {
+    /// URL of the server.
+    pub endpoint: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// The bucket.
+    pub bucket: String,
+    /// What keys begin with; empty where the bucket is the repository's alone.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+}
+
+impl S3Task {
+    /// As the Environment names it.
+    pub fn of(place: &S3Repository) -> Self {
+        let S3Repository { endpoint, region, bucket, prefix, credentials_secret: _ } = place;
+        Self {
+            endpoint: endpoint.to_string(),
+            region: region.to_string(),
+            bucket: bucket.to_string(),
+            prefix: prefix.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
 }
 
 /// One data of the environment that is a database. Its Secrets are mounted below [`SECRETS_DIR`].

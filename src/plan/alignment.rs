@@ -218,7 +218,7 @@ pub fn consent(world: &World<'_>) -> Result<(), String> {
     for (side, environment, whose) in [("source", source, &*spec.from.namespace), ("target", target, namespace)] {
         if environment.spec.exchange.is_none() {
             return Err(format!(
-                "Environment {whose}/{}, the {side}, names no exchange, where masked data is handed over: add spec.exchange with a volume \
+                "Environment {whose}/{}, the {side}, names no exchange, where masked data is handed over: add spec.exchange with S3, or a volume \
                  that is bound on both sides",
                 environment.name_any()
             ));

@@ -345,6 +345,35 @@ async fn a_job_that_masks_mounts_the_key_of_a_granted_policy_and_no_other_secret
 }
 
 #[tokio::test]
+async fn the_credentials_of_s3_are_read_by_the_agents_pods_alone_and_only_where_the_environment_names_them() {
+    let (world, spec) = world("bounds-s3").await;
+    let namespace = &world.production;
+    let place = |bucket: &str, secret: &str, password: &str| {
+        let s3 = json!({"endpoint": "https://s3.example.org", "bucket": bucket, "credentialsSecret": {"name": secret}});
+        json!({"repository": {"s3": s3, "volume": null}, "passwordSecret": {"name": password}})
+    };
+    // The Environment with its volume: nobody asks S3.
+    let mut on_s3 = spec.clone();
+    on_s3.backups = serde_json::from_value(place("backups", "s3-key", "backup-key")).unwrap();
+    let refused = make(&world, &agents(&on_s3, namespace, false)).await.unwrap_err();
+    assert!(refused.contains("mounts only Secrets that the Environment names"), "{refused}");
+
+    let change = json!({"spec": {"backups": place("backups", "s3-key", "backup-key"), "exchange": place("exchange", "s3-other", "e-key")}});
+    let target = api(&world.admin(), namespace, "Environment");
+    target.patch("production", &PatchParams::default(), &Patch::Merge(change)).await.unwrap();
+    eventually(async || make(&world, &agents(&on_s3, namespace, false)).await).await;
+    on_s3.backups = serde_json::from_value(place("exchange", "s3-other", "e-key")).unwrap();
+    make(&world, &agents(&on_s3, namespace, false)).await.unwrap();
+    let image = format!("registry.example/unleash@{DIGEST}");
+    for secret in ["s3-key", "s3-other"] {
+        let mut migration = migration(namespace, &image);
+        migration["spec"]["template"]["spec"]["containers"][0]["env"][0]["valueFrom"]["secretKeyRef"]["name"] = json!(secret);
+        let refused = make(&world, &migration).await.unwrap_err();
+        assert!(refused.contains("only the agent's pods read the credentials of a repository on S3"), "{secret}: {refused}");
+    }
+}
+
+#[tokio::test]
 async fn where_there_is_no_environment_nobody_is_hindered() {
     let (world, spec) = world("bounds-none").await;
     let target = api(&world.admin(), &world.production, "Environment");

@@ -22,7 +22,7 @@ done
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing+=(debian-archive-keyring)
 
-tools=(hyper registry helm)
+tools=(hyper registry helm versitygw)
 unbuilt=()
 for t in "${tools[@]}"; do [ -x "$(tool "$t")" ] || unbuilt+=("$t"); done
 [ ${#missing[@]} -gt 0 ] || [ ${#unbuilt[@]} -gt 0 ] || exit 0
@@ -78,6 +78,7 @@ for t in "${unbuilt[@]}"; do
       find "$T" -maxdepth 1 -name 'hyper-*' -printf '%T@ %p\n' | sort -rn | tail -n +4 | cut -d' ' -f2- | xargs -r rm -f
       ;;
     registry) build registry go install -trimpath -ldflags '-s -w' "github.com/distribution/distribution/v3/cmd/registry@$REGISTRY_VERSION" ;;
+    versitygw) build versitygw go install -trimpath -ldflags '-s -w' "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW_VERSION" ;;
     helm) build helm go install -trimpath -ldflags '-s -w' "helm.sh/helm/v3/cmd/helm@$HELM_VERSION" ;;
   esac
 done

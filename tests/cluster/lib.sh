@@ -9,6 +9,7 @@ REGISTRY=localhost:5000
 
 REGISTRY_VERSION=v3.1.2
 HELM_VERSION=v3.22.0
+VERSITYGW_VERSION=v1.8.0
 
 BRIDGE=lk0
 NETWORK=lockkeeper
@@ -56,6 +57,7 @@ tool() { # NAME: where the built program is (or will be)
     hyper) echo "$T/hyper-$(hash_of_sources)" ;;
     registry) echo "$T/registry-$REGISTRY_VERSION" ;;
     helm) echo "$T/helm-$HELM_VERSION" ;;
+    versitygw) echo "$T/versitygw-$VERSITYGW_VERSION" ;;
     *) die "no tool named $1" ;;
   esac
 }

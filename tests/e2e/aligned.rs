@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 use super::{
     cluster::{self, apply, eventually, kubectl, wait},
     database::Database,
+    gateway::{BUCKET, Gateway, KEY, SECRET},
     world::{ALICE, PATIENCE, World, filled},
 };
 
+/// The node, as its pods reach it.
+const NODE: &str = "10.99.0.1";
 /// So many values must not be found anywhere but in Production's own database.
 const CANARIES: usize = 1000;
 
@@ -58,6 +61,46 @@ fn ends(world: &World, name: &str) -> lockkeeper::api::RunStatus {
         let status = status(world, name);
         if status.phase.is_terminal() { Ok(status) } else { Err(format!("{} {:?} {:?}", status.phase, status.step, status.next)) }
     })
+}
+
+/// The same with Production's backups and the exchange on S3, each side with a Secret of its own.
+fn over_s3(world: &World, hash: &str) -> Gateway {
+    let gateway = Gateway::start_with(NODE, &[]);
+    for namespace in [&world.production, &world.staging] {
+        let (key, secret) = (format!("--from-literal=accessKeyId={KEY}"), format!("--from-literal=secretAccessKey={SECRET}"));
+        kubectl(&["-n", namespace, "create", "secret", "generic", "s3", &key, &secret]).expect("a Secret");
+    }
+    let place = |prefix: &str, password: &str| {
+        let s3 = json!({"endpoint": gateway.endpoint(), "bucket": BUCKET, "prefix": prefix, "credentialsSecret": {"name": "s3"}});
+        json!({"repository": {"s3": s3, "volume": null}, "passwordSecret": {"name": password}})
+    };
+    let exchange = place("exchange", "exchange-key");
+    let both = json!({"spec": {"exchange": exchange, "backups": place("production", "backup-key")}});
+    patch(&world.production, "environment", "production", &both).expect("Production's places");
+    patch(&world.staging, "environment", "staging", &json!({"spec": {"exchange": exchange}})).expect("Staging's exchange");
+    let backup = json!({
+        "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "EnvironmentBackup", "metadata": {"name": "on-s3", "namespace": world.production},
+        "spec": {"environment": {"name": "production"}, "reason": "on S3"},
+    });
+    apply(&backup.to_string()).expect("a backup");
+    let api: kube::Api<DownAlignment> = kube::Api::namespaced(cluster::client(Some(ALICE)), &world.staging);
+    wait(api.create(&kube::api::PostParams::default(), &alignment(world, "over-s3"))).expect("alice may ask");
+    let status = ends(world, "over-s3");
+    assert_eq!(status.phase, Phase::Completed, "{:?} {:?}", status.failure, status.next);
+    assert_eq!(status.snapshot.and_then(|s| s.masking_policy_hash).as_deref(), Some(hash));
+    eventually("the backup on S3 is proven", PATIENCE, || {
+        let phase =
+            kubectl(&["-n", &world.production, "get", "ebk", "on-s3", "-o", "jsonpath={.status.phase} {.status.failure}"])?;
+        if phase.trim() == "Completed" { Ok(()) } else { Err(phase) }
+    });
+    for prefix in ["exchange", "production"] {
+        assert!(gateway.bucket().join(prefix).join("config").is_file(), "{prefix} is on S3");
+    }
+    for namespace in [&world.production, &world.staging] {
+        let seen = kubectl(&["-n", namespace, "get", "events,jobs,pods,environments", "-o", "yaml"]).expect("it can be read");
+        assert!(!seen.contains(SECRET), "the credentials are in what the operator writes");
+    }
+    gateway
 }
 
 #[test]
@@ -119,6 +162,8 @@ fn story_staging_becomes_a_mirror_of_production_and_no_value_of_production_leave
     }
     let left = kubectl(&["-n", &world.production, "get", "jobs,configmaps", "-l", "lockkeeper.dev/step=snapshot", "-o", "name"]);
     assert_eq!(left.as_deref().map(str::trim), Ok(""), "nothing of it is left in Production");
+
+    let _gateway = over_s3(&world, &hash);
 
     // A column that nobody has classified: nothing leaves, and Staging is not touched.
     world.database.query("tiny", "ALTER TABLE writes ADD COLUMN phone text DEFAULT 'canary-phone'").expect("a new column");

@@ -27,6 +27,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../support/gateway.rs"]
+mod gateway;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -58,7 +60,6 @@ mod operator_killed;
 mod people;
 mod plugin;
 mod pods;
-mod queue;
 mod records;
 mod repository_full;
 mod restored;

@@ -110,10 +110,7 @@ impl World {
             let seen = serde_json::to_value(&environment).expect("an object");
             if is_ready(&seen) { Ok(()) } else { Err(seen["status"]["conditions"].to_string()) }
         });
-        let url = format!("http://{}", world.address());
-        eventually("the application answers", PATIENCE, || {
-            run(Command::new(&cluster().tiny).args(["check", "--url", &url]), "").map(drop)
-        });
+        eventually("the application answers", PATIENCE, || world.answers());
         println!("{story}: both environments are Ready after {:.1} s", begun.elapsed().as_secs_f64());
         world
     }
@@ -123,7 +120,22 @@ impl World {
         let namespace = self.production.as_str();
         kubectl(&["-n", namespace, "set", "env", "deployment/tiny", &format!("TINY_SLOW={pause}")]).expect("it is told");
         kubectl(&["-n", namespace, "rollout", "status", "deployment/tiny", "--timeout=120s"]).expect("it is back");
+        // A rollout ends while the earlier pod still goes, and users that come now may be led to it.
+        let pods: Api<Pod> = Api::namespaced(cluster::client(None), namespace);
+        eventually("the earlier pod is gone, and nobody is led to it", PATIENCE, || {
+            let there = wait(pods.list(&ListParams::default().labels("app=tiny"))).map_err(|error| error.to_string())?;
+            if there.iter().any(|pod| pod.metadata.deletion_timestamp.is_some()) {
+                return Err("it is going".into());
+            }
+            (0..20).try_for_each(|_| self.answers())
+        });
         self.record = Record::of(namespace);
+    }
+
+    /// Asks the application in Production once, over a new connection.
+    fn answers(&self) -> Result<(), String> {
+        let url = format!("http://{}", self.address());
+        run(Command::new(&cluster().tiny).args(["check", "--url", &url]), "").map(drop)
     }
 
     /// Where the judges of this story keep their files.

@@ -60,13 +60,23 @@ impl Server {
             .args(["--auth=scram-sha-256", "--username=postgres", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--pgdata"])
             .arg(&data)
             .arg(format!("--pwfile={}", server.directory.path().join("password").display())));
-        server.certificate("server");
+        // Some builds know no TLS.
+        let tls = server.tool("pg_config").arg("--configure").output().is_ok_and(|o| {
+            let configure = String::from_utf8_lossy(&o.stdout).into_owned();
+            configure.contains("openssl")
+        });
+        let tls = if tls {
+            server.certificate("server");
+            format!("-c ssl=on -c ssl_cert_file={0}/server.crt -c ssl_key_file={0}/server.key", server.directory.path().display())
+        } else {
+            String::new()
+        };
         // Members of this role are not let in without TLS; all others either way.
         let rules = data.join("pg_hba.conf");
         let all = fs::read_to_string(&rules).unwrap();
         fs::write(&rules, format!("hostnossl all +tls_only 127.0.0.1/32 reject\n{all}")).unwrap();
         let options = format!(
-            "-p {port} -c listen_addresses=127.0.0.1 -c ssl=on -c ssl_cert_file={0}/server.crt -c ssl_key_file={0}/server.key -c fsync=off -c wal_level=logical -c max_prepared_transactions=5 \
+            "-p {port} -c listen_addresses=127.0.0.1 {tls} -c fsync=off -c wal_level=logical -c max_prepared_transactions=5 \
              -c max_connections=60 -c log_min_messages=warning -k {0}",
             server.directory.path().display()
         );
@@ -127,6 +137,18 @@ impl Server {
         let mut command = Command::new(if own.exists() { own } else { name.into() });
         command.env("PGPASSWORD", PASSWORD);
         command
+    }
+
+    /// Where its programs are.
+    #[allow(dead_code)]
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
+    /// Its first process.
+    #[allow(dead_code)]
+    pub fn pid(&self) -> u32 {
+        fs::read_to_string(self.data().join("postmaster.pid")).unwrap().lines().next().unwrap().parse().unwrap()
     }
 
     /// Runs a file as psql does for a person, from a directory.
@@ -206,6 +228,27 @@ fn bin() -> PathBuf {
     })
 }
 
+/// Servers of other major versions than the one that the tests take, one of each: of Debian, and those of hack/postgres.sh.
+#[allow(dead_code)]
+pub fn others() -> Vec<PathBuf> {
+    let major = |bin: &Path| -> Option<u32> {
+        let output = Command::new(bin.join("postgres")).arg("--version").output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.split_whitespace().find_map(|word| word.split('.').next()?.parse().ok())
+    };
+    let mut known: Vec<Option<u32>> = vec![None, major(&bin())];
+    let here = |place: &str| fs::read_dir(place).into_iter().flatten().flatten().map(|e| e.path().join("bin"));
+    let mut all: Vec<PathBuf> = here("/usr/lib/postgresql").chain(here("/var/cache/lockkeeper")).collect();
+    all.sort();
+    all.retain(|bin| {
+        let version = major(bin);
+        let new = bin.join("initdb").exists() && !known.contains(&version);
+        known.push(version);
+        new
+    });
+    all
+}
+
 fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim() == "0"
@@ -252,6 +295,7 @@ impl World {
             volumes: below("volumes"),
             repository: below("repository"),
             repository_password: below("password"),
+            repository_credentials: below("credentials"),
             scratch: below("scratch"),
             result: below("result"),
         };
@@ -313,6 +357,42 @@ impl World {
 
     pub fn task(&self, verb: &str, epoch: i64) -> Task {
         self.task_with(verb, json!({"epoch": epoch}))
+    }
+
+    /// The agent as a process of its own, with the paths of this world and no task yet.
+    pub fn agent(&self, verb: &str) -> Command {
+        let Paths {
+            secrets,
+            volumes,
+            repository,
+            repository_password,
+            repository_credentials,
+            policy,
+            masking_key,
+            scratch,
+            result,
+        } = &self.paths;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
+        command
+            .args(["agent", verb])
+            .env("LOCKKEEPER_SECRETS_DIR", secrets)
+            .env("LOCKKEEPER_VOLUMES_DIR", volumes)
+            .env("LOCKKEEPER_REPOSITORY_DIR", repository)
+            .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password)
+            .env("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials)
+            .env("LOCKKEEPER_POLICY_DIR", policy)
+            .env("LOCKKEEPER_MASKING_KEY_DIR", masking_key)
+            .env("LOCKKEEPER_SCRATCH_DIR", scratch)
+            .env("LOCKKEEPER_RESULT_PATH", result)
+            .env_remove("LOCKKEEPER_TASK");
+        command
+    }
+
+    /// The same with a task.
+    pub fn agent_with(&self, task: &Task) -> Command {
+        let mut command = self.agent(task.verb.as_str());
+        command.env("LOCKKEEPER_TASK", serde_json::to_string(task).unwrap());
+        command
     }
 
     pub fn task_with(&self, verb: &str, more: Value) -> Task {
@@ -402,7 +482,8 @@ fn encode(text: &str) -> String {
 /// Things that are easily lost: extensions, checks that read back otherwise, identity, generated columns, partitions,
 /// inheritance, enums, large objects, quotes in names, a sequence that was never used.
 const CONTENT: &str = r#"
-CREATE EXTENSION citext; CREATE EXTENSION pgcrypto;
+CREATE EXTENSION citext;
+DO $$ BEGIN CREATE EXTENSION pgcrypto; EXCEPTION WHEN OTHERS THEN RAISE NOTICE 'this server was built without it'; END $$;
 CREATE TYPE mood AS ENUM ('glad', 'sad');
 CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, customer citext NOT NULL, amount numeric(12,2),
   at timestamptz DEFAULT now(), extra jsonb, twice numeric GENERATED ALWAYS AS (amount * 2) STORED, mood mood,

@@ -230,8 +230,10 @@ async fn repository_checks(
 ) -> Result<(), AgentError> {
     match backup::open(context).await {
         Ok(repository) => {
+            let place = repository.place();
+            let can = if context.task.restores() { "can be read" } else { "can be written" };
             let whose = if context.task.origin.is_some() { "the source's" } else { "this environment's" };
-            checks.pass("repository", format!("it opens, can be written, and is {whose}"));
+            checks.pass("repository", format!("{place}: it opens, {can}, and is {whose}"));
             if let Some(snapshot) = &context.task.snapshot {
                 match backup::look(repository, snapshot).await {
                     Ok(found) => *of_restore = Some(found),
@@ -250,10 +252,13 @@ async fn repository_checks(
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "an estimate of megabytes")]
     let needed = (size as f64 * factor) as i64;
     let free = |directory| repository::free_bytes(directory).and_then(|free| i64::try_from(free).ok());
-    for (topic, directory, needed, mend) in [
-        ("repository: space", &context.paths.repository, needed, "make its volume larger, or remove old backups"),
-        ("scratch: space", &context.paths.scratch, DEFINITIONS, "definitions must fit there; raise the Job's ephemeral storage"),
-    ] {
+    let paths = context.paths;
+    // A bucket does not say what it still takes.
+    let volume = ("repository: space", &paths.repository, needed, "make its volume larger, or remove old backups");
+    let volume = context.task.s3.is_none().then_some(volume);
+    let scratch =
+        ("scratch: space", &paths.scratch, DEFINITIONS, "definitions must fit there; raise the Job's ephemeral storage");
+    for (topic, directory, needed, mend) in volume.into_iter().chain([scratch]) {
         let wanted = mebibytes(needed);
         match free(directory) {
             Some(free) if free < needed => {

@@ -9,7 +9,7 @@ use super::{
     seen::{EnvironmentSeen, OPERATOR_NAMESPACE, Visible},
 };
 use crate::{
-    api::{Environment, conditions},
+    api::{Environment, EnvironmentSpec, S3Repository, conditions},
     plan::workload::Workload,
 };
 
@@ -39,6 +39,7 @@ pub fn findings(seen: &EnvironmentSeen) -> Vec<Finding> {
     findings.extend(configuration_checks(seen));
     findings.extend(secret_checks(seen));
     findings.extend(claim_check(seen));
+    findings.extend(bucket_checks(seen));
     findings.extend(source_checks(seen));
     findings.push(approval_check(seen));
     findings
@@ -330,6 +331,14 @@ fn secret_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
         let name = &*backups.password_secret.name;
         wanted.insert(name, ("password of the repository".into(), mend::repository_password(name, here)));
     }
+    if let Some(exchange) = &spec.exchange {
+        let name = &*exchange.password_secret.name;
+        wanted.insert(name, ("password of the exchange".into(), mend::exchange_password(name, here)));
+    }
+    for (of, s3) in buckets(spec) {
+        let name = &*s3.credentials_secret.name;
+        wanted.insert(name, (format!("S3 credentials of the {of}"), mend::s3_credentials(name, here)));
+    }
     wanted
         .into_iter()
         .map(|(name, (what, how))| match seen.secrets.get(name) {
@@ -340,6 +349,22 @@ fn secret_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
             Some(Visible::Missing) | None => Finding::bad("secret", format!("{name} is not there ({what})")).mend(how),
         })
         .collect()
+}
+
+/// The places on S3 that an Environment names.
+fn buckets(spec: &EnvironmentSpec) -> impl Iterator<Item = (&'static str, &S3Repository)> {
+    let backups = spec.backups.as_ref().map(|b| ("backups", &b.repository));
+    let exchange = spec.exchange.as_ref().map(|e| ("exchange", &e.repository));
+    backups.into_iter().chain(exchange).filter_map(|(of, repository)| Some((of, repository.s3.as_ref()?)))
+}
+
+/// What is there is seen from the agent's pods alone.
+fn bucket_checks(seen: &EnvironmentSeen) -> impl Iterator<Item = Finding> {
+    buckets(&seen.environment.spec).map(|(of, S3Repository { endpoint, region: _, bucket, prefix, credentials_secret: _ })| {
+        let below = prefix.as_ref().map(|p| format!(", below {p}")).unwrap_or_default();
+        let message = format!("bucket {bucket} at {endpoint}{below}; whether it answers, the preflight of a run says");
+        Finding::good(of, message)
+    })
 }
 
 fn claim_check(seen: &EnvironmentSeen) -> Option<Finding> {

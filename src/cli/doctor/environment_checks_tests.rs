@@ -124,6 +124,24 @@ fn each_thing_that_is_missing_is_named() {
 }
 
 #[test]
+fn a_repository_on_s3_is_named_with_the_secret_that_it_needs() {
+    let on_s3 = |s: &mut EnvironmentSeen| {
+        let spec = json!({
+            "repository": {"s3": {"endpoint": "https://s3.example.org", "bucket": "backups", "prefix": "shop", "credentialsSecret": {"name": "s3"}}},
+            "passwordSecret": {"name": "backup-key"},
+        });
+        (s.environment.spec.backups, s.claim) = (serde_json::from_value(spec).unwrap(), None);
+    };
+    one(on_s3, "Bad secret: s3 is not there", "S3 credentials of the backups");
+    let mut seen = healthy();
+    on_s3(&mut seen);
+    let told: Vec<String> = findings(&seen).into_iter().map(|f| format!("{}: {}", f.check, f.message)).collect();
+    assert!(told.iter().any(|t| t.contains("backups: bucket backups at https://s3.example.org, below shop")), "{told:#?}");
+    let mend = findings(&seen).into_iter().find_map(|f| f.mend).unwrap();
+    assert!(mend.contains("secretAccessKey"), "{mend}");
+}
+
+#[test]
 fn what_may_not_be_read_is_neither_there_nor_missing() {
     one(|s| s.secrets.insert("db".into(), Visible::Hidden).map_or((), |_| ()), "Hidden secret: cannot see db", "");
     one(|s| s.services = Visible::Hidden, "Hidden services", "");

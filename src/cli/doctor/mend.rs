@@ -84,6 +84,25 @@ Keep a copy elsewhere: without it no backup can be read."
     )
 }
 
+/// A Secret with the password of an exchange.
+pub fn exchange_password(name: &str, namespace: &str) -> String {
+    format!(
+        "\
+kubectl create secret generic {name} -n {namespace} --from-literal=password=…
+The same password on both sides, and another than that of the backups."
+    )
+}
+
+/// A Secret with the credentials of an S3 server.
+pub fn s3_credentials(name: &str, namespace: &str) -> String {
+    format!(
+        "\
+kubectl create secret generic {name} -n {namespace} --from-literal=accessKeyId=… --from-literal=secretAccessKey=…
+The key needs s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject and s3:DeleteObject on what is in it. Where the
+server's certificate is not of a public authority, add --from-file=ca.crt=…"
+    )
+}
+
 /// A volume for the backup repository.
 pub fn claim(name: &str, namespace: &str) -> String {
     format!(

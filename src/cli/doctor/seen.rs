@@ -24,7 +24,7 @@ use serde::de::DeserializeOwned;
 
 use super::super::{error::CliError, promote::allowed, session::Session};
 use crate::{
-    api::{API_VERSION, Environment, EnvironmentRef, EnvironmentSpec, WorkloadKind, WorkloadRef, verbs},
+    api::{API_VERSION, Environment, EnvironmentRef, EnvironmentSpec, LocalRef, Repository, WorkloadKind, WorkloadRef, verbs},
     plan::workload::Workload,
 };
 
@@ -231,6 +231,10 @@ pub fn migration_secrets(spec: &EnvironmentSpec) -> impl Iterator<Item = (&str, 
     spec.modules.iter().filter_map(|m| Some((&*m.name, &*m.migration.as_ref()?.connection_secret.as_ref()?.name)))
 }
 
+fn secrets_of<'a>(repository: &'a Repository, password: &'a LocalRef) -> impl Iterator<Item = &'a LocalRef> {
+    std::iter::once(password).chain(repository.s3.as_ref().map(|s3| &s3.credentials_secret))
+}
+
 fn secret_names(environment: &Environment) -> Vec<String> {
     let spec = &environment.spec;
     let mut names: Vec<String> = spec
@@ -238,7 +242,8 @@ fn secret_names(environment: &Environment) -> Vec<String> {
         .iter()
         .filter_map(|d| d.postgres.as_ref())
         .flat_map(|p| std::iter::once(&p.connection_secret).chain(&p.admin_secret))
-        .chain(spec.backups.iter().map(|b| &b.password_secret))
+        .chain(spec.backups.iter().flat_map(|b| secrets_of(&b.repository, &b.password_secret)))
+        .chain(spec.exchange.iter().flat_map(|e| secrets_of(&e.repository, &e.password_secret)))
         .map(|r| r.name.to_string())
         .collect();
     names.extend(migration_secrets(spec).map(|(_, secret)| secret.to_owned()));

@@ -101,7 +101,8 @@ fn one(
             }
         };
     }
-    if LEDGERS.contains(&table.name.to_ascii_lowercase().as_str()) && look(table, column).is_none() {
+    let nobody = look(table, column).is_none();
+    if nobody && LEDGERS.contains(&table.name.to_ascii_lowercase().as_str()) {
         return (keep(None), "a record of migrations, which would run again without it".into());
     }
     let values = samples.get(&key).map(Vec::as_slice).unwrap_or_default();
@@ -109,7 +110,7 @@ fn one(
         return json(values);
     }
     // Applications keep JSON in text too, and what is not JSON any more would break them.
-    if Type::of(column) == Type::Text && super::columns::room(column) == usize::MAX && look(table, column).is_none() {
+    if nobody && Type::of(column) == Type::Text && super::columns::room(column) == usize::MAX {
         let objects =
             values.iter().filter(|v| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(v).is_ok()).count();
         if values.len() >= FEW && objects * 100 >= values.len() * MOST {
@@ -118,7 +119,7 @@ fn one(
         }
     }
     let (mask, why) = propose(table, column, locale);
-    let Some((kind, share)) = seen(values).filter(|_| look(table, column).is_none()) else { return (mask, why) };
+    let Some((kind, share)) = seen(values).filter(|_| nobody) else { return (mask, why) };
     let unique = table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name));
     let looks = match kind {
         FakeKind::Email => "email addresses",

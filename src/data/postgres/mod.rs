@@ -12,7 +12,7 @@ pub mod quote;
 pub mod secret;
 pub mod sessions;
 pub mod tables;
-mod tls;
+pub mod tls;
 pub mod tools;
 pub mod transform;
 

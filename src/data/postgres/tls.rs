@@ -25,6 +25,23 @@ pub fn connector(ca: Option<&Path>) -> Result<MakeRustlsConnect, String> {
     Ok(MakeRustlsConnect::new(config))
 }
 
+/// What a client of another server than PostgreSQL trusts: the certificates of the file, or those of the image where there is
+/// none. Nobody is trusted unseen.
+pub fn client(ca: Option<&Path>) -> Result<ClientConfig, String> {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?;
+    let Some(path) = ca else {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        return Ok(builder.with_root_certificates(roots).with_no_client_auth());
+    };
+    let trusted = Some(Trusted::read(path, provider.clone())?);
+    let verifier = Arc::new(Verifier { provider, trusted });
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
 /// The certificates of a file.
 #[derive(Debug)]
 struct Trusted {

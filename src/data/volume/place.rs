@@ -222,16 +222,16 @@ impl Hand for Fill<'_> {
 fn make(dir: BorrowedFd<'_>, name: &OsStr, kind: &NodeType) -> io::Result<()> {
     let special = |kind, device: u64| {
         let device = makedev(rustix::fs::major(device), rustix::fs::minor(device));
-        mknodat(dir, name, kind, Mode::from_raw_mode(0o600), device)
+        Ok(mknodat(dir, name, kind, Mode::from_raw_mode(0o600), device)?)
     };
-    Ok(match kind {
-        NodeType::Symlink { .. } => symlinkat(kind.to_link(), dir, name)?,
-        NodeType::Fifo => special(FileType::Fifo, 0)?,
-        NodeType::Socket => special(FileType::Socket, 0)?,
-        NodeType::Dev { device } => special(FileType::BlockDevice, *device)?,
-        NodeType::Chardev { device } => special(FileType::CharacterDevice, *device)?,
-        NodeType::File | NodeType::Dir => return Err(io::Error::other("it is made elsewhere")),
-    })
+    match kind {
+        NodeType::Symlink { .. } => Ok(symlinkat(kind.to_link(), dir, name)?),
+        NodeType::Fifo => special(FileType::Fifo, 0),
+        NodeType::Socket => special(FileType::Socket, 0),
+        NodeType::Dev { device } => special(FileType::BlockDevice, *device),
+        NodeType::Chardev { device } => special(FileType::CharacterDevice, *device),
+        NodeType::File | NodeType::Dir => Err(io::Error::other("it is made elsewhere")),
+    }
 }
 
 /// Gives an entry its owner, attributes, mode and time, each only where it differs.

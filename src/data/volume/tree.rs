@@ -143,6 +143,7 @@ pub fn described(stat: &Stat, dir: BorrowedFd<'_>, name: &OsStr) -> io::Result<N
         inode: stat.st_ino,
         device_id: stat.st_dev,
         size: if kind == FileType::RegularFile { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
+        #[allow(clippy::useless_conversion, reason = "narrower on some architectures")]
         links: stat.st_nlink.into(),
         ..Metadata::default()
     };

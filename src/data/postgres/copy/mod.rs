@@ -40,8 +40,9 @@ use super::{
 };
 use crate::data::{repository::RepositoryError, stop::Stopped};
 
-/// A block, which is a file of the snapshot, ends at the first end of a row after so many bytes, or before.
-const PIECE: usize = 4 << 20;
+/// A block, which is a file of the snapshot, ends at the first end of a row after so many bytes, or before. With what a transform
+/// adds at once it is shorter than any chunk that the repository would cut.
+const PIECE: usize = 3 << 20;
 
 /// Told how many bytes are done, and how many there are, now and then.
 pub type Report = Arc<dyn Fn(u64, u64) + Send + Sync>;
