@@ -15,6 +15,8 @@ mod own_role;
 mod postgres;
 #[path = "agent_postgres/s3.rs"]
 mod s3;
+#[path = "agent_postgres/volumes.rs"]
+mod volumes;
 
 use std::{
     fs,

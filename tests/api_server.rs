@@ -120,6 +120,8 @@ async fn an_environment_with_every_field_applies_as_written() {
             "name": "flags-db",
             "postgres": {"connectionSecret": {"name": "unleash-db"}, "adminSecret": {"name": "unleash-db-admin"}},
             "undo": {"method": "Clone", "keepFor": "1h30m"}
+        }, {
+            "name": "uploads", "volume": {"claim": {"name": "uploads"}}, "undo": {"method": "Backup", "keepFor": "24h"}
         }],
         "preflight": {"maxTransactionAge": "5m", "minimumFreeFactor": 1.5},
         "maintenance": {
@@ -363,10 +365,45 @@ async fn each_rule_beside_the_fields_lets_good_through_and_refuses_bad_with_a_se
             "verification: exactly one of",
         ),
         (with(base(), "spec.backups.repository", json!({})), "repository: exactly one of"),
+        (with(base(), "spec.data", json!([{"name": "d"}])), "data: exactly one of: postgres, volume"),
+        (
+            with(
+                base(),
+                "spec.data",
+                json!([{"name": "d", "postgres": {"connectionSecret": {"name": "s"}}, "volume": files("c", "Auto")["volume"]}]),
+            ),
+            "data: exactly one of: postgres, volume",
+        ),
+        (with(base(), "spec.data", json!([files("c", "Auto")])), "a volume is guarded by the epoch of a database beside it"),
+        (with(base(), "spec.data", json!([database("db"), files("c", "Clone")])), "data.undo.method: a volume is not cloned"),
+        (
+            with(base(), "spec.data", json!([database("db"), files("backups", "Auto")])),
+            "data.volume.claim: named once, and never that of a repository",
+        ),
+        (
+            with(
+                base(),
+                "spec.data",
+                json!([database("db"), files("c", "Auto"), {"name": "again", "volume": {"claim": {"name": "c"}}}]),
+            ),
+            "data.volume.claim: named once",
+        ),
+        (
+            with(base(), "spec.data", json!([database("volumes"), files("c", "Auto")])),
+            "under the name volumes; name the data otherwise",
+        ),
         (long, "metadata.name: at most 63 characters"),
     ] {
         refused(environments.create(&dry(), &environment).await, 422, sentence);
     }
+}
+
+fn database(name: &str) -> Value {
+    json!({"name": name, "postgres": {"connectionSecret": {"name": "s"}}})
+}
+
+fn files(claim: &str, method: &str) -> Value {
+    json!({"name": "uploads", "volume": {"claim": {"name": claim}}, "undo": {"method": method, "keepFor": "24h"}})
 }
 
 #[tokio::test]

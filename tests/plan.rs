@@ -24,6 +24,8 @@ mod records;
 mod restores;
 #[path = "plan/tables.rs"]
 mod tables;
+#[path = "plan/volumes.rs"]
+mod volumes;
 #[path = "plan/walk.rs"]
 mod walk;
 #[path = "plan/workloads.rs"]

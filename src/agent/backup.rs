@@ -14,6 +14,7 @@ use super::{
     error::{AgentError, OfData, files},
     scratch::Scratch,
     snapshot::{self, Policy},
+    volumes,
 };
 use crate::{
     api::{BackupContent, Timestamp},
@@ -26,7 +27,7 @@ use crate::{
             tools::Tools,
             transform::Transforms,
         },
-        repository::{Reader, Repository, RepositoryError, Stored, Writer},
+        repository::{Reader, Repository, RepositoryError, Stored, VOLUMES, Writer},
         s3::{Bucket, Location},
         stop::Stopped,
     },
@@ -99,6 +100,7 @@ impl Manifest {
             tables: i64::try_from(self.content.tables.len()).unwrap_or(i64::MAX),
             rows: self.content.rows(),
             bytes: self.bytes,
+            files: None,
         }
     }
 }
@@ -127,34 +129,61 @@ pub async fn once(
         return Ok(None);
     }
     let accesses = context.accesses()?;
-    let (stored, manifests) = store(context, &repository, &accesses.iter().collect::<Vec<_>>(), policy).await?;
-    outcome.backup = Some(told(stored, &manifests));
+    let written = store(context, &repository, &accesses.iter().collect::<Vec<_>>(), policy).await?;
+    outcome.backup = Some(told(written));
     Ok(Some(repository))
 }
 
-/// Writes data into one snapshot; by a masking policy, where one is given.
+/// What a snapshot holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The snapshot.
+    pub stored: Stored,
+    /// Of each database.
+    pub manifests: Vec<Manifest>,
+    /// Of each volume.
+    pub volumes: Vec<volumes::Manifest>,
+}
+
+/// What is written into a snapshot, by the name that it has there.
+enum Part<'a> {
+    Database(&'a Access),
+    Volumes,
+    Index,
+}
+
+/// Writes databases and the task's volumes into one snapshot; by a masking policy, where one is given.
 pub async fn store(
     context: &Context<'_>,
     repository: &Repository,
     all: &[&Access],
     policy: Option<&Policy>,
-) -> Result<(Stored, Vec<Manifest>), AgentError> {
+) -> Result<Written, AgentError> {
     let task = context.task;
     let words = task.snapshot.as_ref().unwrap_or(&task.run_name);
+    let mut parts: Vec<(&str, Part<'_>)> = all.iter().map(|access| (access.data.as_str(), Part::Database(access))).collect();
+    if !task.volumes.is_empty() {
+        parts.extend([(VOLUMES, Part::Volumes), (volumes::INDEX, Part::Index)]);
+    }
     // In the order in which a snapshot has its directories.
-    let mut all = all.to_vec();
-    all.sort_by(|a, b| a.data.cmp(&b.data));
+    parts.sort_by(|a, b| a.0.cmp(b.0));
     let scratch = Scratch::new(&context.paths.scratch, "backup")?;
     let writer = repository.writer(&task.run, &task.environment_name, Some(words));
-    let mut manifests = Vec::new();
+    let (mut manifests, mut of_volumes) = (Vec::new(), Vec::new());
     let mut failed = None;
-    for access in all {
-        match export(context, access, policy, &writer, scratch.path()).await {
-            Ok(manifest) => manifests.push(manifest),
-            Err(error) => {
-                failed = Some(error);
-                break;
+    for (name, part) in parts {
+        let written = match part {
+            Part::Database(access) => export(context, access, policy, &writer, scratch.path()).await.map(|m| manifests.push(m)),
+            Part::Volumes => volumes::add_to(context, &writer.entries()).await.map(|all| of_volumes = all),
+            Part::Index => {
+                let text = serde_json::to_vec_pretty(&of_volumes).unwrap_or_default();
+                let ended = |_| RepositoryError::Failed { doing: format!("writing {name}"), cause: "it takes no more".into() };
+                writer.file(name, text).await.map_err(ended).map_err(AgentError::from)
             }
+        };
+        if let Err(error) = written {
+            failed = Some(error);
+            break;
         }
     }
     let ended = writer.end(failed.is_none());
@@ -163,7 +192,7 @@ pub async fn store(
         () = context.stop.asked() => return Err(failed.unwrap_or_else(|| crate::data::stop::Stopped.into())),
     };
     match (failed, stored) {
-        (None, Ok(Some(stored))) => Ok((stored, manifests)),
+        (None, Ok(Some(stored))) => Ok(Written { stored, manifests, volumes: of_volumes }),
         (Some(error), Ok(_)) if !matches!(error, AgentError::Repository(_)) => Err(error),
         // The repository knows best why it failed.
         (_, Err(cause)) => Err(cause.into()),
@@ -271,8 +300,7 @@ pub fn report(doing: String) -> Report {
 /// What an earlier attempt stored, read back from the snapshot.
 async fn reported(context: &Context<'_>, repository: Repository, stored: Stored) -> Result<BackupOutcome, AgentError> {
     let names: Vec<String> = context.task.data.iter().map(|d| d.name.clone()).collect();
-    let manifests = manifests(repository, &stored.snapshot, Some(names)).await?;
-    Ok(told(stored, &manifests))
+    Ok(told(written(repository, stored, Some(names)).await?))
 }
 
 /// What a snapshot says of itself.
@@ -283,35 +311,36 @@ pub async fn look(repository: Repository, beginning: &str) -> Result<BackupOutco
         Ok((repository, stored))
     })
     .await?;
-    let manifests = manifests(repository, &stored.snapshot, None).await?;
-    Ok(told(stored, &manifests))
+    Ok(told(written(repository, stored, None).await?))
 }
 
-/// The manifests of these data in a snapshot; of all, where none are named.
-async fn manifests(repository: Repository, snapshot: &str, names: Option<Vec<String>>) -> Result<Vec<Manifest>, AgentError> {
-    let snapshot = snapshot.to_owned();
+/// What a snapshot holds, by its manifests; of these databases, or of all, where none are named.
+async fn written(repository: Repository, stored: Stored, names: Option<Vec<String>>) -> Result<Written, AgentError> {
     blocking(move || {
-        let reader = repository.reader(&snapshot)?;
+        let reader = repository.reader(&stored.snapshot)?;
         let there = || {
             let manifests = reader.paths().filter(|p| p.file_name().is_some_and(|name| name == MANIFEST));
             manifests.filter_map(|p| p.parent()?.to_str().map(str::to_owned)).collect()
         };
         let mut names: Vec<String> = names.unwrap_or_else(there);
         names.sort();
-        names.iter().map(|name| Manifest::read(&reader, name)).collect()
+        let manifests = names.iter().map(|name| Manifest::read(&reader, name)).collect::<Result<_, _>>()?;
+        Ok(Written { volumes: volumes::Manifest::all(&reader)?, stored, manifests })
     })
     .await
 }
 
-fn told(stored: Stored, manifests: &[Manifest]) -> BackupOutcome {
-    let contents: Vec<BackupContent> = manifests.iter().map(Manifest::summary).collect();
+fn told(written: Written) -> BackupOutcome {
+    let Written { stored, manifests, volumes } = written;
+    let databases = manifests.iter().map(Manifest::summary);
+    let contents: Vec<BackupContent> = databases.chain(volumes.iter().map(volumes::Manifest::summary)).collect();
     BackupOutcome {
         snapshot: stored.snapshot,
         bytes: i64::try_from(stored.bytes).unwrap_or(i64::MAX),
         stored_bytes: i64::try_from(stored.stored_bytes).unwrap_or(i64::MAX),
         rows: contents.iter().map(|c| c.rows).sum(),
         contents,
-        taken_at: manifests.iter().map(|m| m.taken_at).min(),
+        taken_at: manifests.iter().map(|m| m.taken_at).chain(volumes.iter().map(|v| v.taken_at)).min(),
     }
 }
 
@@ -322,7 +351,9 @@ pub async fn open(context: &Context<'_>) -> Result<Repository, AgentError> {
     let opening = blocking(move || {
         let environment = task.origin.as_ref().unwrap_or(&task.environment);
         let Some(S3Task { endpoint, region, bucket, prefix }) = task.s3.clone() else {
-            return Repository::open(&directory, &password, environment);
+            let opened = Repository::open(&directory, &password, environment);
+            volumes::share(&directory);
+            return opened;
         };
         let bucket = Bucket::new(Location { endpoint, region, bucket, prefix }, &credentials)?;
         // Who takes masked data, or puts a backup back, may be let read and no more.

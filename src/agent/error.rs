@@ -5,6 +5,7 @@ use crate::{
         postgres::{PgError, copy::CopyError},
         repository::RepositoryError,
         stop::Stopped,
+        volume::VolumeError,
     },
     manifest::task::exit,
 };
@@ -74,6 +75,14 @@ pub enum AgentError {
         /// The cause.
         source: Box<PgError>,
     },
+    /// A volume's files.
+    #[error("data {data}: {source}")]
+    Volume {
+        /// The data.
+        data: String,
+        /// The cause.
+        source: VolumeError,
+    },
     /// The repository.
     #[error(transparent)]
     Repository(#[from] RepositoryError),
@@ -105,7 +114,8 @@ impl AgentError {
             Self::Refused(_) => "Refused",
             Self::Postgres { source, .. } => source.reason(),
             Self::Repository(error) => error.reason(),
-            Self::Files { .. } => "FilesFailed",
+            Self::Volume { source: VolumeError::Differs(_), .. } => "VolumeDiffers",
+            Self::Volume { .. } | Self::Files { .. } => "FilesFailed",
             Self::Http(_) => "UnexpectedAnswer",
             Self::Stopped(_) => "Stopped",
         }
@@ -128,6 +138,7 @@ impl AgentError {
             | Self::Http(_) => true,
             Self::Postgres { source, .. } => source.is_permanent(),
             Self::Repository(error) => error.is_permanent(),
+            Self::Volume { source, .. } => source.is_permanent(),
             Self::Files { .. } | Self::Stopped(_) => false,
         };
         if permanent { exit::PERMANENT } else { exit::RETRYABLE }
@@ -145,6 +156,20 @@ impl<T> OfData<T> for Result<T, PgError> {
         self.map_err(|source| match source {
             PgError::Stopped(stopped) => AgentError::Stopped(stopped),
             source => AgentError::Postgres { data: data.to_owned(), source: Box::new(source) },
+        })
+    }
+}
+
+impl<T> OfData<T> for Result<T, VolumeError> {
+    fn of(self, data: &str) -> Result<T, AgentError> {
+        self.map_err(|source| match source {
+            VolumeError::Stopped(stopped) => AgentError::Stopped(stopped),
+            VolumeError::Repository(error) => AgentError::Repository(error),
+            VolumeError::Ended => {
+                let cause = "it does not take more files".into();
+                RepositoryError::Failed { doing: "writing a snapshot".into(), cause }.into()
+            }
+            source => AgentError::Volume { data: data.to_owned(), source },
         })
     }
 }

@@ -25,6 +25,7 @@ mod rollback;
 mod scratch;
 mod snapshot;
 mod undo;
+mod volumes;
 
 use std::{
     env, fs,
@@ -46,7 +47,7 @@ use crate::{
     },
     manifest::task::{
         DataTask, GATE_PATH, MASKING_KEY_DIR, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_CREDENTIALS_DIR,
-        REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, Verb, exit,
+        REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, VOLUMES_DIR, Verb, exit,
     },
 };
 
@@ -63,6 +64,8 @@ const GRACE: Duration = Duration::from_secs(8);
 pub struct Paths {
     /// The data's Secrets; `LOCKKEEPER_SECRETS_DIR`.
     pub secrets: PathBuf,
+    /// The volumes of data; `LOCKKEEPER_VOLUMES_DIR`.
+    pub volumes: PathBuf,
     /// The repository; `LOCKKEEPER_REPOSITORY_DIR`.
     pub repository: PathBuf,
     /// The repository's password; `LOCKKEEPER_REPOSITORY_PASSWORD_DIR`.
@@ -83,6 +86,7 @@ impl Default for Paths {
     fn default() -> Self {
         Self {
             secrets: SECRETS_DIR.into(),
+            volumes: VOLUMES_DIR.into(),
             repository: REPOSITORY_DIR.into(),
             repository_password: REPOSITORY_PASSWORD_DIR.into(),
             repository_credentials: REPOSITORY_CREDENTIALS_DIR.into(),
@@ -98,10 +102,20 @@ impl Paths {
     /// The defaults, with what the environment moves.
     pub fn from_env() -> Self {
         let path = |name: &str, default: PathBuf| env::var_os(name).map_or(default, PathBuf::from);
-        let Self { secrets, repository, repository_password, repository_credentials, policy, masking_key, scratch, result } =
-            Self::default();
+        let Self {
+            secrets,
+            volumes,
+            repository,
+            repository_password,
+            repository_credentials,
+            policy,
+            masking_key,
+            scratch,
+            result,
+        } = Self::default();
         Self {
             secrets: path("LOCKKEEPER_SECRETS_DIR", secrets),
+            volumes: path("LOCKKEEPER_VOLUMES_DIR", volumes),
             repository: path("LOCKKEEPER_REPOSITORY_DIR", repository),
             repository_password: path("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password),
             repository_credentials: path("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials),
@@ -145,6 +159,8 @@ pub async fn run(verb: &str) -> i32 {
             tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info")),
         )
         .try_init();
+    // Jobs that mount a volume run as its user, others as another: what one writes to the repository the group's others go on with.
+    let _ = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o002));
     let paths = Paths::from_env();
     let (code, outcome) = match read_task(verb, env::var(TASK_ENV).ok()) {
         Ok(task) => {
@@ -197,6 +213,7 @@ fn read_task(verb: &str, json: Option<String>) -> Result<Task, AgentError> {
         return Err(AgentError::Task(format!("the command line says {verb}, {TASK_ENV} says {}", task.verb.as_str())));
     }
     let mut names: Vec<&str> = task.data.iter().map(|DataTask { name, .. }| name.as_str()).collect();
+    names.extend(task.volumes.iter().map(|v| v.name.as_str()));
     names.sort_unstable();
     if names.windows(2).any(|pair| pair[0] == pair[1]) {
         return Err(AgentError::Task("a data is named twice".into()));

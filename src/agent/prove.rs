@@ -10,6 +10,7 @@ use super::{
     backup::{self, Manifest},
     error::{AgentError, OfData},
     scratch::Scratch,
+    volumes,
 };
 use crate::{
     data::{
@@ -40,7 +41,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         result?;
         cleaned?;
     }
-    Ok(())
+    volumes::prove(context, &reader, outcome).await
 }
 
 /// Opens a snapshot.

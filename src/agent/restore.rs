@@ -3,7 +3,9 @@
 //! 1. Every data must be fenced, and what comes back must be there: a snapshot, or a database aside.
 //! 2. For each data from a snapshot: it is loaded into a database beside the live one, with owners and grants, and compared
 //!    with what its manifest says. A killed attempt's half is made anew.
-//! 3. For each data, in one transaction: the live database takes the undo point's name, what was loaded takes its name, with
+//! 3. Volumes: what they hold goes into a snapshot, which undoes it; then their files become those of the snapshot that comes
+//!    back ([`super::volumes`]).
+//! 4. For each data, in one transaction: the live database takes the undo point's name, what was loaded takes its name, with
 //!    settings, comment and connection limit; the row says `open` and names the undo point. The owner and the application
 //!    alone may connect until `release`.
 
@@ -13,7 +15,7 @@ use super::{
     Context, Row,
     error::{AgentError, OfData},
     lock::Guarded,
-    prove, snapshot,
+    prove, snapshot, volumes,
 };
 use crate::{
     data::postgres::{
@@ -45,12 +47,27 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         }
     }
     loaded?;
+    files(context, &all, outcome).await?;
     for (guarded, _) in &all {
         let row = swap(context, guarded, outcome).await?;
         let database = row.undo.unwrap_or_default();
         outcome.aside.push(Aside { data: guarded.data().to_owned(), database, snapshot: None, method: "Swap".into() });
     }
     Ok(())
+}
+
+/// Volumes. Once one of the databases is live all of them are done.
+async fn files(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &mut Outcome) -> Result<(), AgentError> {
+    let unchanged = all.iter().all(|(_, done)| !done);
+    volumes::undo(context, unchanged, outcome).await?;
+    if context.task.volumes.is_empty() || !unchanged {
+        return Ok(());
+    }
+    let Some(snapshot) = &context.task.snapshot else {
+        return Err(AgentError::Task("verb restore names no snapshot for volumes".into()));
+    };
+    let repository = super::backup::open(context).await?;
+    volumes::put_back(context, all.first().map(|(guarded, _)| guarded), &repository, snapshot, outcome).await
 }
 
 fn loaded_name(context: &Context<'_>, guarded: &Guarded<'_>) -> String {

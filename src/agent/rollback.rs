@@ -3,9 +3,10 @@
 //! 1. For each data: the undo point must be there before anything is changed. Nobody may connect any more, the row says
 //!    `rolling-back`.
 //! 2. Sessions are ended and observed to be gone.
-//! 3. An undo point that is a snapshot is restored beside the live database and compared; from then on it is a database as
+//! 3. The files of volumes are put back in place ([`super::volumes`]).
+//! 4. An undo point that is a snapshot is restored beside the live database and compared; from then on it is a database as
 //!    others.
-//! 4. In one transaction: the live database is renamed aside, the undo point takes its name, and what a clone does not
+//! 5. In one transaction: the live database is renamed aside, the undo point takes its name, and what a clone does not
 //!    have (settings, comment, connection limit) is put on it; the failed one goes to the admin role. What a restore had
 //!    taken from a database aside goes back under that name instead: it can be asked for again. The row says `rolled-back`,
 //!    and the owner alone may connect until `release`.
@@ -16,7 +17,7 @@ use super::{
     Context, Row, backup,
     error::{AgentError, OfData},
     lock::Guarded,
-    prove,
+    prove, volumes,
 };
 use crate::{
     data::postgres::{
@@ -44,6 +45,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     for guarded in &all {
         close(context, guarded, outcome).await?;
     }
+    volumes::roll_back(context, all.first(), outcome).await?;
     from_snapshot(context, &all, outcome).await?;
     let began = Instant::now();
     for guarded in &all {

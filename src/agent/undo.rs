@@ -5,6 +5,7 @@
 //! 2. Data that is not cloned, because its method is Backup or, with Auto, because the server does not do it: one snapshot of
 //!    them all goes into the repository, read by the admin role from databases that nobody else may connect to but their
 //!    owner; each row names the snapshot. Where no repository is mounted, they are left to a pod that has one.
+//!    Volumes go into that snapshot too; it is their only undo point.
 //! 3. When every data has its undo point, for each data in one transaction: CONNECT is left to the owner, or to the roles
 //!    that migrations have of their own and to nobody else until [`super::admit`], and the database opens. Nothing is changed anywhere before that.
 
@@ -14,6 +15,7 @@ use super::{
     Context, Row, admit, backup,
     error::{AgentError, OfData},
     lock::Guarded,
+    volumes,
 };
 use crate::{
     api::UndoMethod,
@@ -36,8 +38,11 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         all.push((Guarded::ensure(context, access).await?, task.undo));
     }
     let mut by_backup = Vec::new();
+    // Nothing is changed while one of them is not open.
+    let mut unchanged = false;
     for (guarded, method) in &all {
         let row = guarded.begin_held().await?;
+        unchanged |= row.state != State::Open;
         match row.state {
             State::Fenced if *method != UndoMethod::Backup => {
                 if !clone_or_say(context, guarded, row, *method, outcome).await? {
@@ -55,11 +60,15 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         }
         made(guarded, outcome).await?;
     }
-    if !by_backup.is_empty() {
-        if !context.task.repository {
-            return Ok(());
-        }
-        into_repository(context, &by_backup, outcome).await?;
+    let files = !context.task.volumes.is_empty();
+    if (files || !by_backup.is_empty()) && !context.task.repository {
+        return Ok(());
+    }
+    if by_backup.is_empty() {
+        volumes::undo(context, unchanged, outcome).await?;
+    } else {
+        let snapshot = into_repository(context, &by_backup, outcome).await?;
+        outcome.aside.extend(volumes::aside(context, &snapshot));
     }
     for guarded in by_backup {
         made(guarded, outcome).await?;
@@ -177,7 +186,7 @@ async fn clone(
 }
 
 /// One snapshot of all these, as they are behind the fence.
-async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &mut Outcome) -> Result<(), AgentError> {
+async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &mut Outcome) -> Result<String, AgentError> {
     let began = Instant::now();
     for guarded in all {
         let row = guarded.begin_held().await?;
@@ -195,13 +204,14 @@ async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &
     }
     let repository = backup::open(context).await?;
     let accesses: Vec<_> = all.iter().map(|g| &g.access).collect();
-    let (stored, manifests) = backup::store(context, &repository, &accesses, None).await?;
-    let bytes: i64 = manifests.iter().map(|m| m.bytes).sum();
+    let backup::Written { stored, manifests, volumes } = backup::store(context, &repository, &accesses, None).await?;
+    let files: u64 = volumes.iter().map(|v| v.total.bytes).sum();
+    let bytes = manifests.iter().map(|m| m.bytes).sum::<i64>() + i64::try_from(files).unwrap_or(0);
     for guarded in all {
         let row = guarded.begin_held().await?;
         guarded.commit(&Row { state: State::Undone, undo: Some(Row::of_snapshot(&stored.snapshot)), ..row }).await?;
     }
-    let names: Vec<&str> = all.iter().map(|g| g.data()).collect();
+    let names: Vec<&str> = all.iter().map(|g| g.data()).chain(volumes.iter().map(|v| v.data.as_str())).collect();
     outcome.notes.push(format!(
         "{}: backed up {} MiB to snapshot {}, {} MiB of it new, in {:.2} s",
         names.join(", "),
@@ -210,7 +220,7 @@ async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &
         stored.stored_bytes >> 20,
         began.elapsed().as_secs_f64()
     ));
-    Ok(())
+    Ok(stored.snapshot)
 }
 
 /// The quickest way of copying that the server knows.

@@ -154,4 +154,7 @@ pub struct BackupContent {
     pub rows: i64,
     /// Its bytes in the backup.
     pub bytes: i64,
+    /// The files of a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<i64>,
 }

@@ -33,6 +33,12 @@ use super::{common::*, repository::Repository};
 #[x_kube(
     validation = Rule::new("!has(self.data) || size(self.data) == 0 || has(self.backups)")
         .message("backups: an environment with data needs a repository for backups; name one under backups.repository and a Secret under backups.passwordSecret"),
+    validation = Rule::new("!has(self.data) || !self.data.exists(d, has(d.volume)) || self.data.exists(d, has(d.postgres))")
+        .message("data: a volume is guarded by the epoch of a database beside it, and there is none; name the application's database too"),
+    validation = Rule::new("!has(self.data) || self.data.all(d, !has(d.volume) || (self.data.exists_one(e, has(e.volume) && e.volume.claim.name == d.volume.claim.name) && (!has(self.backups) || !has(self.backups.repository.volume) || self.backups.repository.volume.claim.name != d.volume.claim.name) && (!has(self.exchange) || !has(self.exchange.repository.volume) || self.exchange.repository.volume.claim.name != d.volume.claim.name)))")
+        .message("data.volume.claim: named once, and never that of a repository"),
+    validation = Rule::new("!has(self.data) || !self.data.exists(d, has(d.volume)) || self.data.all(d, d.name != 'volumes')")
+        .message("data: a backup keeps the files of volumes under the name volumes; name the data otherwise"),
     validation = Rule::new("!(self.tier == 'Production' && has(self.protected) && !self.protected)")
         .message("protected: an environment of tier Production is always protected; remove the field or choose another tier"),
     validation = Rule::new("self.modules.all(m, !has(m.requires) || m.requires.all(r, r != m.name && self.modules.exists(n, n.name == r)))")
@@ -231,14 +237,23 @@ impl Default for Delivery {
     }
 }
 
-/// Data that belongs to an environment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// Data that belongs to an environment: exactly one of `postgres` and `volume`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.postgres) != has(self.volume)").message("data: exactly one of: postgres, volume"),
+    validation = Rule::new("!has(self.volume) || !has(self.undo) || !has(self.undo.method) || self.undo.method != 'Clone'")
+        .message("data.undo.method: a volume is not cloned; its undo point is a second backup, so leave the method out")
+)]
 pub struct Data {
     /// Name of the data, the same in all environments.
     pub name: ShortName,
     /// A PostgreSQL database.
-    pub postgres: Postgres,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<Postgres>,
+    /// The files of a volume. No pod mounts it while locked. It never leaves its environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<FileVolume>,
     /// How a failed run is undone.
     #[serde(default)]
     pub undo: Undo,
@@ -255,11 +270,26 @@ pub struct Postgres {
     pub admin_secret: Option<LocalRef>,
 }
 
+impl Data {
+    /// The claim of a volume; none of a database.
+    pub fn claim(&self) -> Option<&str> {
+        self.volume.as_ref().map(|v| &*v.claim.name)
+    }
+}
+
+/// The files of a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FileVolume {
+    /// The PersistentVolumeClaim. Its files are read and put back as the user of the workload that mounts it (securityContext): all must be that user's.
+    pub claim: LocalRef,
+}
+
 /// How a failed run is undone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Undo {
-    /// Auto takes the first that is possible, and says which. Clone: a copy made by the server, under the lock. Backup: a second backup into the repository, under the lock; only what has changed is stored, and undoing takes a restore.
+    /// Auto takes the first that is possible, and says which. Clone: a copy made by the server, under the lock. Backup: a second backup into the repository, under the lock; only what has changed is stored, and undoing takes a restore. Of a volume it is always the second backup.
     #[serde(default)]
     pub method: UndoMethod,
     /// How long the other database is kept after a run: the undo point after a success, the failed database after a rollback. Default 24h.

@@ -45,7 +45,7 @@ async fn draft(global: &Global, args: DraftArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
     let work = Work::new(&session, args.environment.as_deref(), &args.job).await?;
     let data: Vec<&Data> = match &args.data {
-        None => work.environment.spec.data.iter().collect(),
+        None => work.environment.spec.data.iter().filter(|d| d.postgres.is_some()).collect(),
         Some(names) => names.iter().map(|name| work.data(name)).collect::<Result<_, _>>()?,
     };
     let mut task = work.task(Verb::Draft);
@@ -99,11 +99,11 @@ impl<'a> Work<'a> {
     }
 
     fn data(&self, name: &str) -> Result<&Data, CliError> {
-        let all = &self.environment.spec.data;
-        all.iter().find(|d| *d.name == *name).ok_or_else(|| {
+        let all: Vec<&Data> = self.environment.spec.data.iter().filter(|d| d.postgres.is_some()).collect();
+        all.iter().copied().find(|d| *d.name == *name).ok_or_else(|| {
             let names: Vec<&str> = all.iter().map(|d| &*d.name.0).collect();
             CliError::Usage(format!(
-                "Environment {} has no data {name}; it has {}",
+                "Environment {} has no database {name}; it has {}",
                 self.environment.name_any(),
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             ))

@@ -98,12 +98,11 @@ pub fn news(before: &PromotionStatus, after: &PromotionStatus, first: bool, zone
     }
     for undo in after.undo.iter().filter(|u| !before.undo.contains(u)) {
         let until = undo.until.map(|t| format!(" until {}", instant(t, zone))).unwrap_or_default();
-        lines.push(format!(
-            "kept aside: database {} of {} ({}){until}",
-            clean(&undo.database),
-            clean(&undo.data),
-            clean(&undo.method)
-        ));
+        let what = match &undo.snapshot {
+            Some(snapshot) => format!("snapshot {}", clean(snapshot)),
+            None => format!("database {}", clean(&undo.database)),
+        };
+        lines.push(format!("kept aside: {what} of {} ({}){until}", clean(&undo.data), clean(&undo.method)));
     }
     let (was, is) = (show::waiting_for(before), show::waiting_for(after));
     if let Some(why) = is.filter(|is| was.as_ref() != Some(is) && !after.phase.is_terminal()) {
@@ -150,7 +149,10 @@ pub fn summary(run: Run<'_>, zone: &TimeZone) -> String {
     }
     for undo in &status.undo {
         let until = undo.until.map(|t| format!(" until {}", instant(t, zone))).unwrap_or_default();
-        lines.push(format!("Kept aside: database {} of {}{until}", clean(&undo.database), clean(&undo.data)));
+        lines.push(match &undo.snapshot {
+            Some(snapshot) => format!("Kept aside: snapshot {} of {}{until}", clean(snapshot), clean(&undo.data)),
+            None => format!("Kept aside: database {} of {}{until}", clean(&undo.database), clean(&undo.data)),
+        });
     }
     lines.join("\n")
 }

@@ -18,6 +18,7 @@ use crate::{
     plan::{
         Decision,
         backup::{World, plan},
+        world::Side,
     },
 };
 
@@ -43,12 +44,20 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         Seen::All(pods) => jobs = observe::jobs(client, namespace, &uid, &pods.items).await?,
         Seen::Refused(text) => refused = Some(text),
     }
+    let mut side = Side::default();
+    if let Some(environment) = environment.as_ref().filter(|_| refused.is_none()) {
+        match observe::refused(&context.settings, namespace, observe::mounted(client, namespace, &environment.spec).await)? {
+            Seen::All(seen) => side = seen,
+            Seen::Refused(text) => refused = Some(text),
+        }
+    }
     let missing_policies = context.policies.missing(client).await?;
     let world = World {
         settings: &context.settings,
         backup: &backup,
         environment: environment.as_ref(),
         jobs: &jobs,
+        side: &side,
         missing_policies: &missing_policies,
         refused: refused.as_deref(),
     };

@@ -129,6 +129,7 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
             let what = format!("get PersistentVolumeClaim {namespace}/{}", volume.claim.name);
             side.claims.extend(call(what, claims.get_opt(&volume.claim.name)).await?.map(|c| c.name_any()));
         }
+        side.volumes = claims_of_data(client, namespace, spec).await?;
         let mut crashes = BTreeMap::new();
         let workloads = spec.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.find(w));
         for pod in workloads.flat_map(|w| side.pods_of(w)) {
@@ -138,6 +139,32 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
         side.crashes = crashes;
     }
     Ok(side)
+}
+
+/// The claims of data that are volumes.
+async fn claims_of_data(client: &Client, namespace: &str, spec: &EnvironmentSpec) -> Result<Vec<PersistentVolumeClaim>> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let mut claims = Vec::new();
+    for name in spec.data.iter().filter_map(|d| d.claim()) {
+        claims.extend(call(format!("get PersistentVolumeClaim {namespace}/{name}"), api.get_opt(name)).await?);
+    }
+    Ok(claims)
+}
+
+/// What tells how Jobs mount the volumes of an environment: its workloads, pods and claims. Nothing, where it has none.
+pub async fn mounted(client: &Client, namespace: &str, spec: &EnvironmentSpec) -> Result<Side> {
+    let all = ListParams::default();
+    if spec.data.iter().all(|d| d.volume.is_none()) {
+        return Ok(Side::default());
+    }
+    let (deployments, stateful_sets, cron_jobs, pods) = futures::try_join!(
+        list::<Deployment>(client, namespace, &all),
+        list::<StatefulSet>(client, namespace, &all),
+        list::<CronJob>(client, namespace, &all),
+        list::<Pod>(client, namespace, &all)
+    )?;
+    let volumes = claims_of_data(client, namespace, spec).await?;
+    Ok(Side { deployments, stateful_sets, cron_jobs, pods, volumes, ..Side::default() })
 }
 
 /// Copies of configuration from before runs.

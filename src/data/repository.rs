@@ -21,14 +21,16 @@ use rustic_core::{
     repofile::{Node, SnapshotFile},
 };
 
-pub use place::{Place, free_bytes};
-pub use writer::{Ended, Reader, Writer};
+pub use place::{Place, free_bytes, total_bytes};
+pub use writer::{Ended, Entries, Reader, Writer};
 
 use super::{postgres::error::one_line, s3::S3Error};
 use crate::api::Timestamp;
 
 const ENVIRONMENT_TAG: &str = "lockkeeper-environment=";
 const RUN_TAG: &str = "lockkeeper-run=";
+/// The directory of a snapshot that holds the files of volumes, each below its data's name.
+pub const VOLUMES: &str = "volumes";
 /// So often snapshots are listed anew where others remove some meanwhile.
 const LISTINGS: u32 = 5;
 
@@ -269,11 +271,12 @@ impl Repository {
         let mut files = BTreeMap::new();
         for entry in raw(doing, repository.ls(&root, &LsOptions::default().recursive(true)))? {
             let (path, node) = raw(doing, entry)?;
-            if node.is_file() {
+            // Volumes have many, and are gone through as they are needed.
+            if node.is_file() && !path.starts_with(VOLUMES) {
                 files.insert(path, node);
             }
         }
-        Ok(Reader::new(Opened { repository, files }))
+        Ok(Reader::new(Opened { repository, snapshot: found, files }))
     }
 
     /// Writes a snapshot of this environment into a directory. Every byte is checked against its hash on the way.
@@ -376,6 +379,7 @@ impl Repository {
 /// A snapshot's files, and what reads them.
 struct Opened {
     repository: Rustic<IndexedFullStatus>,
+    snapshot: SnapshotFile,
     files: BTreeMap<PathBuf, Node>,
 }
 

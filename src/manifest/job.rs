@@ -27,8 +27,8 @@ pub const GATE_VOLUME: &str = "gate";
 /// The volume with a MaskingPolicy's key.
 pub const MASKING_KEY_VOLUME: &str = "masking-key";
 
-/// The user of all pods of ours.
-const USER: i64 = 65532;
+/// The user and the group of all pods of ours, but for those that mount a volume of data.
+pub const USER: u32 = 65_532;
 
 /// A container of the agent.
 pub fn agent_container(settings: &Settings, task: &Task, mounts: &[Value]) -> Value {
@@ -79,7 +79,7 @@ fn migration_secrets(task: &Task) -> Vec<(String, String, &str)> {
 /// Mounts of the Secrets of data and of the repository.
 pub fn agent_mounts(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
     let mut out = Vec::new();
-    for (i, d) in data.iter().enumerate() {
+    for (i, d) in data.iter().filter(|d| d.postgres.is_some()).enumerate() {
         out.push(json!({"name": format!("data-{i}-connection"), "mountPath": format!("{SECRETS_DIR}/{}/connection", d.name), "readOnly": true}));
         out.push(
             json!({"name": format!("data-{i}-admin"), "mountPath": format!("{SECRETS_DIR}/{}/admin", d.name), "readOnly": true}),
@@ -105,9 +105,9 @@ fn secret(name: &str) -> Value {
 /// The volumes of [`agent_mounts`], and scratch space.
 pub fn agent_volumes(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
     let mut out = vec![json!({"name": "tmp", "emptyDir": {}})];
-    for (i, d) in data.iter().enumerate() {
-        let connection = &d.postgres.connection_secret.name;
-        let admin = d.postgres.admin_secret.as_ref().map_or(connection, |s| &s.name);
+    for (i, postgres) in data.iter().filter_map(|d| d.postgres.as_ref()).enumerate() {
+        let connection = &postgres.connection_secret.name;
+        let admin = postgres.admin_secret.as_ref().map_or(connection, |s| &s.name);
         out.push(json!({"name": format!("data-{i}-connection"), "secret": secret(connection)}));
         out.push(json!({"name": format!("data-{i}-admin"), "secret": secret(admin)}));
     }

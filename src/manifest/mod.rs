@@ -6,6 +6,7 @@ pub mod masking;
 pub mod page;
 pub mod patch;
 pub mod task;
+pub mod volume;
 
 use std::collections::BTreeMap;
 

@@ -18,6 +18,8 @@ pub const RESULT_LIMIT: usize = 4096;
 pub const SECRETS_DIR: &str = "/lockkeeper/data";
 /// Below the directory of a data: the Secrets of roles that migrations have of their own.
 pub const MIGRATIONS: &str = "migrations";
+/// Below this, under the data's name, the volume of a data that is one.
+pub const VOLUMES_DIR: &str = "/lockkeeper/volumes";
 /// Where the backup repository's volume is mounted.
 pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 /// The directory that holds the file `password` of the repository.
@@ -143,6 +145,10 @@ pub struct Task {
     /// The data to work on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<DataTask>,
+    /// The data that are volumes. Where a verb works on their files they are mounted below [`VOLUMES_DIR`], and the repository is
+    /// there too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<VolumeTask>,
     /// Backup: words for the snapshot's description. Prove, Restore, and Preflight of a restore: the snapshot, or its beginning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<String>,
@@ -217,6 +223,7 @@ impl Task {
             environment_name: format!("{}/{environment_name}", owner.namespace),
             epoch: None,
             data: Vec::new(),
+            volumes: Vec::new(),
             snapshot: None,
             max_transaction_age_seconds: None,
             minimum_free_factor: None,
@@ -244,10 +251,24 @@ impl Task {
         self.snapshot.is_some() || !self.databases.is_empty()
     }
 
-    /// The tasks of data by their names.
+    /// The tasks of those data that are databases.
     pub fn data_of<'a>(data: impl IntoIterator<Item = &'a crate::api::Data>) -> Vec<DataTask> {
-        data.into_iter().map(|d| DataTask { name: d.name.to_string(), undo: d.undo.method, migrations: Vec::new() }).collect()
+        let databases = data.into_iter().filter(|d| d.postgres.is_some());
+        databases.map(|d| DataTask { name: d.name.to_string(), undo: d.undo.method, migrations: Vec::new() }).collect()
     }
+
+    /// The tasks of those data that are volumes.
+    pub fn volumes_of<'a>(data: impl IntoIterator<Item = &'a crate::api::Data>) -> Vec<VolumeTask> {
+        data.into_iter().filter(|d| d.volume.is_some()).map(|d| VolumeTask { name: d.name.to_string() }).collect()
+    }
+}
+
+/// One data of the environment that is a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct VolumeTask {
+    /// Name of the data.
+    pub name: String,
 }
 
 /// Where a repository lies on S3.
@@ -278,7 +299,7 @@ impl S3Task {
     }
 }
 
-/// One data of the environment. Its Secrets are mounted below [`SECRETS_DIR`].
+/// One data of the environment that is a database. Its Secrets are mounted below [`SECRETS_DIR`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DataTask {

@@ -12,6 +12,7 @@ use super::{
     promotion::{ATTEMPTS, owner},
     restore, steps,
     steps::name,
+    volumes,
     world::World,
 };
 use crate::{
@@ -19,6 +20,7 @@ use crate::{
     manifest::{
         Owner, job, patch,
         task::{Task, Verb},
+        volume,
     },
 };
 
@@ -109,6 +111,7 @@ fn make_data_job(
     let mut task = preflight::task(world, owner, verb);
     task.covered_addresses = addresses;
     task.data = Task::data_of(data.iter().copied());
+    task.volumes = Task::volumes_of(data.iter().copied());
     if matches!(verb, Verb::Fence | Verb::Undo | Verb::Admit) {
         migration::fill(world, target, &mut task);
     }
@@ -127,7 +130,11 @@ fn make_data_job(
     }
     let deadline = if task.repository { REPOSITORY_DEADLINE } else { DATA_DEADLINE };
     let name = owner.object_name(&step.name, step.attempt);
-    job::agent(owner, world.settings, (&name, &step.name), &task, (&data, backups), &[], deadline)
+    let mounts = match verb {
+        Verb::Undo | Verb::Restore | Verb::Rollback => volumes::mounts(target, &data, world.target_side, verb != Verb::Undo),
+        _ => volume::Mounts::default(),
+    };
+    volume::mount(job::agent(owner, world.settings, (&name, &step.name), &task, (&data, backups), &[], deadline), &mounts)
 }
 
 /// The Job that asks a URL. `gated`: it waits for its turn.
@@ -160,7 +167,10 @@ fn needs_repository(world: &World<'_>, target: &EnvironmentSpec, verb: Verb) -> 
         .data
         .iter()
         .all(|d| d.undo.method == UndoMethod::Clone || status.undo.iter().any(|u| u.data == *d.name && u.snapshot.is_none()));
+    // The undo point of a volume is a snapshot, whatever the run.
+    let volumes = restore::data(world, target).iter().any(|d| d.volume.is_some());
     match verb {
+        Verb::Undo | Verb::Restore | Verb::Rollback if volumes => true,
         Verb::Restore => status.snapshot.is_some(),
         Verb::Undo => target.data.iter().any(|d| d.undo.method != UndoMethod::Clone),
         // What undoes a restore is today's database, aside.

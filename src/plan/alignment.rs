@@ -179,15 +179,21 @@ pub fn consent(world: &World<'_>) -> Result<(), String> {
         ));
     }
     for named in spec.include.data.names.iter().flatten() {
-        if !target.spec.data.iter().any(|d| d.name == *named) {
+        let Some(data) = target.spec.data.iter().find(|d| d.name == *named) else {
             return Err(format!("data {named} is not in Environment {namespace}/{name}: correct include.data.names"));
+        };
+        if data.volume.is_some() {
+            return Err(format!(
+                "data {named} is a volume, and files are not masked, so none goes from one environment to another: leave it out of \
+                 include.data.names"
+            ));
         }
     }
     let data = restore::data(world, &target.spec);
     if data.is_empty() {
         return Ok(());
     }
-    if let Some(lacking) = data.iter().find(|d| !source.spec.data.iter().any(|s| s.name == d.name)) {
+    if let Some(lacking) = data.iter().find(|d| !source.spec.data.iter().any(|s| s.name == d.name && s.postgres.is_some())) {
         return Err(format!(
             "data {} is not in the source Environment {from}: name it alike on both sides, or leave it out under include.data",
             lacking.name
@@ -240,7 +246,8 @@ fn grant<'a>((namespace, name): (&str, &str), source: &'a Environment, data: &[&
 
 /// The name of the MaskingPolicy by which the source lets this run take what it asks for, where it does.
 pub fn policy_name(run: &DownAlignment, source: &Environment, target: &Environment) -> Option<String> {
-    let data: Vec<&Data> = target.spec.data.iter().filter(|d| run.spec.include.data.takes(&d.name)).collect();
+    let taken = |d: &&Data| d.volume.is_none() && run.spec.include.data.takes(&d.name);
+    let data: Vec<&Data> = target.spec.data.iter().filter(taken).collect();
     let to = (run.metadata.namespace.as_deref().unwrap_or_default(), &*run.spec.environment.name);
     grant(to, source, &data).ok().map(|g| g.masking_policy.name.to_string())
 }
@@ -411,7 +418,7 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     let name = owner.object_name(&step.name, step.attempt);
     let wanted: Vec<&Data> = {
         let names: Vec<&str> = restore::data(world, &target.spec).iter().map(|d| -> &str { &d.name }).collect();
-        source.spec.data.iter().filter(|d| names.contains(&&*d.name)).collect()
+        source.spec.data.iter().filter(|d| d.postgres.is_some() && names.contains(&&*d.name)).collect()
     };
     let mut task = Task::new(Verb::Snapshot, there, (source.uid().unwrap_or_default(), &source.name_any()));
     task.run_name = format!("{} {}/{}", owner.kind, owner.namespace, owner.name);

@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use super::{
     Decision, Effect, Progress,
     jobs::{JobFailure, JobProgress, look},
-    lock, millis,
-    world::{JobView, Settings},
+    lock, millis, volumes,
+    world::{JobView, Settings, Side},
 };
 use crate::{
     api::{
@@ -18,6 +18,7 @@ use crate::{
     manifest::{
         Owner, job,
         task::{Task, Verb},
+        volume,
     },
 };
 
@@ -37,6 +38,8 @@ pub struct World<'a> {
     pub environment: Option<&'a Environment>,
     /// Jobs made for it.
     pub jobs: &'a BTreeMap<String, JobView>,
+    /// Workloads, pods and claims of its namespace, where a volume is to be mounted.
+    pub side: &'a Side,
     /// Admission policies or bindings that are missing.
     pub missing_policies: &'a [String],
     /// What the operator was refused in the namespace, with what mends it.
@@ -99,11 +102,22 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
             return fail(world, status, Failure { step: "backup".into(), reason: reasons::INVALID.into(), message }, now);
         }
     };
+    let missing = if status.phase == BackupPhase::Pending { volumes::missing(&data, world.side) } else { Vec::new() };
+    if let Some(missing) = missing.first() {
+        return hold(world, status, reasons::BLOCKED, missing, now);
+    }
     let Some(_) = &environment.spec.backups else {
         let message = format!("Environment {} names no repository: add spec.backups", environment.name_any());
         return fail(world, status, Failure { step: "backup".into(), reason: reasons::INVALID.into(), message }, now);
     };
-    if let (BackupPhase::Pending, Some(holder)) = (status.phase, lock::status(environment).lock.and_then(|l| l.holder)) {
+    let files = data.iter().any(|d| d.volume.is_some());
+    let begun = match status.phase {
+        BackupPhase::Pending => false,
+        // Files are read as they are by the one who reads them: nothing tells what was half changed then.
+        BackupPhase::Running => !files || !world.jobs.is_empty(),
+        _ => true,
+    };
+    if let (false, Some(holder)) = (begun, lock::status(environment).lock.and_then(|l| l.holder)) {
         let message =
             format!("waits for {} {}, which holds the lock: what is half changed is no backup", holder.kind, holder.name);
         return hold(world, status, "Locked", &message, now);
@@ -195,16 +209,23 @@ fn attempt(
     let step = verb.as_str();
     let mut task = Task::new(verb, owner, (environment.uid().unwrap_or_default(), &environment.name_any()));
     task.data = Task::data_of(data.iter().copied());
+    task.volumes = Task::volumes_of(data.iter().copied());
     task.repository = true;
     task.snapshot = Some(world.backup.spec.reason.to_string());
     if verb == Verb::Prove {
         task.snapshot = status.snapshot.clone();
     }
+    // What is proven is what the repository holds.
+    let mounts = match verb {
+        Verb::Backup => volumes::mounts(&environment.spec, data, world.side, false),
+        _ => volume::Mounts::default(),
+    };
     let mut last: Option<JobFailure> = None;
     for attempt in 0..ATTEMPTS {
         let name = owner.object_name(step, attempt);
+        let backups = environment.spec.backups.as_ref();
         let make =
-            || job::agent(owner, world.settings, (&name, step), &task, (data, environment.spec.backups.as_ref()), &[], DEADLINE);
+            || volume::mount(job::agent(owner, world.settings, (&name, step), &task, (data, backups), &[], DEADLINE), &mounts);
         match look(world.jobs, &name, true, now, make) {
             JobProgress::Going(progress) => return Ok(progress),
             JobProgress::Succeeded(outcome) => return Err(End::Succeeded(Box::new(outcome.unwrap_or_default()))),

@@ -13,6 +13,7 @@ use super::{
     jobs::{JobProgress, look},
     ledger, lock, maintenance, modules,
     release::{self, Reading},
+    volumes,
     world::{JobState, JobView, Settings, Side},
 };
 use crate::{
@@ -243,6 +244,10 @@ fn problems(world: &World<'_>, status: &EnvironmentStatus, unread: Option<String
         && !world.side.claims.iter().any(|c| *c == **claim)
     {
         add("ClaimMissing", format!("PersistentVolumeClaim {claim} of backups.repository does not exist: make it"));
+    }
+    let data: Vec<_> = environment.spec.data.iter().collect();
+    for missing in volumes::missing(&data, world.side) {
+        add("ClaimMissing", missing);
     }
     for problem in graph::problems(environment, &world.settings.namespace) {
         add(reasons::INVALID, problem);

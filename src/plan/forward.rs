@@ -16,6 +16,7 @@ use super::{
     promotion::{ATTEMPTS, owner, reference},
     release, restore, steps,
     steps::name,
+    volumes,
     workload::Workload,
     world::{Run, World},
 };
@@ -127,7 +128,10 @@ pub fn after_step(world: &World<'_>, status: &mut RunStatus, step: &Step, now: T
             keep(world, status, step, None);
         }
         name::LOAD => keep(world, status, step, None),
-        name::RELEASE => keep(world, status, step, Some(now)),
+        name::RELEASE => {
+            keep(world, status, step, Some(now));
+            keep_files(world, status, now);
+        }
         name::OPEN | name::BACK_OPEN | name::GIVE_UP_OPEN => status.unlocked_at = Some(millis(now)),
         _ => {}
     }
@@ -140,6 +144,15 @@ pub fn keep(world: &World<'_>, status: &mut RunStatus, step: &Step, from: Option
         return;
     };
     keep_aside(world, status, outcome.aside, from);
+}
+
+/// Until when the undo points of volumes are kept: of them no server tells.
+fn keep_files(world: &World<'_>, status: &mut RunStatus, now: Timestamp) {
+    let volumes: Vec<&str> =
+        world.target.iter().flat_map(|t| &t.spec.data).filter(|d| d.volume.is_some()).map(|d| &*d.name).collect();
+    let of_volumes = status.undo.iter().filter(|u| volumes.contains(&u.data.as_str())).cloned();
+    let all = of_volumes.map(|u| Aside { data: u.data, database: u.database, snapshot: u.snapshot, method: u.method }).collect();
+    keep_aside(world, status, all, Some(now));
 }
 
 /// What the fence's pod said, by the attempt that ended well.
@@ -242,6 +255,9 @@ fn take_lock(world: &World<'_>, status: &RunStatus, now: Timestamp) -> Progress 
     if held.as_ref().and_then(|l| l.holder.as_ref()).is_some_and(|h| h.uid == world.uid()) {
         return Progress::Done(held.map(|l| format!("epoch {}", l.epoch)));
     }
+    if let Some(pod) = volumes::read_for_another(&restore::data(world, &target.spec), world.target_side, world.run.uid()) {
+        return Progress::waiting(format!("pod {pod}, which reads a volume for a backup"));
+    }
     match lock::take(target, &reference(world), lock::next_epoch(target, status.minimum_epoch), now) {
         Ok(effect) => Progress::Do(effect),
         Err(other) => Progress::waiting(format!("the lock that {} {} holds", other.kind, other.name)),
@@ -275,7 +291,10 @@ fn stop(
     if now < settled {
         return Progress::Waiting { what: "the Services' new endpoints to be in use".into(), until: Some(settled) };
     }
-    maintenance::stop(world, target, owner, epoch, begun, now)
+    match maintenance::stop(world, target, owner, epoch, begun, now) {
+        Progress::Done(_) => volumes::unused(&restore::data(world, target), world.target_side, begun, now),
+        other => other,
+    }
 }
 
 /// Brings a module's configuration.
@@ -330,7 +349,7 @@ fn migrate(
         Ok(own_role) => own_role,
         Err(message) => return Progress::failed("RoleUnclear", message),
     };
-    let connection = own_role.as_ref().map(|r| (&*r.data.postgres.connection_secret.name, r.secret));
+    let connection = own_role.as_ref().and_then(|r| Some((&*r.data.postgres.as_ref()?.connection_secret.name, r.secret)));
     let released = status
         .release
         .iter()

@@ -88,16 +88,20 @@ pub fn left(world: &World<'_>, status: &RunStatus) -> Vec<String> {
     let namespace = owner.namespace;
     let mut out = Vec::new();
     for undo in &status.undo {
-        out.push(format!(
-            "database {} is data {} as it was when users were locked out; nothing drops it any more",
-            undo.database, undo.data
-        ));
+        let what = match &undo.snapshot {
+            Some(snapshot) => format!("snapshot {snapshot} of the repository"),
+            None => format!("database {}", undo.database),
+        };
+        out.push(format!("{what} is data {} as it was when users were locked out; nothing drops it any more", undo.data));
     }
     for data in world.target.iter().flat_map(|t| &t.spec.data) {
-        out.push(format!(
-            "data {}: its database may be closed to the application, and may hold part of the new release's changes",
-            data.name
-        ));
+        out.push(match data.claim() {
+            Some(claim) => format!("data {}: the files of claim {claim} may hold part of the new release's changes", data.name),
+            None => format!(
+                "data {}: its database may be closed to the application, and may hold part of the new release's changes",
+                data.name
+            ),
+        });
     }
     let side = world.target_side;
     for workload in side.workloads() {

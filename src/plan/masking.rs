@@ -103,7 +103,9 @@ fn named<'a>(policy: &MaskingPolicy, environment: &'a Environment) -> Result<Vec
     let missing = |name: &str| {
         format!("data {name} is not in Environment {}; correct its name, or remove it from the policy", environment.name_any())
     };
-    policy.spec.data.iter().map(|d| find(&d.name).ok_or_else(|| missing(&d.name))).collect()
+    let files = |name: &str| format!("data {name} is a volume, whose files go nowhere; remove it from the policy");
+    let database = |d: &'a Data| if d.volume.is_some() { Err(files(&d.name)) } else { Ok(d) };
+    policy.spec.data.iter().map(|d| find(&d.name).ok_or_else(|| missing(&d.name)).and_then(database)).collect()
 }
 
 /// When the catalog is to be looked at. `None`: not while a run works here.

@@ -82,7 +82,7 @@ fn connections<'a>(world: &World<'_>, target: &'a EnvironmentSpec, module: &Modu
     let pod = workload.template().and_then(|t| t.spec.as_ref()).ok_or_else(missing)?;
     let chosen = pod.containers.iter().find(|c| c.name == name).ok_or_else(|| format!("there is no {who}"))?;
     let mut secrets = secrets(pod, chosen);
-    let of_data = |data: &'a Data| Some((data, secrets.remove(&*data.postgres.connection_secret.name)?));
+    let of_data = |data: &'a Data| Some((data, secrets.remove(&*data.postgres.as_ref()?.connection_secret.name)?));
     Ok(Connections { who, to: target.data.iter().filter_map(of_data).collect() })
 }
 

@@ -34,6 +34,7 @@ pub mod rollback;
 pub mod scalers;
 pub mod steps;
 pub mod trouble;
+pub mod volumes;
 pub mod workload;
 pub mod world;
 

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     Progress, after,
     jobs::{JobProgress, look},
-    maintenance, migration, modules, release, restore,
+    maintenance, migration, modules, release, restore, volumes,
     workload::Workload,
     world::{JobState, World},
 };
@@ -18,11 +18,14 @@ use crate::{
     manifest::{
         Owner, job, page,
         task::{BackupOutcome, Task, Verb},
+        volume,
     },
 };
 
 /// How long the agent's checks may take.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// The same where every file of a volume is looked at.
+const FILES_DEADLINE: Duration = Duration::from_secs(900);
 /// How long images may take to be pulled.
 const PULL_DEADLINE: Duration = Duration::from_secs(600);
 
@@ -71,7 +74,18 @@ pub fn run(
         migration::fill(world, spec, &mut task);
         restore::fill(world, &mut task);
         let data: Vec<_> = spec.data.iter().collect();
-        let make = || job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], DEADLINE);
+        let mounts = if world.run.alignment().is_some() {
+            volume::Mounts::default()
+        } else {
+            let chosen = restore::data(world, spec);
+            task.volumes = Task::volumes_of(chosen.iter().copied());
+            volumes::mounts(spec, &chosen, world.target_side, false)
+        };
+        let deadline = if mounts.claims.is_empty() { DEADLINE } else { FILES_DEADLINE };
+        let make = || {
+            let job = job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], deadline);
+            volume::mount(job, &mounts)
+        };
         match look(world.jobs, &name, true, now, make) {
             JobProgress::Going(progress) => return Preflight::Going(progress),
             JobProgress::Succeeded(outcome) => {
@@ -79,7 +93,8 @@ pub fn run(
                 control_epoch = outcome.control_epoch;
                 checks.extend(outcome.checks);
                 if let Some(found) = &outcome.backup {
-                    let held: Vec<&str> = found.contents.iter().map(|c| c.data.as_str()).collect();
+                    let aside = task.databases.iter().map(|d| d.data.as_str());
+                    let held: Vec<&str> = found.contents.iter().map(|c| c.data.as_str()).chain(aside).collect();
                     let lacking = restore::lacking(world, spec, &held).into_iter().collect();
                     checks.push(verdict("snapshot", lacking, &format!("snapshot {} can be read", found.snapshot)));
                 }
@@ -200,6 +215,16 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
     {
         let problems = migration::problems(world, spec, wanted);
         checks.push(verdict("migrations", problems, "each migration connects by the Secret that is meant for it"));
+    }
+    if spec.data.iter().any(|d| d.volume.is_some()) {
+        checks.push(match world.run.alignment() {
+            Some(_) => passed("volumes", volumes::left_out(spec).unwrap_or_default()),
+            None => verdict(
+                "volumes",
+                volumes::problems(spec, &restore::data(world, spec), side),
+                "nothing mounts the volumes while locked",
+            ),
+        });
     }
     if let Some(claim) = spec.backups.as_ref().and_then(|b| b.repository.volume.as_ref()).map(|v| &v.claim.name) {
         let missing = (!side.claims.iter().any(|c| *c == **claim))

@@ -57,7 +57,9 @@ pub fn data<'a>(world: &World<'_>, target: &'a EnvironmentSpec) -> Vec<&'a Data>
     let names = world.run.restore().and_then(|r| r.data.names.as_ref());
     let aligned = world.run.alignment();
     let named = |d: &&Data| names.is_none_or(|n| n.contains(&d.name));
-    target.data.iter().filter(named).filter(|d| aligned.is_none_or(|a| a.include.data.takes(&d.name))).collect()
+    // Files are not masked: no alignment takes them along.
+    let goes = |d: &&Data| aligned.is_none_or(|a| d.volume.is_none() && a.include.data.takes(&d.name));
+    target.data.iter().filter(named).filter(goes).collect()
 }
 
 /// What to do next, before the start.
@@ -191,6 +193,13 @@ fn origin(world: &World<'_>, spec: &EnvironmentRestoreSpec, target: &Environment
         if !target.spec.data.iter().any(|d| d.name == *name) {
             return Err(format!("data {name} is not in Environment {environment}: correct data.names"));
         }
+    }
+    if data(world, &target.spec).iter().all(|d| d.volume.is_some()) {
+        let databases: Vec<&str> = target.spec.data.iter().filter(|d| d.postgres.is_some()).map(|d| &*d.name).collect();
+        return Err(format!(
+            "a volume goes back together with a database, whose epoch guards it: name one of {} too under data.names",
+            databases.join(", ")
+        ));
     }
     if let Some(reference) = &spec.from.backup {
         return of_backup(world, &reference.name, target);

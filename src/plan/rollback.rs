@@ -16,8 +16,9 @@ use super::{
     Decision, Effect, Progress, Resource, after, agents, foreign, forward, maintenance, millis, prepare,
     promotion::{advance, drive, owner},
     release::Content,
-    steps,
+    restore, steps,
     steps::name,
+    volumes,
     world::{JobState, World},
 };
 use crate::{
@@ -110,7 +111,10 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
             Some(progress) => progress,
             None => {
                 let stopped = maintenance::stop(world, target, owner, epoch, begun, now);
-                foreign::stopped_enough(stopped, target, status, begun, now)
+                match foreign::stopped_enough(stopped, target, status, begun, now) {
+                    Progress::Done(_) => volumes::unused(&restore::data(world, target), world.target_side, begun, now),
+                    other => other,
+                }
             }
         },
         name::BACK_DATA => agents::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
@@ -160,10 +164,11 @@ pub fn end_jobs(world: &World<'_>, owner: Owner<'_>, all: bool, begun: Timestamp
     };
     let left = world.target_side.pods.iter().find(labelled)?;
     let name = left.name_any();
-    // What the agent does is fenced by its epoch, so its pod need not be seen to end; a migration's must be.
-    let force = after(begun, FORCE_AFTER);
+    // What the agent does is fenced by its epoch, so its pod need not be seen to end; a migration's must be, and one that writes
+    // the files of a volume, which knows no epoch.
+    let force = if fenced(world) { after(begun, FORCE_AFTER) } else { after(begun, END_PATIENCE) };
     let stuck = left.metadata.deletion_timestamp.is_some() && left.metadata.deletion_grace_period_seconds != Some(0);
-    if now >= force && stuck && left.labels().contains_key(crate::api::labels::AGENT) {
+    if fenced(world) && now >= force && stuck && left.labels().contains_key(crate::api::labels::AGENT) {
         let uid = left.uid().unwrap_or_default();
         return Some(Progress::Do(Effect::Delete { resource: Resource::Pod, name, uid, grace: Some(0) }));
     }
@@ -177,6 +182,11 @@ pub fn end_jobs(world: &World<'_>, owner: Owner<'_>, all: bool, begun: Timestamp
     }
     let until = if now < force { force } else { given_up };
     Some(Progress::Waiting { what: format!("pod {name} to end"), until: Some(until) })
+}
+
+/// Whether a fence stands before all that the agent writes.
+fn fenced(world: &World<'_>) -> bool {
+    world.target.is_none_or(|t| t.spec.data.iter().all(|d| d.volume.is_none()))
 }
 
 fn configuration(world: &World<'_>, owner: Owner<'_>, status: &RunStatus) -> Progress {

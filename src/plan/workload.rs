@@ -70,6 +70,15 @@ impl<'a> Workload<'a> {
         self.metadata().uid.as_deref().unwrap_or_default()
     }
 
+    /// Names of the claims that each of a StatefulSet's pods has of its own, without the pod's name.
+    pub fn claims_of_pods(self) -> impl Iterator<Item = String> {
+        let templates = match self {
+            Self::StatefulSet(w) => w.spec.as_ref().and_then(|s| s.volume_claim_templates.as_ref()),
+            Self::Deployment(_) | Self::CronJob(_) => None,
+        };
+        templates.into_iter().flatten().map(ResourceExt::name_any)
+    }
+
     /// Its annotations.
     pub fn annotations(self) -> &'a BTreeMap<String, String> {
         match self {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::{
     apps::v1::{Deployment, StatefulSet},
     batch::v1::{CronJob, Job},
-    core::v1::{ConfigMap, Pod, Service},
+    core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{ResourceExt, core::DynamicObject};
@@ -222,6 +222,8 @@ pub struct Side {
     pub endpoints: BTreeMap<String, Vec<String>>,
     /// Names of the PersistentVolumeClaims.
     pub claims: Vec<String>,
+    /// The PersistentVolumeClaims of data that are volumes.
+    pub volumes: Vec<PersistentVolumeClaim>,
     /// By pod: the last lines of the log of a container that crashes again and again. Empty where Services are.
     pub crashes: BTreeMap<String, String>,
 }
@@ -255,6 +257,11 @@ impl Side {
     /// The ConfigMap of that name.
     pub fn config_map(&self, name: &str) -> Option<&ConfigMap> {
         self.config_maps.iter().find(|c| c.name_any() == name)
+    }
+
+    /// The claim of that name, where it is data's.
+    pub fn volume(&self, claim: &str) -> Option<&PersistentVolumeClaim> {
+        self.volumes.iter().find(|c| c.name_any() == claim)
     }
 
     /// The Service of that name.

@@ -13,8 +13,9 @@ use lockkeeper::{
     manifest::{
         Owner, job, page,
         task::{MigrationTask, Task, Verb},
+        volume::{self, Mounts},
     },
-    plan::{Effect, workload::Workload, world::Settings},
+    plan::{Effect, Resource, workload::Workload, world::Settings},
 };
 use serde_json::{Value, json};
 
@@ -49,7 +50,10 @@ async fn world(name: &str) -> (World, EnvironmentSpec) {
     let other = json!({"name": "other", "workloads": [{"kind": "Deployment", "name": "other"}], "migration": {"command": ["m"]}});
     let more = json!({"spec": {
         "modules": [flags, other],
-        "data": [{"name": "flags-db", "postgres": {"connectionSecret": {"name": "unleash-db"}, "adminSecret": {"name": "admin"}}}],
+        "data": [
+            {"name": "flags-db", "postgres": {"connectionSecret": {"name": "unleash-db"}, "adminSecret": {"name": "admin"}}},
+            {"name": "uploads", "volume": {"claim": {"name": "uploads"}}},
+        ],
         "verification": [{"name": "login", "job": {"template": {"spec": {"containers": [{"name": "c", "image": "checks:1"}]}}}}],
     }});
     target.patch("production", &PatchParams::default(), &Patch::Merge(more)).await.unwrap();
@@ -96,6 +100,14 @@ fn agents(spec: &EnvironmentSpec, namespace: &str, gated: bool) -> Value {
         Duration::from_secs(60),
     );
     manifest(made)
+}
+
+/// The Job of a verb that writes the files of a claim.
+fn on_files(spec: &EnvironmentSpec, namespace: &str, claim: &str) -> Value {
+    let made = Effect::Create { resource: Resource::Job, manifest: Box::new(agents(spec, namespace, false)) };
+    let claims = vec![("uploads".to_owned(), claim.to_owned())];
+    let node = Some(("node-1".to_owned(), Vec::new()));
+    manifest(volume::mount(made, &Mounts { claims, writable: true, node, ..Mounts::default() }))
 }
 
 fn workload(image: &str) -> Deployment {
@@ -164,6 +176,7 @@ async fn what_the_operator_makes_for_a_run_is_within_its_bounds() {
     for (what, made) in [
         ("a Job on the data", agents(&spec, namespace, false)),
         ("a Job that waits for its turn", agents(&spec, namespace, true)),
+        ("a Job on files", on_files(&spec, namespace, "uploads")),
         (
             "the page",
             manifest(page::deployment(
@@ -235,6 +248,7 @@ async fn a_stolen_token_of_the_operator_reads_no_other_secret_and_runs_no_other_
             }),
             "only Secrets that the Environment names",
         ),
+        ("another's files", on_files(&spec, namespace, "mails"), "only claims that the Environment names"),
         ("the node's disk", agents("/volumes/0", volume(json!({"hostPath": {"path": "/"}}))), "nothing of its node"),
         ("an API token", agents("/automountServiceAccountToken", json!(true)), "no API token"),
         ("another image", agents("/containers/0/image", json!("evil:1")), "runs no other images|only the agent's pods"),

@@ -1,8 +1,9 @@
-//! (b) A migration commits half of its work and fails.
+//! (b) A migration commits half of its work, spoils files, and fails.
 
 use lockkeeper::api::Phase;
 
 use super::{
+    files::Files,
     outcome::{self, Before},
     users::Users,
     world::World,
@@ -11,7 +12,9 @@ use super::{
 /// Catches: rollback forgets configuration.
 #[test]
 fn story_a_migration_that_fails_half_way_is_undone_data_included() {
-    let world = World::new("broken", "2-broken");
+    let mut world = World::new("broken", "2-broken");
+    let files = Files::of(&mut world);
+    let (world, uploaded) = (world, files.listing());
     let mut users = Users::of(&world, "broken", "application/json", 1);
     let before = Before::of(&world, &users, 1);
 
@@ -35,6 +38,7 @@ fn story_a_migration_that_fails_half_way_is_undone_data_included() {
     // The failed database is kept aside, where one can see what the migration did: it is the evidence.
     let status = run.status.expect("a status");
     assert_eq!(status.failure.map(|f| f.reason).as_deref(), Some("MigrationFailed"));
+    assert_eq!(files.listing(), uploaded, "every file is what it was when users were locked out, and none came since");
     let [aside] = &status.undo[..] else { panic!("one database is aside: {:?}", status.undo) };
     assert!(aside.until.is_some(), "and it says until when: {aside:?}");
     let even = world.database.query(&aside.database, "SELECT count(*) FROM writes WHERE n % 2 = 0").expect("it can be read");

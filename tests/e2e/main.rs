@@ -34,6 +34,7 @@ mod support;
 
 mod cluster;
 mod database;
+mod files;
 mod history;
 mod outcome;
 mod record;

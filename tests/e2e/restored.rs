@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     cluster::{helm, kubectl, wait},
+    files::Files,
     users::Users,
     world::{ALICE, BOB, PATIENCE, World, approval},
 };
@@ -81,8 +82,10 @@ pub fn own(world: &World) {
 
 #[test]
 fn story_a_backup_goes_back_a_promotion_is_undone_and_a_restore_that_fails_leaves_today() {
-    let world = World::new("restored", "2");
+    let mut world = World::new("restored", "2");
     own(&world);
+    let files = Files::of(&mut world);
+    let (world, backed_up) = (world, files.listing());
     let users = Users::of(&world, "restored", "*/*", 1);
 
     // (h)
@@ -102,6 +105,7 @@ fn story_a_backup_goes_back_a_promotion_is_undone_and_a_restore_that_fails_leave
         more if more > kept + 50 => Ok(()),
         few => Err(format!("{few} of more than {kept}")),
     });
+    files.use_them(0);
     ask(&world, "back", json!({"backup": {"name": "now"}}));
     accept_and_approve(&world, "back");
     let restore = reaches(&world, "back", Phase::Completed);
@@ -122,17 +126,24 @@ fn story_a_backup_goes_back_a_promotion_is_undone_and_a_restore_that_fails_leave
     let back: i64 = text("tiny", "SELECT max(n) FROM writes WHERE n < 1000000").parse().expect("a number");
     assert!(back <= lost, "{back} {lost}");
 
+    assert_eq!(files.listing(), backed_up, "the files of then, and no other");
+
     // (i)
+    files.use_them(1);
+    let used = files.listing();
     let before = (world.deployment().spec, world.configuration(), world.database.shape());
     world.ask(&world.promotion("forth"));
     world.approve("forth");
     world.reaches("forth", &[Phase::Completed]);
     assert_eq!(text("tiny", "SELECT version FROM schema_version"), "2");
+    assert_eq!(files.listing(), used, "a release that leaves files alone leaves them alone");
+    files.use_them(2);
     ask(&world, "undo", json!({"undoOf": {"kind": "Promotion", "name": "forth"}}));
     accept_and_approve(&world, "undo");
     reaches(&world, "undo", Phase::Completed);
     assert_eq!(text("tiny", "SELECT version FROM schema_version"), "1", "the schema of before is back");
     assert_eq!((world.deployment().spec, world.configuration()), (before.0, before.1), "and the release of before with it");
+    assert_eq!(files.listing(), used, "and the files of before");
     let shape = world.database.shape();
     assert!(shape == before.2, "{}", before.2.difference(&shape));
     assert!(world.database.made().len() <= 1, "one database aside at most: {:?}", world.database.made());
@@ -146,6 +157,7 @@ fn story_a_backup_goes_back_a_promotion_is_undone_and_a_restore_that_fails_leave
     accept_and_approve(&world, "vain");
     let vain = reaches(&world, "vain", Phase::RolledBack);
     assert_eq!(vain.status.and_then(|s| s.failure).map(|f| f.step), Some("verify/health".to_owned()));
+    assert_eq!(files.listing(), used, "today's files");
     let now = (world.database.shape(), text("tiny", "SELECT count(*) FROM writes"));
     assert!(now == today, "{}", today.0.difference(&now.0));
 }

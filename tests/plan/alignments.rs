@@ -447,3 +447,24 @@ fn a_hand_change_between_the_alignment_and_the_lock_is_noticed_at_the_door() {
     assert_eq!(to_the_end(&mut seen), Phase::Failed);
     assert_eq!(seen.status().failure.unwrap().reason, "PlanChanged");
 }
+
+#[test]
+fn a_volume_stays_where_it_is_and_the_plan_says_so() {
+    let with_files = || {
+        let mut seen = asked();
+        for side in [&mut seen.target, &mut seen.source] {
+            changed(side, |spec| {
+                spec["data"].as_array_mut().unwrap().push(json!({"name": "uploads", "volume": {"claim": {"name": "uploads"}}}));
+            });
+        }
+        seen
+    };
+    let mut seen = with_files();
+    assert_eq!(to_the_end(&mut seen), Phase::Completed, "{:?}", seen.status());
+    let check = seen.status().preflight.iter().find(|c| c.name == "volumes").cloned().unwrap();
+    assert!(check.passed && check.message.contains("uploads: it stays as it is; files are not masked"), "{check:?}");
+
+    let mut named = with_files();
+    named.alignment = Some(alignment(json!({"data": {"names": ["uploads"]}})));
+    assert!(next(&mut named).contains("data uploads is a volume, and files are not masked"), "{:?}", named.status().next);
+}

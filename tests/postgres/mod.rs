@@ -292,6 +292,7 @@ impl World {
             policy: PathBuf::new(),
             masking_key: PathBuf::new(),
             secrets: below("secrets"),
+            volumes: below("volumes"),
             repository: below("repository"),
             repository_password: below("password"),
             repository_credentials: below("credentials"),
@@ -360,12 +361,22 @@ impl World {
 
     /// The agent as a process of its own, with the paths of this world and no task yet.
     pub fn agent(&self, verb: &str) -> Command {
-        let Paths { secrets, repository, repository_password, repository_credentials, policy, masking_key, scratch, result } =
-            &self.paths;
+        let Paths {
+            secrets,
+            volumes,
+            repository,
+            repository_password,
+            repository_credentials,
+            policy,
+            masking_key,
+            scratch,
+            result,
+        } = &self.paths;
         let mut command = Command::new(env!("CARGO_BIN_EXE_lockkeeper"));
         command
             .args(["agent", verb])
             .env("LOCKKEEPER_SECRETS_DIR", secrets)
+            .env("LOCKKEEPER_VOLUMES_DIR", volumes)
             .env("LOCKKEEPER_REPOSITORY_DIR", repository)
             .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password)
             .env("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials)

@@ -119,7 +119,7 @@ impl Server {
                 let count = i64::try_from(rows.len()).unwrap_or(0);
                 let snapshot = format!("snapshot-{}", task.run);
                 self.snapshots.insert(snapshot.clone(), rows);
-                let contents = vec![BackupContent { data: DATA.into(), tables: 1, rows: count, bytes: 100 }];
+                let contents = vec![BackupContent { data: DATA.into(), tables: 1, rows: count, bytes: 100, files: None }];
                 let taken_at = Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_763_841_600));
                 let backup = BackupOutcome { snapshot, bytes: 100, stored_bytes: 50, rows: count, contents, taken_at };
                 done(Outcome { backup: Some(backup), ..none })

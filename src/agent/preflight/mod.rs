@@ -2,7 +2,8 @@
 //!
 //! 1. For each data: the server is reached, the rights are there ([`rights`]), nothing stands in the way of the fence
 //!    ([`traffic`]), and what is in the database can be restored by its role ([`contents`]).
-//! 2. The repository opens, is this environment's, and has room.
+//! 2. For each volume: its files can be read and put back by the pod's user ([`volume`]).
+//! 3. The repository opens, is this environment's, and has room.
 //!
 //! The control database is made here, so that its epoch is known before a lock is taken. Nothing else is changed.
 
@@ -12,6 +13,7 @@ mod migration;
 mod rights;
 mod traffic;
 mod undo;
+mod volume;
 
 use std::collections::BTreeMap;
 
@@ -94,9 +96,13 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         }
     }
     outcome.control_epoch = epoch;
+    size += volume::check(context, outcome).await?;
     if context.task.repository {
         let mut checks = Checks { data: "", list: &mut outcome.checks };
         repository_checks(context, size, &mut checks, &mut outcome.backup).await?;
+    }
+    if let Some(found) = outcome.backup.clone() {
+        volume::fits(context, &found, outcome);
     }
     Ok(())
 }

@@ -317,10 +317,10 @@ fn secret_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
     let spec = &seen.environment.spec;
     let here = namespace(&seen.environment);
     let mut wanted: BTreeMap<&str, (String, String)> = BTreeMap::new();
-    for data in &spec.data {
-        let connection = &*data.postgres.connection_secret.name;
+    for (data, postgres) in spec.data.iter().filter_map(|d| Some((d, d.postgres.as_ref()?))) {
+        let connection = &*postgres.connection_secret.name;
         wanted.insert(connection, (format!("connection of {}", data.name), mend::connection_secret(connection, here)));
-        if let Some(admin) = &data.postgres.admin_secret {
+        if let Some(admin) = &postgres.admin_secret {
             wanted.insert(&admin.name, (format!("admin role of {}", data.name), mend::admin_secret(&admin.name, here)));
         }
     }

@@ -240,7 +240,8 @@ fn secret_names(environment: &Environment) -> Vec<String> {
     let mut names: Vec<String> = spec
         .data
         .iter()
-        .flat_map(|d| std::iter::once(&d.postgres.connection_secret).chain(&d.postgres.admin_secret))
+        .filter_map(|d| d.postgres.as_ref())
+        .flat_map(|p| std::iter::once(&p.connection_secret).chain(&p.admin_secret))
         .chain(spec.backups.iter().flat_map(|b| secrets_of(&b.repository, &b.password_secret)))
         .chain(spec.exchange.iter().flat_map(|e| secrets_of(&e.repository, &e.password_secret)))
         .map(|r| r.name.to_string())

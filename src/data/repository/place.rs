@@ -117,6 +117,12 @@ pub fn free_bytes(directory: &Path) -> Option<u64> {
     Some(statistics.f_bavail.saturating_mul(statistics.f_frsize))
 }
 
+/// All bytes of the volume a directory is on, free or not.
+pub fn total_bytes(directory: &Path) -> Option<u64> {
+    let statistics = rustix::fs::statvfs(directory).ok()?;
+    Some(statistics.f_blocks.saturating_mul(statistics.f_frsize))
+}
+
 /// Where the one who makes a repository keeps the others out.
 const MAKING: &str = ".making";
 

@@ -5,16 +5,16 @@
 //! whole. What a killed process leaves behind is removed with the next prune.
 
 use std::{
-    io::Cursor,
+    io::{Cursor, Read, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
 use bytes::Bytes;
 use rustic_core::{
-    BackupOptions, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, Repository as Rustic, RusticResult, SnapshotOptions,
-    StringList,
+    BackupOptions, LsOptions, OpenStatus, ParentOptions, ReadSource, ReadSourceEntry, Repository as Rustic, RusticResult,
+    SnapshotOptions, StringList,
     repofile::{Metadata, Node, NodeType, SnapshotFile},
 };
 use tokio::{
@@ -35,7 +35,7 @@ const MODE: u32 = 0o600;
 
 /// A snapshot that is being written. Files come in the order of their paths, as restic has them in its trees.
 pub struct Writer {
-    files: Sender<File>,
+    files: Sender<Entry>,
     work: JoinHandle<Result<SnapshotFile, RepositoryError>>,
     repository: Repository,
     tags: String,
@@ -45,9 +45,26 @@ pub struct Writer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended;
 
-struct File {
+/// What is read of a file.
+type Content = Box<dyn Read + Send>;
+
+struct Entry {
     path: PathBuf,
-    content: Bytes,
+    node: Node,
+    content: Option<Content>,
+}
+
+/// Adds entries to a snapshot from a thread that may block.
+#[derive(Clone)]
+pub struct Entries(Sender<Entry>);
+
+impl Entries {
+    /// Adds an entry with all that is known of it; a directory comes before what is in it. Blocks while the repository has
+    /// enough to do.
+    pub fn add(&self, path: &Path, node: Node, content: Option<Content>) -> Result<(), Ended> {
+        let entry = Entry { path: Path::new("/").join(path), node, content };
+        self.0.blocking_send(entry).map_err(|_| Ended)
+    }
 }
 
 impl Repository {
@@ -60,7 +77,12 @@ impl Repository {
         Writer { files, work, repository: self.clone(), tags }
     }
 
-    fn archive(&self, files: Receiver<File>, name: String, description: Option<String>) -> Result<SnapshotFile, RepositoryError> {
+    fn archive(
+        &self,
+        files: Receiver<Entry>,
+        name: String,
+        description: Option<String>,
+    ) -> Result<SnapshotFile, RepositoryError> {
         let doing = "writing a snapshot";
         let repository = raw(doing, self.opened(doing)?.to_indexed_ids())?;
         let mut options = SnapshotOptions::default();
@@ -88,8 +110,17 @@ impl Repository {
 impl Writer {
     /// Adds a file. Waits while the repository has enough to do.
     pub async fn file(&self, path: impl Into<PathBuf>, content: impl Into<Bytes>) -> Result<(), Ended> {
-        let file = File { path: Path::new("/").join(path.into()), content: content.into() };
-        self.files.send(file).await.map_err(|_| Ended)
+        let (path, content) = (Path::new("/").join(path.into()), content.into());
+        let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
+        let meta = Metadata { mode: Some(MODE), size, ..Metadata::default() };
+        let node = Node::new_node(path.file_name().unwrap_or_default(), NodeType::File, meta);
+        let entry = Entry { path, node, content: Some(Box::new(Cursor::new(content))) };
+        self.files.send(entry).await.map_err(|_| Ended)
+    }
+
+    /// Another way to add to it: from threads that block.
+    pub fn entries(&self) -> Entries {
+        Entries(self.files.clone())
     }
 
     /// Ends the snapshot. It counts only where it is `whole`; else nothing of it is left but chunks that no snapshot names,
@@ -126,13 +157,13 @@ impl Repository {
 }
 
 /// What the library takes files from.
-struct Source(Mutex<Option<Receiver<File>>>);
+struct Source(Mutex<Option<Receiver<Entry>>>);
 
 /// The files as they come.
-struct Files(Option<Receiver<File>>);
+struct Files(Option<Receiver<Entry>>);
 
 impl ReadSource for Source {
-    type Open = Cursor<Bytes>;
+    type Open = Content;
     type Iter = Files;
 
     fn size(&self) -> RusticResult<Option<u64>> {
@@ -145,16 +176,16 @@ impl ReadSource for Source {
 }
 
 impl Iterator for Files {
-    type Item = RusticResult<ReadSourceEntry<Cursor<Bytes>>>;
+    type Item = RusticResult<ReadSourceEntry<Content>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let File { path, content } = self.0.as_mut()?.blocking_recv()?;
-        let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
-        let meta = Metadata { mode: Some(MODE), size, ..Metadata::default() };
-        let node = Node::new_node(path.file_name().unwrap_or_default(), NodeType::File, meta);
-        Some(Ok(ReadSourceEntry { path, node, open: Some(Cursor::new(content)) }))
+        let Entry { path, node, content } = self.0.as_mut()?.blocking_recv()?;
+        Some(Ok(ReadSourceEntry { path, node, open: content }))
     }
 }
+
+/// All that is below a directory.
+static ALL: LazyLock<LsOptions> = LazyLock::new(|| LsOptions::default().recursive(true));
 
 /// Keeps the repository of a snapshot open, and gives its files by path.
 #[derive(Clone)]
@@ -184,5 +215,31 @@ impl Reader {
             return Err(RepositoryError::Damaged { doing: doing(), cause: "it has another size than it had".into() });
         }
         Ok(content)
+    }
+
+    /// Whether the snapshot has a file of that path.
+    pub fn has(&self, path: &Path) -> bool {
+        self.inner.files.contains_key(path)
+    }
+
+    /// A directory of the snapshot, to be gone through entry by entry. Blocks.
+    pub fn directory(&self, path: &Path) -> Result<Node, RepositoryError> {
+        let doing = format!("reading {}", path.display());
+        raw(&doing, self.inner.repository.node_from_snapshot_and_path(&self.inner.snapshot, &path.to_string_lossy()))
+    }
+
+    /// All that is below a directory, each before what is in it, in the order of names. Only what is come to is held. Blocks.
+    pub fn below(
+        &self,
+        directory: &Node,
+    ) -> Result<impl Iterator<Item = Result<(PathBuf, Node), RepositoryError>> + '_, RepositoryError> {
+        let doing = "reading a snapshot's directories";
+        let all = raw(doing, self.inner.repository.ls(directory, &ALL))?;
+        Ok(all.map(move |entry| raw(doing, entry)))
+    }
+
+    /// Writes the content of a file, every byte checked against its hash. Blocks.
+    pub fn dump(&self, path: &Path, node: &Node, to: &mut impl Write) -> Result<(), RepositoryError> {
+        raw(&format!("reading {}", path.display()), self.inner.repository.dump(node, to))
     }
 }

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,6 +49,32 @@ var destruction = []string{
 	`DELETE FROM writes WHERE n % 2 = 0`,
 }
 
+// spoil does to files what destruction does to rows: in each directory every other entry goes, the others are written to, and
+// new ones come. Nothing without a directory.
+func spoil(directory string) error {
+	if directory == "" {
+		return nil
+	}
+	number := 0
+	err := filepath.WalkDir(directory, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || path == directory || entry.IsDir() {
+			return err
+		}
+		number++
+		if number%2 == 0 || !entry.Type().IsRegular() {
+			return os.Remove(path)
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			return err
+		}
+		return os.WriteFile(path, []byte("half converted"), 0o600)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot convert the files: %w", err)
+	}
+	return os.WriteFile(filepath.Join(directory, "converted"), []byte("new"), 0o644)
+}
+
 // migrate brings the schema from whatever it is to this release's version.
 func migrate(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("tiny migrate", flag.ContinueOnError)
@@ -81,6 +109,9 @@ func migrate(ctx context.Context, args []string) error {
 
 	switch this.variant {
 	case variantBroken:
+		if err := spoil(os.Getenv("TINY_FILES")); err != nil {
+			return err
+		}
 		if err := inOneTransaction(ctx, db, destruction); err != nil {
 			return err
 		}

@@ -1,0 +1,294 @@
+//! Data that is a volume: into a snapshot beside the databases, and back.
+//!
+//! A volume has no fence of its own. What changes it does so under the lock of a database's row, with the epoch checked, and
+//! only once the snapshot that undoes it is whole. That snapshot is the run's own, and is found by the run in the repository:
+//! as long as there is none, nothing was changed.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Instant,
+};
+
+use rustix::{
+    fs::{FileType, Gid, Mode, Stat, chmod, chown, lstat},
+    process::{getegid, geteuid, getgroups},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Context,
+    backup::{self, blocking},
+    error::{AgentError, OfData},
+    lock::Guarded,
+};
+use crate::{
+    api::{BackupContent, Timestamp},
+    data::{
+        repository::{Entries, Reader, Repository, RepositoryError, Stored, VOLUMES},
+        stop::Stopped,
+        volume::{Total, VolumeError, restore, store},
+    },
+    manifest::{
+        job::USER,
+        task::{Aside, Outcome, Verb},
+    },
+};
+
+/// The file of a snapshot that tells of all its volumes: beside their directory, which holds nothing but their files.
+pub const INDEX: &str = "volumes.json";
+/// The version of [`Manifest`]'s shape.
+const FORMAT: u32 = 1;
+
+/// What a backup of one volume says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Manifest {
+    /// Version of this shape.
+    pub format: u32,
+    /// UID of the Environment.
+    pub environment: String,
+    /// Its namespace and name.
+    pub environment_name: String,
+    /// UID of the run.
+    pub run: String,
+    /// Name of the data.
+    pub data: String,
+    /// When its first file was read.
+    pub taken_at: Timestamp,
+    /// Sum of all entries.
+    pub total: Total,
+}
+
+impl Manifest {
+    /// The manifests of all volumes in a snapshot. Blocks.
+    pub fn all(reader: &Reader) -> Result<Vec<Self>, RepositoryError> {
+        let doing = || "reading what it says of its volumes".to_owned();
+        if !reader.has(Path::new(INDEX)) {
+            return Ok(Vec::new());
+        }
+        let text = reader.read(Path::new(INDEX))?;
+        let versions: Vec<Version> = serde_json::from_slice(&text)
+            .map_err(|_| RepositoryError::Damaged { doing: doing(), cause: "it is no list of manifests".into() })?;
+        if let Some(Version { format }) = versions.iter().find(|v| v.format != FORMAT) {
+            return Err(RepositoryError::OtherFormat { doing: doing(), format: *format, ours: FORMAT });
+        }
+        serde_json::from_slice(&text)
+            .map_err(|_| RepositoryError::Damaged { doing: doing(), cause: "it is no list of manifests".into() })
+    }
+
+    /// As a backup's status tells it.
+    pub fn summary(&self) -> BackupContent {
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let Total { files, bytes, .. } = self.total;
+        BackupContent { data: self.data.clone(), tables: 0, rows: 0, bytes: count(bytes), files: Some(count(files)) }
+    }
+}
+
+#[derive(Deserialize)]
+struct Version {
+    format: u32,
+}
+
+/// Where the files of a volume are in a snapshot.
+fn place(data: &str) -> PathBuf {
+    Path::new(VOLUMES).join(data)
+}
+
+impl Context<'_> {
+    /// Names of the task's volumes, in their order in a snapshot.
+    pub(super) fn volumes(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.task.volumes.iter().map(|v| v.name.clone()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// A repository that was made as the user of a volume is handed to the group of all other pods of ours, so that they can go on
+/// with it. Where that is not possible, or not needed, nothing is done: who cannot write there says so.
+pub fn share(directory: &Path) {
+    let (user, group) = (geteuid(), Gid::from_raw(USER));
+    let ours = |stat: &Stat| stat.st_uid == user.as_raw() && stat.st_gid != USER;
+    // Made last of its directories, and so given away last.
+    let last = directory.join("snapshots");
+    if getegid() == group || !getgroups().is_ok_and(|g| g.contains(&group)) || !lstat(&last).is_ok_and(|s| ours(&s)) {
+        return;
+    }
+    let below = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()).collect::<Vec<_>>();
+    let all = below(&directory.join("data")).into_iter().chain(below(directory)).filter(|p| *p != last).chain([last.clone()]);
+    for path in all {
+        if let Ok(stat) = lstat(&path)
+            && ours(&stat)
+            && FileType::from_raw_mode(stat.st_mode) == FileType::Directory
+        {
+            let mode = Mode::from_raw_mode((stat.st_mode & 0o7777) | 0o2070);
+            let _ = chown(&path, None, Some(group)).and_then(|()| chmod(&path, mode));
+        }
+    }
+}
+
+/// Says how far it is, about once a second.
+fn reporter(doing: String) -> impl Fn(u64) + Send + Sync {
+    let (began, last) = (Instant::now(), AtomicU64::new(0));
+    move |bytes| {
+        let second = began.elapsed().as_secs();
+        if last.swap(second, Ordering::Relaxed) != second {
+            super::progress(&doing, bytes, None, "bytes");
+        }
+    }
+}
+
+/// Runs what blocks on a volume on a thread of its own.
+async fn on_files<T: Send + 'static>(
+    data: &str,
+    work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
+) -> Result<T, AgentError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.of(data),
+        Err(_) => Err(RepositoryError::Failed { doing: "working on files".into(), cause: "the library gave up".into() }.into()),
+    }
+}
+
+/// Adds the task's volumes to a snapshot, each in its turn.
+pub async fn add_to(context: &Context<'_>, entries: &Entries) -> Result<Vec<Manifest>, AgentError> {
+    // Under the lock nobody does, and every file must be there.
+    let live = context.task.verb == Verb::Backup;
+    let mut out = Vec::new();
+    for data in context.volumes() {
+        let taken_at = Timestamp::now();
+        let (root, entries, stop) = (context.paths.volumes.join(&data), entries.clone(), context.stop.clone());
+        let (prefix, report) = (place(&data), reporter(format!("backing up {data}")));
+        let total =
+            on_files(&data, move || store::store(&root, &prefix, live, &entries, &stop, &report).and_then(store::Stored::total))
+                .await?;
+        out.push(Manifest {
+            format: FORMAT,
+            environment: context.task.environment.clone(),
+            environment_name: context.task.environment_name.clone(),
+            run: context.task.run.clone(),
+            data,
+            taken_at,
+            total,
+        });
+    }
+    Ok(out)
+}
+
+/// The manifest of a volume in an open snapshot of this environment.
+async fn manifest(context: &Context<'_>, reader: &Reader, data: &str) -> Result<Manifest, AgentError> {
+    let inner = reader.clone();
+    let all = blocking(move || Manifest::all(&inner)).await?;
+    let found = all.into_iter().find(|m| m.data == data && m.environment == context.task.environment);
+    found.ok_or_else(|| AgentError::Refused(format!("data {data}: the snapshot does not hold this volume; name another")))
+}
+
+/// Reads every byte that a snapshot holds of the task's volumes, and compares the sum with the one made when it was written.
+pub async fn prove(context: &Context<'_>, reader: &Reader, outcome: &mut Outcome) -> Result<(), AgentError> {
+    for data in context.volumes() {
+        let manifest = manifest(context, reader, &data).await?;
+        let (inner, stop, prefix) = (reader.clone(), context.stop.clone(), place(&data));
+        let report = reporter(format!("comparing {data}"));
+        let total = on_files(&data, move || restore::total(&inner, &prefix, &stop, &report)).await?;
+        if total != manifest.total {
+            let differences =
+                format!("{} files in it, {} were read, or they are not the same", total.files, manifest.total.files);
+            return Err(AgentError::ProofFailed { data, differences });
+        }
+        outcome.notes.push(format!("{data}: read back and compared {} files, {} MiB", total.files, total.bytes >> 20));
+    }
+    Ok(())
+}
+
+/// What this run has stored of its volumes under its lock.
+async fn undo_point(context: &Context<'_>, repository: &Repository) -> Result<Option<Stored>, AgentError> {
+    let (repository, run) = (repository.clone(), context.task.run.clone());
+    blocking(move || repository.of_run(&run)).await
+}
+
+/// The undo point of volumes alone: a snapshot under the lock. One that an earlier attempt made whole counts.
+pub async fn undo(context: &Context<'_>, unchanged: bool, outcome: &mut Outcome) -> Result<(), AgentError> {
+    if context.task.volumes.is_empty() {
+        return Ok(());
+    }
+    let began = Instant::now();
+    let repository = backup::open(context).await?;
+    let stored = match undo_point(context, &repository).await? {
+        Some(stored) => stored,
+        None if !unchanged => {
+            return Err(AgentError::Refused(
+                "the run is further on than its volumes' undo point, and the repository holds none: see what removed it".into(),
+            ));
+        }
+        None => {
+            let written = backup::store(context, &repository, &[], None).await?;
+            outcome.notes.push(format!(
+                "{}: backed up {} MiB to snapshot {}, {} MiB of it new, in {:.2} s",
+                context.volumes().join(", "),
+                written.volumes.iter().map(|v| v.total.bytes).sum::<u64>() >> 20,
+                &written.stored.snapshot[..8.min(written.stored.snapshot.len())],
+                written.stored.stored_bytes >> 20,
+                began.elapsed().as_secs_f64()
+            ));
+            written.stored
+        }
+    };
+    outcome.aside.extend(aside(context, &stored.snapshot));
+    Ok(())
+}
+
+/// The undo points of the task's volumes.
+pub fn aside(context: &Context<'_>, snapshot: &str) -> Vec<Aside> {
+    let of = |data| Aside { data, database: String::new(), snapshot: Some(snapshot.to_owned()), method: "Backup".into() };
+    context.volumes().into_iter().map(of).collect()
+}
+
+/// Puts the task's volumes back to what they were at the lock, where they may have been changed.
+pub async fn roll_back(context: &Context<'_>, guard: Option<&Guarded<'_>>, outcome: &mut Outcome) -> Result<(), AgentError> {
+    if context.task.volumes.is_empty() {
+        return Ok(());
+    }
+    let repository = backup::open(context).await?;
+    match undo_point(context, &repository).await? {
+        Some(stored) => put_back(context, guard, &repository, &stored.snapshot, outcome).await,
+        None => {
+            outcome.notes.push(format!("{}: nothing was changed yet; nothing to put back", context.volumes().join(", ")));
+            Ok(())
+        }
+    }
+}
+
+/// Makes the task's volumes what a snapshot holds. The row of the guard stays locked meanwhile: what another run may do waits.
+pub async fn put_back(
+    context: &Context<'_>,
+    guard: Option<&Guarded<'_>>,
+    repository: &Repository,
+    snapshot: &str,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
+    let Some(guard) = guard else {
+        return Err(AgentError::Task("no database of the task guards its volumes by an epoch".into()));
+    };
+    let (repository, snapshot) = (repository.clone(), snapshot.to_owned());
+    let opening = blocking(move || repository.reader(&snapshot));
+    let reader = tokio::select! {
+        read = opening => read?,
+        () = context.stop.asked() => return Err(Stopped.into()),
+    };
+    for data in context.volumes() {
+        let began = Instant::now();
+        let manifest = manifest(context, &reader, &data).await?;
+        guard.begin_held().await?;
+        let (root, inner, stop) = (context.paths.volumes.join(&data), reader.clone(), context.stop.clone());
+        let (prefix, report) = (place(&data), reporter(format!("putting back {data}")));
+        let done = on_files(&data, move || restore::put_back(&root, (&inner, &prefix), &manifest.total, &stop, &report)).await;
+        guard.run("giving the row back", "ROLLBACK").await?;
+        let done = done?;
+        outcome.notes.push(format!(
+            "{data}: {} files written, {} entries removed, all compared, in {:.2} s",
+            done.written,
+            done.removed,
+            began.elapsed().as_secs_f64()
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! Files of a story's application: a claim that its Deployment mounts, filled with what is easily lost, and looked at from
+//! outside, in the directory of this machine that stands behind it.
+
+use std::{
+    fs,
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::{MetadataExt, PermissionsExt, chown, lchown, symlink},
+    },
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    cluster::{apply, eventually, kubectl},
+    record::Record,
+    world::{PATIENCE, World},
+};
+
+/// As whom the application runs once it has files.
+const USER: u32 = 10_001;
+
+/// The application's files in Production.
+pub struct Files(PathBuf);
+
+impl Files {
+    /// Gives Production's application a claim with files, and a user of its own, and names the claim in the Environment.
+    pub fn of(world: &mut World) -> Self {
+        let namespace = world.production.clone();
+        let claim = json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "uploads", "namespace": namespace},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        });
+        apply(&claim.to_string()).expect("the claim applies");
+        let pod = json!({"spec": {"template": {"spec": {
+            "securityContext": {"runAsUser": USER, "runAsGroup": USER},
+            "containers": [{
+                "name": "tiny", "env": [{"name": "TINY_FILES", "value": "/uploads"}],
+                "volumeMounts": [{"name": "uploads", "mountPath": "/uploads"}],
+            }],
+            "volumes": [{"name": "uploads", "persistentVolumeClaim": {"claimName": "uploads"}}],
+        }}}});
+        kubectl(&["-n", &namespace, "patch", "deployment", "tiny", "-p", &pod.to_string()]).expect("it mounts the claim");
+        kubectl(&["-n", &namespace, "rollout", "status", "deployment/tiny", "--timeout=120s"]).expect("it is back");
+        let files = Self(directory(&namespace));
+        files.fill();
+        let data = json!([{"op": "add", "path": "/spec/data/-", "value": {"name": "uploads", "volume": {"claim": {"name": "uploads"}}}}]);
+        kubectl(&["-n", &namespace, "patch", "environment", "production", "--type=json", "-p", &data.to_string()])
+            .expect("it is named");
+        world.record = Record::of(&namespace);
+        files
+    }
+
+    fn fill(&self) {
+        let root = &self.0;
+        fs::create_dir_all(root.join("deep/er")).expect("a directory");
+        for number in 0..200 {
+            fs::write(root.join(format!("deep/{number}")), format!("upload {number}")).expect("a file");
+        }
+        let odd = std::ffi::OsString::from_vec(b"deep/er/\xff no text\n".to_vec());
+        fs::write(root.join(odd), vec![7; 3_000_000]).expect("a file");
+        fs::hard_link(root.join("deep/7"), root.join("linked")).expect("a link");
+        symlink("/etc/passwd", root.join("outside")).expect("a link");
+        fs::write(root.join("tool"), "#!/bin/sh\n").expect("a file");
+        give(root);
+        fs::set_permissions(root.join("tool"), fs::Permissions::from_mode(0o4750)).expect("a mode");
+        fs::set_permissions(root.join("deep/8"), fs::Permissions::from_mode(0o400)).expect("a mode");
+    }
+
+    /// What users do to files: one goes, one comes, one is written to. Each time to others.
+    pub fn use_them(&self, round: usize) {
+        fs::remove_file(self.0.join(format!("deep/{}", 10 * round + 10))).expect("it was there");
+        fs::write(self.0.join("deep/11"), format!("edited {round}")).expect("it is written");
+        fs::write(self.0.join(format!("deep/new {round}")), "came").expect("it is written");
+        chown(self.0.join(format!("deep/new {round}")), Some(USER), Some(USER)).expect("an owner");
+    }
+
+    /// All there is to say of them, a line an entry.
+    pub fn listing(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        list(&self.0, &self.0, &mut out);
+        out.sort();
+        out
+    }
+}
+
+/// The directory of this machine behind the claim.
+fn directory(namespace: &str) -> PathBuf {
+    let mut found = None;
+    eventually("the claim has its volume", PATIENCE, || {
+        let name = kubectl(&["-n", namespace, "get", "pvc", "uploads", "-o", "jsonpath={.spec.volumeName}"])?;
+        let volume: Value =
+            serde_json::from_str(&kubectl(&["get", "pv", name.trim(), "-o", "json"])?).map_err(|e| e.to_string())?;
+        found = volume.pointer("/spec/hostPath/path").and_then(Value::as_str).map(PathBuf::from);
+        found.as_ref().map(|_| ()).ok_or_else(|| "it is not bound".to_owned())
+    });
+    found.expect("a directory")
+}
+
+/// Gives everything below to the application's user.
+fn give(directory: &Path) {
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
+        let path = entry.path();
+        lchown(&path, Some(USER), Some(USER)).expect("an owner");
+        if entry.file_type().expect("a kind").is_dir() {
+            chown(&path, Some(USER), Some(USER)).expect("an owner");
+            give(&path);
+        }
+    }
+}
+
+fn list(root: &Path, directory: &Path, out: &mut Vec<String>) {
+    for entry in fs::read_dir(directory).expect("a directory").flatten() {
+        let (path, meta) = (entry.path(), entry.path().symlink_metadata().expect("it is there"));
+        let mut line = format!(
+            "{} mode={:o} owner={}:{} time={}.{}",
+            path.strip_prefix(root).expect("below").as_os_str().as_bytes().escape_ascii(),
+            meta.mode(),
+            meta.uid(),
+            meta.gid(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        );
+        if meta.is_file() {
+            line += &format!(" links={} hash={}", meta.nlink(), blake3::hash(&fs::read(&path).expect("it is read")).to_hex());
+        } else if meta.is_symlink() {
+            line += &format!(" to={}", fs::read_link(&path).expect("a target").display());
+        }
+        out.push(line);
+        if meta.is_dir() {
+            list(root, &path, out);
+        }
+    }
+}

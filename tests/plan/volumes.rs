@@ -1,0 +1,313 @@
+//! Tables: data that is a volume. As whom and where Jobs mount it, what is refused, what is waited for.
+
+use std::collections::BTreeMap;
+
+use lockkeeper::{
+    api::{EnvironmentBackup, EnvironmentRestore, Phase},
+    manifest::task::Task,
+    plan::{
+        Decision, Effect, Progress, Resource, backup, restore,
+        volumes::{problems, read_for_another, unused},
+        world::{Run, World},
+    },
+};
+use serde_json::{Value, json};
+
+use super::{
+    fixture::{NAMESPACE, Seen, of},
+    walk::Change,
+};
+
+const CONTEXT: [&str; 4] = ["runAsUser", "runAsGroup", "fsGroup", "supplementalGroups"];
+
+fn claim(modes: Value, more: Value) -> Value {
+    let mut claim = json!({"metadata": {"name": "uploads"}, "spec": {"accessModes": modes, "volumeMode": "Filesystem"}});
+    for (key, value) in more.as_object().unwrap() {
+        claim["spec"][key] = value.clone();
+    }
+    claim
+}
+
+fn mounting(pod: &mut Value, context: &Value) {
+    pod["volumes"] = json!([{"name": "u", "persistentVolumeClaim": {"claimName": "uploads"}}]);
+    pod["containers"][0]["volumeMounts"] = json!([{"name": "u", "mountPath": "/u"}]);
+    pod["containers"][0]["securityContext"] = json!({"runAsUser": 1000, "readOnlyRootFilesystem": true});
+    pod["securityContext"] = context.clone();
+}
+
+/// The pods of web run on a node, and mount what its Deployment says.
+fn pods_mount(seen: &mut Seen) {
+    for pod in seen.target_side.pods.iter_mut().filter(|p| p.spec.is_none()) {
+        if pod.metadata.labels.as_ref().is_some_and(|l| l.get("app").is_some_and(|app| app == "web")) {
+            let tolerations = json!([{"key": "t", "operator": "Exists"}]);
+            let mut value = serde_json::to_value(&*pod).unwrap();
+            value["spec"] = json!({"nodeName": "node-1", "containers": [{"name": "web"}], "tolerations": tolerations});
+            mounting(&mut value["spec"], &json!({}));
+            *pod = of(value);
+        }
+    }
+}
+
+/// Both environments at rest; the target has a volume, which the Deployment web mounts.
+fn with_files(context: &Value) -> Seen {
+    let mut seen = Seen::new();
+    let mut target = serde_json::to_value(seen.target.take().unwrap()).unwrap();
+    target["spec"]["data"].as_array_mut().unwrap().push(json!({"name": "uploads", "volume": {"claim": {"name": "uploads"}}}));
+    seen.target = Some(of(target));
+    seen.target_side.volumes = vec![of(claim(json!(["ReadWriteOnce"]), json!({})))];
+    let mut web = serde_json::to_value(&seen.target_side.deployments[0]).unwrap();
+    mounting(&mut web["spec"]["template"]["spec"], context);
+    seen.target_side.deployments[0] = of(web);
+    pods_mount(&mut seen);
+    seen
+}
+
+/// Carries a run to its end, all going well; gives its Jobs by step.
+fn jobs_of(seen: &mut Seen, mut meanwhile: impl FnMut(&mut Seen)) -> BTreeMap<String, Value> {
+    let mut jobs = BTreeMap::new();
+    for _ in 0..60 {
+        for _ in 0..200 {
+            let decision = seen.plan();
+            if let Decision::Perform(Effect::Create { resource: Resource::Job, manifest }) = &decision {
+                let step = manifest["metadata"]["labels"]["lockkeeper.dev/step"].as_str().unwrap().to_owned();
+                jobs.insert(step, (**manifest).clone());
+            }
+            if !seen.carry_out(&decision) {
+                break;
+            }
+        }
+        Change::Approve { who: "bob", today: true }.happen(seen);
+        Change::Good.happen(seen);
+        pods_mount(seen);
+        meanwhile(seen);
+    }
+    jobs
+}
+
+fn task(job: &Value) -> Task {
+    let text = job["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"].as_str().unwrap();
+    serde_json::from_str(text).unwrap()
+}
+
+/// How a Job mounts the claim. None: not at all.
+fn mount(job: &Value) -> Option<(Value, bool)> {
+    let pod = &job["spec"]["template"]["spec"];
+    // A migration has what its workload has.
+    job.pointer("/spec/template/metadata/labels/lockkeeper.dev~1agent")?;
+    let volume = pod["volumes"].as_array().unwrap().iter().find(|v| v["persistentVolumeClaim"]["claimName"] == "uploads")?;
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+    let mount = mounts.iter().find(|m| m["name"] == volume["name"]).unwrap();
+    assert_eq!(mount["mountPath"], "/lockkeeper/volumes/uploads");
+    Some((pod.clone(), mount["readOnly"] == true))
+}
+
+#[test]
+fn jobs_that_work_on_files_mount_the_claim_as_the_workloads_user_and_others_do_not() {
+    let mut seen = with_files(&json!({"runAsUser": 7, "runAsGroup": 2000, "fsGroup": 3000, "supplementalGroups": [4000]}));
+    let jobs = jobs_of(&mut seen, |_| {});
+    assert_eq!(seen.status().phase, Phase::Completed, "{:?}", seen.status());
+    let steps: Vec<&str> = jobs.iter().filter(|(_, job)| mount(job).is_some()).map(|(step, _)| step.as_str()).collect();
+    assert_eq!(steps, ["preflight", "preflight-early", "undo"]);
+    for step in steps {
+        let (pod, reads) = mount(&jobs[step]).unwrap();
+        assert!(reads, "{step} writes no file");
+        let context: Vec<&Value> = CONTEXT.iter().map(|f| &pod["securityContext"][f]).collect();
+        assert_eq!(context, [&json!(1000), &json!(2000), &json!(3000), &json!([4000, 65532])], "the container's word counts");
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert!(pod["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository"), "{step}");
+        assert_eq!(task(&jobs[step]).volumes.len(), 1);
+        let node = pod
+            .pointer("/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0");
+        if step == "undo" {
+            assert_eq!((node, pod.get("tolerations")), (None, None), "no pod uses it any more");
+        } else {
+            assert_eq!(node.unwrap()["values"], json!(["node-1"]), "only pods of one node mount it at once");
+            assert_eq!(pod["tolerations"], json!([{"key": "t", "operator": "Exists"}]));
+        }
+    }
+    let fence = task(&jobs["fence"]);
+    assert!(
+        fence.volumes.len() == 1 && !fence.repository,
+        "it knows that there are files, and leaves them to a pod that has them"
+    );
+}
+
+#[test]
+fn what_no_workload_says_of_its_user_is_ours_and_where_there_is_no_group_everyone_in_the_pod_reads_its_secrets() {
+    for (context, container, wanted) in [
+        (json!({}), json!({}), [json!(65532), json!(65532), Value::Null, json!([65532])]),
+        // Root is nobody that a pod of ours may be.
+        (json!({"runAsUser": 0}), json!({}), [json!(65532), json!(65532), Value::Null, json!([65532])]),
+        (json!({"runAsUser": 5}), json!({}), [json!(5), Value::Null, Value::Null, json!([65532])]),
+        (json!({"fsGroup": 9}), json!({"runAsUser": 6, "runAsGroup": 8}), [json!(6), json!(8), json!(9), json!([65532])]),
+    ] {
+        let mut seen = with_files(&context);
+        let mut web = serde_json::to_value(&seen.target_side.deployments[0]).unwrap();
+        web["spec"]["template"]["spec"]["containers"][0]["securityContext"] = container;
+        seen.target_side.deployments[0] = of(web);
+        let jobs = jobs_of(&mut seen, |_| {});
+        let (pod, _) = mount(&jobs["undo"]).unwrap();
+        let got = CONTEXT.map(|f| pod["securityContext"].get(f).cloned().unwrap_or_default());
+        assert_eq!(got, wanted, "{context}");
+        let secret = pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "repository-password").unwrap();
+        let mode = if wanted[2].is_null() { 0o444 } else { 0o440 };
+        assert_eq!(secret["secret"]["defaultMode"], json!(mode), "{context}");
+    }
+}
+
+#[test]
+fn a_rollback_writes_the_files_and_its_pod_is_never_taken_for_gone() {
+    let mut seen = with_files(&json!({}));
+    let mut cancelled = false;
+    let jobs = jobs_of(&mut seen, |seen| {
+        let locked = seen.status().step.is_some_and(|s| s.starts_with("workloads"));
+        if locked && !cancelled {
+            cancelled = true;
+            Change::Cancel.happen(seen);
+        }
+    });
+    assert!(cancelled);
+    assert_eq!(seen.status().phase, Phase::RolledBack, "{:?}", seen.status());
+    let steps: Vec<&String> = jobs.keys().collect();
+    let (pod, reads) = jobs.get("rollback-data").and_then(mount).unwrap_or_else(|| panic!("it mounts the claim: {steps:?}"));
+    assert!(!reads && pod["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository"));
+    assert!(mount(&jobs["rollback-release-data"]).is_none());
+}
+
+/// What keeps its volumes from being mounted, in words.
+fn wrong(seen: &Seen) -> String {
+    let spec = &seen.target.as_ref().unwrap().spec;
+    problems(spec, &spec.data.iter().collect::<Vec<_>>(), &seen.target_side).join("; ")
+}
+
+#[test]
+fn what_would_stay_and_what_cannot_be_mounted_is_refused_by_name() {
+    type Spoil = fn(&mut Seen);
+    let table: [(&str, Spoil); 7] = [
+        ("PersistentVolumeClaim uploads does not exist", |s| s.target_side.volumes.clear()),
+        ("is ReadWriteOncePod", |s| s.target_side.volumes[0] = of(claim(json!(["ReadWriteOncePod"]), json!({})))),
+        ("cannot be written", |s| s.target_side.volumes[0] = of(claim(json!(["ReadOnlyMany"]), json!({})))),
+        ("is a block device", |s| {
+            s.target_side.volumes[0] = of(claim(json!(["ReadWriteOnce"]), json!({"volumeMode": "Block"})));
+        }),
+        ("Deployment web mounts it and stays up while locked", |s| {
+            s.target.as_mut().unwrap().spec.maintenance.exclude = vec![of(json!({"kind": "Deployment", "name": "web"}))];
+        }),
+        ("pod stranger mounts it and stays up while locked", |s| {
+            let mut pod = s.target_side.pods[0].clone();
+            (pod.metadata.name, pod.metadata.owner_references) = (Some("stranger".into()), None);
+            s.target_side.pods.push(pod);
+        }),
+        ("Deployment copier mounts it", |s| {
+            let mut other = s.target_side.deployments[0].clone();
+            other.metadata.name = Some("copier".into());
+            s.target_side.deployments.push(other);
+        }),
+    ];
+    let fine = with_files(&json!({}));
+    assert_eq!(wrong(&fine), "");
+    for (words, spoil) in table {
+        let mut seen = with_files(&json!({}));
+        spoil(&mut seen);
+        let found = wrong(&seen);
+        assert!(found.contains(words), "{words}: {found}");
+        if words.starts_with("pod stranger") {
+            continue; // the fixture's pods are those of its workloads
+        }
+        let jobs = jobs_of(&mut seen, |_| {});
+        assert!(!jobs.contains_key("fence"), "{words}: nobody is locked out");
+        let check = seen.status().preflight.iter().find(|c| c.name == "volumes").cloned().unwrap();
+        assert!(!check.passed && check.message.contains(words), "{check:?}");
+    }
+    // What is over, and what of ours reads it, is in nobody's way.
+    let mut seen = with_files(&json!({}));
+    let mut over = seen.target_side.pods[0].clone();
+    (over.metadata.name, over.metadata.owner_references) = (Some("over".into()), None);
+    over.status.as_mut().unwrap().phase = Some("Succeeded".into());
+    let mut ours = seen.target_side.pods[0].clone();
+    (ours.metadata.name, ours.metadata.owner_references) = (Some("ours".into()), None);
+    ours.metadata.labels = Some([("lockkeeper.dev/agent".to_owned(), "backup".to_owned())].into());
+    seen.target_side.pods.extend([over, ours]);
+    assert_eq!(wrong(&seen), "");
+    // But the lock waits for one that reads it for a backup: what it reads would be half of the one and half of the other.
+    let spec = seen.target.clone().unwrap().spec;
+    let data: Vec<_> = spec.data.iter().collect();
+    assert_eq!(read_for_another(&data, &seen.target_side, "uid-of-a-run").as_deref(), Some("ours"));
+    let ours = seen.target_side.pods.last().cloned().unwrap();
+    let jobs = jobs_of(&mut seen, |seen| seen.target_side.pods.push(ours.clone()));
+    assert_eq!(seen.status().next.as_deref(), Some("pod ours, which reads a volume for a backup"));
+    assert!(!jobs.contains_key("undo"));
+    seen.target_side.pods.retain(|p| p.metadata.name.as_deref() != Some("ours"));
+    assert!(jobs_of(&mut seen, |_| {}).contains_key("undo"));
+}
+
+#[test]
+fn under_the_lock_a_pod_that_holds_on_to_the_claim_is_waited_for_and_then_named() {
+    let mut seen = with_files(&json!({}));
+    let spec = seen.target.clone().unwrap().spec;
+    let data: Vec<_> = spec.data.iter().collect();
+    let at = |seconds: i64| seen.now + jiff::SignedDuration::from_secs(seconds);
+    let (begun, soon, late) = (at(0), at(10), at(61));
+    let Progress::Waiting { what, until: Some(_) } = unused(&data, &seen.target_side, begun, soon) else { panic!("it waits") };
+    assert_eq!(what, "pod web-1 to let go of claim uploads");
+    let Progress::Failed { reason, message } = unused(&data, &seen.target_side, begun, late) else { panic!("it fails") };
+    assert!(reason == "VolumeInUse" && message.contains("pod web-1 mounts claim uploads"), "{message}");
+    seen.target_side.pods.clear();
+    assert_eq!(unused(&data, &seen.target_side, begun, late), Progress::Done(None));
+}
+
+#[test]
+fn a_backup_reads_the_volume_where_it_is_used_and_its_proof_does_without() {
+    let seen = with_files(&json!({"fsGroup": 3000}));
+    let backup: EnvironmentBackup = of(json!({
+        "metadata": {"name": "b", "namespace": NAMESPACE, "uid": "uid-b", "finalizers": ["lockkeeper.dev/run"]},
+        "spec": {"environment": {"name": "production"}, "data": {"all": {}}, "reason": "", "keep": false},
+    }));
+    let decide = |status: Value, side: &lockkeeper::plan::world::Side| {
+        let mut backup = backup.clone();
+        backup.status = Some(of(status));
+        let world = backup::World {
+            settings: &seen.settings,
+            backup: &backup,
+            environment: seen.target.as_ref(),
+            jobs: &BTreeMap::new(),
+            side,
+            missing_policies: &[],
+            refused: None,
+        };
+        backup::plan(&world, seen.now)
+    };
+    let made = |decision| match decision {
+        Decision::Perform(Effect::Create { manifest, .. }) => *manifest,
+        other => panic!("{other:?}"),
+    };
+    let reads = made(decide(json!({"phase": "Running"}), &seen.target_side));
+    let (pod, read_only) = mount(&reads).unwrap();
+    assert!(read_only && pod["affinity"].is_object() && pod["securityContext"]["fsGroup"] == 3000);
+    let proves = made(decide(json!({"phase": "Proving", "snapshot": "aa"}), &seen.target_side));
+    assert!(mount(&proves).is_none() && task(&proves).volumes.len() == 1, "what is proven is what the repository holds");
+    let mut none = seen.target_side.clone();
+    none.volumes.clear();
+    let Decision::Advance(status) = decide(json!({"phase": "Pending"}), &none) else { panic!("it says what is missing") };
+    assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.message.contains("uploads does not exist: make it")));
+}
+
+#[test]
+fn a_volume_is_restored_only_with_a_database_whose_epoch_guards_it() {
+    let seen = with_files(&json!({}));
+    let restore: EnvironmentRestore = of(json!({
+        "metadata": {"name": "back", "namespace": NAMESPACE, "uid": "uid-back", "generation": 1, "finalizers": ["lockkeeper.dev/run"]},
+        "spec": {
+            "environment": {"name": "production"}, "from": {"snapshot": {"id": "0123456789abcdef"}}, "data": {"names": ["uploads"]},
+            "requestedBy": {"username": "olga"},
+        },
+    }));
+    let world = World { run: Run::Restore(&restore), ..seen.world() };
+    let Decision::Advance(status) = restore::plan(&world, Default::default(), seen.now) else { panic!("it says why") };
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
+    assert!(
+        stalled.message.contains("goes back together with a database") && stalled.message.contains("db"),
+        "{}",
+        stalled.message
+    );
+}
