@@ -16,8 +16,11 @@ use kube::{
 use super::{promotion, slim::Slim, watch::Heard};
 use crate::api::{Phase, Promotion};
 
-/// Runs that wait are looked at together, after a pause of so much for each of them.
+/// Runs that wait are looked at together, after a pause of so much for each of them, and the more of them the longer: a look at
+/// one takes as long as all of the environment's objects take to read, and who is always looked at again leaves no time for
+/// who has just been approved.
 const LULL: Duration = Duration::from_millis(100);
+const LULL_OF_MANY: Duration = Duration::from_millis(10);
 
 /// Wakes Promotions.
 #[derive(Clone)]
@@ -42,12 +45,14 @@ impl Wake {
             None => !waits(p),
         };
         self.send(&heard.namespace, concerned);
+        self.next(&heard.namespace);
         self.waiting(&heard.namespace);
     }
 
     /// The runs at work in a namespace, or taking from it, whose Environment has changed. Those that wait follow.
     pub fn of_environment(&self, namespace: &str) -> Vec<ObjectRef<Slim<Promotion>>> {
         self.waiting(namespace);
+        self.next(namespace);
         self.of(namespace, |p| !waits(p))
     }
 
@@ -60,13 +65,26 @@ impl Wake {
         }
         let (all, namespace) = (self.clone(), namespace.to_owned());
         tokio::spawn(async move {
-            tokio::time::sleep(LULL.saturating_mul(many)).await;
+            tokio::time::sleep(LULL.saturating_mul(many) + LULL_OF_MANY.saturating_mul(many.saturating_mul(many))).await;
             // First: what is heard from now on makes them due again.
             if let Ok(mut due) = all.due.lock() {
                 due.remove(&namespace);
             }
             all.send(&namespace, waits);
         });
+    }
+
+    /// The run whose turn is next in a namespace: it does not wait for those behind it.
+    fn next(&self, namespace: &str) {
+        let all = self.runs.state();
+        let validated = all.iter().filter_map(|p| {
+            let status = p.status.as_ref().filter(|s| s.phase == Phase::Validated)?;
+            let here = p.namespace().as_deref() == Some(namespace);
+            here.then_some(((status.validated_at, p.name_any()), p))
+        });
+        if let Some((_, first)) = validated.min_by(|(a, _), (b, _)| a.cmp(b)) {
+            let _ = self.to.unbounded_send(ObjectRef::from_obj(&**first));
+        }
     }
 
     fn send(&self, namespace: &str, which: impl Fn(&Promotion) -> bool) {
@@ -109,7 +127,13 @@ mod tests {
     #[tokio::test]
     async fn who_is_at_work_is_woken_at_once_and_who_waits_after_a_pause_once() {
         let (store, mut writer) = reflector::store();
-        for (name, phase) in [("at-work", "Promoting"), ("queued", "Validated"), ("new", "Scheduled"), ("over", "Completed")] {
+        for (name, phase) in [
+            ("at-work", "Promoting"),
+            ("queued", "Validated"),
+            ("queued-too", "Validated"),
+            ("new", "Scheduled"),
+            ("over", "Completed"),
+        ] {
             writer.apply_watcher_event(&watcher::Event::Apply(run(name, phase)));
         }
         let (to, mut woken) = mpsc::unbounded();
@@ -121,11 +145,13 @@ mod tests {
         }
         wake.heard(&heard(Some("queued")));
         let mut names = Vec::new();
-        while names.len() < 6 {
+        while names.len() < 11 {
             names.push(woken.next().await.unwrap().name);
         }
-        names[4..].sort();
-        assert_eq!(names, ["at-work", "at-work", "at-work", "queued", "new", "queued"]);
+        names[8..].sort();
+        // With each thing that is heard, who is first in the queue; at last all that wait.
+        let at_once = ["at-work", "queued", "at-work", "queued", "at-work", "queued", "queued", "queued"];
+        assert_eq!(names, [&at_once[..], &["new", "queued", "queued-too"]].concat());
         assert!(wake.due.lock().unwrap().is_empty(), "what is heard from now on makes them due again");
         assert_eq!(wake.of_environment("staging").iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["at-work"]);
     }
