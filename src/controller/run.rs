@@ -193,7 +193,9 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
     let config = ControllerConfig::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
     let few = ControllerConfig::default().concurrency(ENVIRONMENTS_AT_ONCE).debounce(DEBOUNCE);
 
-    let promotions = Controller::new(Api::<Slim<Promotion>>::all(client.clone()), any.clone()).with_config(config.clone());
+    // As many as there are: who is looked at, and in which order, is said by `wake`.
+    let all = ControllerConfig::default().concurrency(0).debounce(DEBOUNCE);
+    let promotions = Controller::new(Api::<Slim<Promotion>>::all(client.clone()), any.clone()).with_config(all);
     let environments = Controller::new(Api::<Slim<Environment>>::all(client.clone()), any.clone()).with_config(few);
     let backups = Controller::new(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone()).with_config(config.clone());
     let restores = Controller::new(Api::<Slim<EnvironmentRestore>>::all(client.clone()), any.clone()).with_config(config.clone());
@@ -224,6 +226,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
     let (to_policies, from_policies) = mpsc::unbounded();
     let policies_now = policy_store.clone();
     let wake = Wake::new(promotion_store.clone(), to_promotions);
+    let places = wake.clone();
     let by_environment = {
         let wake = wake.clone();
         move |environment: Slim<Environment>| wake.of_environment(&environment.namespace().unwrap_or_default())
@@ -270,12 +273,16 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
         .watches(Api::<Slim<EnvironmentBackup>>::all(client.clone()), any.clone(), by_backup)
         .reconcile_on(from_promotions)
         .run(
-            |run, context| async move {
-                let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
-                let turn =
-                    turns(&context, "Promotion", (&namespace, &name), |c, ns, n| Box::pin(promotion::turn(c, ns, n))).await?;
-                let phase = promotion::phase(&run);
-                Ok(action(turn, if phase.is_terminal() { Duration::from_secs(3600) } else { promotion::patience(phase) }))
+            move |run, context| {
+                let places = places.clone();
+                async move {
+                    let _place = places.place(&ObjectRef::from_obj(&*run)).await;
+                    let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
+                    let turn =
+                        turns(&context, "Promotion", (&namespace, &name), |c, ns, n| Box::pin(promotion::turn(c, ns, n))).await?;
+                    let over = promotion::phase(&run).is_terminal();
+                    Ok(action(turn, if over { Duration::from_secs(3600) } else { places.patience(&run) }))
+                }
             },
             |run, error: &Error, context| failed("Promotion", &context, &run.name_any(), error),
             context.clone(),

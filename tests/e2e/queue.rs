@@ -15,12 +15,13 @@ use super::{
 
 /// How many ask.
 const ASKED: usize = 50;
-/// How many of them are let run. Each is undone, so that the target stays what all were approved for.
+/// How many of them are let run at least. Each is undone, so that the target stays what all were approved for.
 const RUN: usize = 3;
 
 #[test]
 fn story_of_fifty_promotions_at_one_target_one_works_at_a_time_in_the_order_of_validation() {
-    let world = World::new("queue", "2-broken");
+    // Alone: so many make all others slow.
+    let world = World::alone("queue", "2-broken");
     let before = Before::quiet(&world);
     let names: Vec<String> = (0..ASKED).map(|i| format!("r-{i:02}")).collect();
     names.iter().for_each(|name| world.ask(&world.promotion(name)));
@@ -39,28 +40,35 @@ fn story_of_fifty_promotions_at_one_target_one_works_at_a_time_in_the_order_of_v
     }
     let status = |name: &str| world.record.promotion(name).status.unwrap_or_default();
     for name in &names {
-        world.record.until(("Promotion", name), "it works, has worked, or says behind whom it waits", PATIENCE, |seen| {
-            let status = seen.read::<Promotion>().status?;
-            (status.locked_at.is_some() || status.next.as_deref().is_some_and(|n| n.starts_with("behind Promotion r-")))
-                .then_some(())
+        world.record.until(("Promotion", name), "it is validated, and says for whom it waits", PATIENCE, |seen| {
+            let status = seen.read::<Promotion>().status.filter(|s| s.validated_at.is_some())?;
+            // Who was not checked yet waits for the checks of others, or for the environment to be open.
+            let waits = |n: &str| n.contains("Promotion r-") || n.starts_with("preflight: ");
+            (status.locked_at.is_some() || status.phase.is_terminal() || status.next.as_deref().is_some_and(waits)).then_some(())
         });
     }
     let place: BTreeMap<(Timestamp, &str), &str> =
         names.iter().map(|name| ((status(name).validated_at.expect("it is validated"), name.as_str()), name.as_str())).collect();
     let order: Vec<&str> = place.into_values().collect();
-    let (let_run, called_off) = order.split_at(RUN);
-    for name in called_off {
+    // From behind, so that nobody is called off before somebody who is let run; one or another may be at work by now.
+    for name in order[RUN..].iter().rev() {
         let change = json!({"spec": {"cancel": {"username": BOB, "reason": "too many"}}});
-        world.patch(BOB, name, &change).expect("bob may cancel");
+        match world.patch(BOB, name, &change) {
+            Err(refused) if !status(name).phase.is_terminal() => panic!("{name}: {refused}"),
+            _ => {}
+        }
     }
-    for name in called_off {
-        let run = world.reaches(name, &[Phase::Cancelled]);
-        assert!(run.status.is_some_and(|s| s.locked_at.is_none()), "{name} was never locked");
+    let mut worked = Vec::new();
+    for name in &order {
+        let run = world.reaches(name, &[Phase::RolledBack, Phase::Cancelled]);
+        let now = run.status.expect("a status");
+        if let Some(failure) = now.failure.filter(|f| f.step == "migration/tiny") {
+            assert_eq!((now.phase, failure.reason.as_str()), (Phase::RolledBack, "MigrationFailed"), "{name}");
+            worked.push(*name);
+        }
     }
-    for name in let_run {
-        let run = world.reaches(name, &[Phase::RolledBack]);
-        assert_eq!(run.status.as_ref().and_then(|s| s.failure.as_ref()).map(|f| f.step.as_str()), Some("migration/tiny"));
-    }
+    assert_eq!(worked, order[..worked.len()], "who was validated first worked first");
+    assert!((RUN..ASKED / 2).contains(&worked.len()), "{} of {ASKED} worked", worked.len());
     // What the judge's watcher saw of turn and lock, in order.
     let mut turns: Vec<String> = Vec::new();
     for seen in world.record.all().iter().filter(|s| s.kind == "Environment") {
@@ -73,8 +81,11 @@ fn story_of_fifty_promotions_at_one_target_one_works_at_a_time_in_the_order_of_v
             turns.push(turn);
         }
     }
-    assert_eq!(turns, let_run, "in the order of their validation, and nobody twice");
-    let last = world.record.promotion(let_run[RUN - 1]);
+    assert!(
+        turns.len() >= worked.len() && turns == order[..turns.len()],
+        "in the order of their validation, nobody twice: {turns:?}"
+    );
+    let last = world.record.promotion(worked[worked.len() - 1]);
     outcome::unchanged(&world, &before);
     outcome::nothing_left(&world, &last, &before);
 
