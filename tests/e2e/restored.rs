@@ -119,7 +119,8 @@ fn story_a_backup_goes_back_a_promotion_is_undone_and_a_restore_that_fails_leave
         "3",
         "what was there before the backup is back"
     );
-    let aside = status.undo.first().map(|u| u.database.clone()).expect("today's database is aside");
+    // Beside it, in a snapshot, are today's files.
+    let aside = status.undo.iter().find(|u| u.data == "tiny-db").map(|u| u.database.clone()).expect("today's database is aside");
     let allow = format!("ALTER DATABASE \"{aside}\" ALLOW_CONNECTIONS true");
     world.database.query("postgres", &allow).expect("it is there");
     let lost: i64 = text(&aside, "SELECT max(n) FROM writes").parse().expect("a number");
