@@ -10,6 +10,8 @@ mod away;
 mod bad_input;
 #[path = "support/bad_input.rs"]
 mod bad_input_entries;
+#[path = "agent_postgres/leaving.rs"]
+mod leaving;
 #[path = "agent_postgres/own_role.rs"]
 mod own_role;
 mod postgres;

@@ -5,7 +5,10 @@
 //!    ([`crate::data::postgres::copy`]), with what was found in the same view as its `manifest.json`.
 //! 3. The snapshot counts once all of it is there.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +34,7 @@ use crate::{
         s3::{Bucket, Location},
         stop::Stopped,
     },
-    manifest::task::{BackupOutcome, Outcome, S3Task, Verb},
+    manifest::task::{BackupOutcome, OWN_CREDENTIALS, OWN_PASSWORD, OWN_REPOSITORY, Outcome, S3Task, Verb},
 };
 
 /// The version of [`Manifest`]'s shape.
@@ -129,7 +132,8 @@ pub async fn once(
         return Ok(None);
     }
     let accesses = context.accesses()?;
-    let written = store(context, &repository, &accesses.iter().collect::<Vec<_>>(), policy).await?;
+    let mut written = store(context, &repository, &accesses.iter().collect::<Vec<_>>(), policy).await?;
+    outcome.notes.append(&mut written.notes);
     outcome.backup = Some(told(written));
     Ok(Some(repository))
 }
@@ -143,6 +147,8 @@ pub struct Written {
     pub manifests: Vec<Manifest>,
     /// Of each volume.
     pub volumes: Vec<volumes::Manifest>,
+    /// What a person may want to know of it.
+    pub notes: Vec<String>,
 }
 
 /// What is written into a snapshot, by the name that it has there.
@@ -169,12 +175,12 @@ pub async fn store(
     parts.sort_by(|a, b| a.0.cmp(b.0));
     let scratch = Scratch::new(&context.paths.scratch, "backup")?;
     let writer = repository.writer(&task.run, &task.environment_name, Some(words));
-    let (mut manifests, mut of_volumes) = (Vec::new(), Vec::new());
+    let (mut manifests, mut of_volumes, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     let mut failed = None;
     for (name, part) in parts {
         let written = match part {
             Part::Database(access) => export(context, access, policy, &writer, scratch.path()).await.map(|m| manifests.push(m)),
-            Part::Volumes => volumes::add_to(context, &writer.entries()).await.map(|all| of_volumes = all),
+            Part::Volumes => volumes::add_to(context, policy, &writer.entries()).await.map(|all| (of_volumes, notes) = all),
             Part::Index => {
                 let text = serde_json::to_vec_pretty(&of_volumes).unwrap_or_default();
                 let ended = |_| RepositoryError::Failed { doing: format!("writing {name}"), cause: "it takes no more".into() };
@@ -192,7 +198,7 @@ pub async fn store(
         () = context.stop.asked() => return Err(failed.unwrap_or_else(|| crate::data::stop::Stopped.into())),
     };
     match (failed, stored) {
-        (None, Ok(Some(stored))) => Ok(Written { stored, manifests, volumes: of_volumes }),
+        (None, Ok(Some(stored))) => Ok(Written { stored, manifests, volumes: of_volumes, notes }),
         (Some(error), Ok(_)) if !matches!(error, AgentError::Repository(_)) => Err(error),
         // The repository knows best why it failed.
         (_, Err(cause)) => Err(cause.into()),
@@ -325,13 +331,13 @@ async fn written(repository: Repository, stored: Stored, names: Option<Vec<Strin
         let mut names: Vec<String> = names.unwrap_or_else(there);
         names.sort();
         let manifests = names.iter().map(|name| Manifest::read(&reader, name)).collect::<Result<_, _>>()?;
-        Ok(Written { volumes: volumes::Manifest::all(&reader)?, stored, manifests })
+        Ok(Written { volumes: volumes::Manifest::all(&reader)?, stored, manifests, notes: Vec::new() })
     })
     .await
 }
 
 fn told(written: Written) -> BackupOutcome {
-    let Written { stored, manifests, volumes } = written;
+    let Written { stored, manifests, volumes, notes: _ } = written;
     let databases = manifests.iter().map(Manifest::summary);
     let contents: Vec<BackupContent> = databases.chain(volumes.iter().map(volumes::Manifest::summary)).collect();
     BackupOutcome {
@@ -346,26 +352,44 @@ fn told(written: Written) -> BackupOutcome {
 
 /// Opens the repository of the task's environment, or of the one whose masked data it takes.
 pub async fn open(context: &Context<'_>) -> Result<Repository, AgentError> {
-    let (password, credentials) = (context.paths.repository_password.clone(), context.paths.repository_credentials.clone());
-    let (directory, task) = (context.paths.repository.clone(), context.task.clone());
+    let (task, paths) = (context.task, context.paths);
+    // Who takes masked data, or puts a backup back, may be let read and no more.
+    let reads = match task.verb {
+        Verb::Prove | Verb::Restore | Verb::Rollback => true,
+        Verb::Preflight => task.restores(),
+        _ => false,
+    };
+    let environment = task.origin.clone().unwrap_or_else(|| task.environment.clone());
+    let place = (paths.repository.clone(), paths.repository_password.clone(), paths.repository_credentials.clone());
+    open_at(context, place, task.s3.clone(), environment, reads).await
+}
+
+/// Opens the repository of the task's environment, where another's masked data is mounted in its place.
+pub async fn open_own(context: &Context<'_>) -> Result<Repository, AgentError> {
+    let Some(own) = &context.task.own else { return open(context).await };
+    let below = |part: &str| context.paths.own.join(part);
+    let place = (below(OWN_REPOSITORY), below(OWN_PASSWORD), below(OWN_CREDENTIALS));
+    open_at(context, place, own.s3.clone(), context.task.environment.clone(), false).await
+}
+
+async fn open_at(
+    context: &Context<'_>,
+    (directory, password, credentials): (PathBuf, PathBuf, PathBuf),
+    s3: Option<S3Task>,
+    environment: String,
+    reads: bool,
+) -> Result<Repository, AgentError> {
     let opening = blocking(move || {
-        let environment = task.origin.as_ref().unwrap_or(&task.environment);
-        let Some(S3Task { endpoint, region, bucket, prefix }) = task.s3.clone() else {
-            let opened = Repository::open(&directory, &password, environment);
+        let Some(S3Task { endpoint, region, bucket, prefix }) = s3 else {
+            let opened = Repository::open(&directory, &password, &environment);
             volumes::share(&directory);
             return opened;
         };
         let bucket = Bucket::new(Location { endpoint, region, bucket, prefix }, &credentials)?;
-        // Who takes masked data, or puts a backup back, may be let read and no more.
-        let reads = match task.verb {
-            Verb::Prove | Verb::Restore | Verb::Rollback => true,
-            Verb::Preflight => task.restores(),
-            _ => false,
-        };
         if reads {
-            Repository::open_to_read(bucket, &password, environment)
+            Repository::open_to_read(bucket, &password, &environment)
         } else {
-            Repository::open(bucket, &password, environment)
+            Repository::open(bucket, &password, &environment)
         }
     });
     // What does not answer is waited for, but not longer than the pod is.

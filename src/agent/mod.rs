@@ -46,7 +46,7 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, GATE_PATH, MASKING_KEY_DIR, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_CREDENTIALS_DIR,
+        DataTask, GATE_PATH, MASKING_KEY_DIR, OWN_DIR, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_CREDENTIALS_DIR,
         REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, VOLUMES_DIR, Verb, exit,
     },
 };
@@ -72,6 +72,8 @@ pub struct Paths {
     pub repository_password: PathBuf,
     /// The credentials of a repository on S3; `LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR`.
     pub repository_credentials: PathBuf,
+    /// The environment's own repository beside the exchange; `LOCKKEEPER_OWN_DIR`.
+    pub own: PathBuf,
     /// The masking policy's copy; `LOCKKEEPER_POLICY_DIR`.
     pub policy: PathBuf,
     /// The masking policy's key; `LOCKKEEPER_MASKING_KEY_DIR`.
@@ -90,6 +92,7 @@ impl Default for Paths {
             repository: REPOSITORY_DIR.into(),
             repository_password: REPOSITORY_PASSWORD_DIR.into(),
             repository_credentials: REPOSITORY_CREDENTIALS_DIR.into(),
+            own: OWN_DIR.into(),
             policy: POLICY_DIR.into(),
             masking_key: MASKING_KEY_DIR.into(),
             scratch: SCRATCH_DIR.into(),
@@ -108,6 +111,7 @@ impl Paths {
             repository,
             repository_password,
             repository_credentials,
+            own,
             policy,
             masking_key,
             scratch,
@@ -119,6 +123,7 @@ impl Paths {
             repository: path("LOCKKEEPER_REPOSITORY_DIR", repository),
             repository_password: path("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password),
             repository_credentials: path("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials),
+            own: path("LOCKKEEPER_OWN_DIR", own),
             policy: path("LOCKKEEPER_POLICY_DIR", policy),
             masking_key: path("LOCKKEEPER_MASKING_KEY_DIR", masking_key),
             scratch: path("LOCKKEEPER_SCRATCH_DIR", scratch),

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{MaskingPolicySpec, Timestamp},
     data::{
-        mask::{self, Key, Masking, screen as definitions},
+        mask::{self, Files, Key, Masking, files, screen as definitions},
         postgres::{Access, Pace, Session, catalog::Found, quote::ident, tables::Table},
         repository::Repository,
     },
@@ -56,6 +56,11 @@ impl Policy {
                 "the masking policy says nothing of data {data}: add it under spec.data (kubectl lockkeeper masking draft proposes it)"
             )));
         };
+        if said.files.is_some() {
+            return Err(AgentError::Refused(format!(
+                "data {data} is a database, and the masking policy lists files of it: list its tables"
+            )));
+        }
         mask::compile(said, tables, &self.key).map_err(|problems| {
             let mut named: Vec<String> = problems.iter().take(NAMED).map(ToString::to_string).collect();
             if problems.len() > NAMED {
@@ -66,8 +71,27 @@ impl Policy {
     }
 }
 
+impl Policy {
+    /// Which files of a volume it lets out.
+    pub fn files(&self, data: &str) -> Result<Files, AgentError> {
+        let said = self.spec.data.iter().find(|d| *d.name == *data).and_then(|d| d.files.as_ref());
+        let Some(said) = said else {
+            return Err(AgentError::Refused(format!(
+                "nothing has left. The masking policy lists no files of data {data}; add {} to its spec",
+                files::suggested(data)
+            )));
+        };
+        let wrong =
+            |problems: Vec<String>| AgentError::Refused(format!("nothing has left. data {data}: {}", problems.join("; ")));
+        Files::new(said).map_err(wrong)
+    }
+}
+
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let policy = Policy::read(context)?;
+    for data in context.volumes() {
+        policy.files(&data)?;
+    }
     let Some(repository) = backup::once(context, Some(&policy), outcome).await? else { return Ok(()) };
     // What is too old goes; that it could not is no reason to give up what was written.
     if let Err(error) = forget_the_old(context, repository).await {

@@ -204,7 +204,7 @@ async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &
     }
     let repository = backup::open(context).await?;
     let accesses: Vec<_> = all.iter().map(|g| &g.access).collect();
-    let backup::Written { stored, manifests, volumes } = backup::store(context, &repository, &accesses, None).await?;
+    let backup::Written { stored, manifests, volumes, notes: _ } = backup::store(context, &repository, &accesses, None).await?;
     let files: u64 = volumes.iter().map(|v| v.total.bytes).sum();
     let bytes = manifests.iter().map(|m| m.bytes).sum::<i64>() + i64::try_from(files).unwrap_or(0);
     for guarded in all {

@@ -21,13 +21,14 @@ use super::{
     backup::{self, blocking},
     error::{AgentError, OfData},
     lock::Guarded,
+    snapshot::Policy,
 };
 use crate::{
     api::{BackupContent, Timestamp},
     data::{
         repository::{Entries, Reader, Repository, RepositoryError, Stored, VOLUMES},
         stop::Stopped,
-        volume::{Total, VolumeError, restore, store},
+        volume::{LeftOut, Total, VolumeError, restore, store},
     },
     manifest::{
         job::USER,
@@ -91,7 +92,7 @@ struct Version {
 }
 
 /// Where the files of a volume are in a snapshot.
-fn place(data: &str) -> PathBuf {
+pub(super) fn place(data: &str) -> PathBuf {
     Path::new(VOLUMES).join(data)
 }
 
@@ -139,7 +140,7 @@ fn reporter(doing: String) -> impl Fn(u64) + Send + Sync {
 }
 
 /// Runs what blocks on a volume on a thread of its own.
-async fn on_files<T: Send + 'static>(
+pub(super) async fn on_files<T: Send + 'static>(
     data: &str,
     work: impl FnOnce() -> Result<T, VolumeError> + Send + 'static,
 ) -> Result<T, AgentError> {
@@ -149,18 +150,30 @@ async fn on_files<T: Send + 'static>(
     }
 }
 
-/// Adds the task's volumes to a snapshot, each in its turn.
-pub async fn add_to(context: &Context<'_>, entries: &Entries) -> Result<Vec<Manifest>, AgentError> {
-    // Under the lock nobody does, and every file must be there.
-    let live = context.task.verb == Verb::Backup;
-    let mut out = Vec::new();
+/// Adds the task's volumes to a snapshot, each in its turn; by a masking policy, where one is given. What stays behind although
+/// it is named there is told.
+pub async fn add_to(
+    context: &Context<'_>,
+    policy: Option<&Policy>,
+    entries: &Entries,
+) -> Result<(Vec<Manifest>, Vec<String>), AgentError> {
+    // Under the lock nobody works there, and every file must be there.
+    let live = matches!(context.task.verb, Verb::Backup | Verb::Snapshot);
+    let (mut out, mut notes) = (Vec::new(), Vec::new());
     for data in context.volumes() {
+        let only = policy.map(|p| p.files(&data)).transpose()?;
         let taken_at = Timestamp::now();
         let (root, entries, stop) = (context.paths.volumes.join(&data), entries.clone(), context.stop.clone());
         let (prefix, report) = (place(&data), reporter(format!("backing up {data}")));
-        let total =
-            on_files(&data, move || store::store(&root, &prefix, live, &entries, &stop, &report).and_then(store::Stored::total))
-                .await?;
+        let (total, left_out) = on_files(&data, move || {
+            let how = store::How { live, only: only.as_ref() };
+            let (stored, left_out) = store::store(&root, &prefix, how, &entries, &stop, &report)?;
+            Ok((stored.total()?, left_out))
+        })
+        .await?;
+        if left_out != LeftOut::default() {
+            notes.push(format!("{data}: {left_out}"));
+        }
         out.push(Manifest {
             format: FORMAT,
             environment: context.task.environment.clone(),
@@ -171,14 +184,15 @@ pub async fn add_to(context: &Context<'_>, entries: &Entries) -> Result<Vec<Mani
             total,
         });
     }
-    Ok(out)
+    Ok((out, notes))
 }
 
-/// The manifest of a volume in an open snapshot of this environment.
+/// The manifest of a volume in an open snapshot of this environment, or of the one whose files it takes.
 async fn manifest(context: &Context<'_>, reader: &Reader, data: &str) -> Result<Manifest, AgentError> {
     let inner = reader.clone();
     let all = blocking(move || Manifest::all(&inner)).await?;
-    let found = all.into_iter().find(|m| m.data == data && m.environment == context.task.environment);
+    let environment = context.task.origin.as_ref().unwrap_or(&context.task.environment);
+    let found = all.into_iter().find(|m| m.data == data && m.environment == *environment);
     found.ok_or_else(|| AgentError::Refused(format!("data {data}: the snapshot does not hold this volume; name another")))
 }
 
@@ -211,7 +225,7 @@ pub async fn undo(context: &Context<'_>, unchanged: bool, outcome: &mut Outcome)
         return Ok(());
     }
     let began = Instant::now();
-    let repository = backup::open(context).await?;
+    let repository = backup::open_own(context).await?;
     let stored = match undo_point(context, &repository).await? {
         Some(stored) => stored,
         None if !unchanged => {
@@ -247,7 +261,7 @@ pub async fn roll_back(context: &Context<'_>, guard: Option<&Guarded<'_>>, outco
     if context.task.volumes.is_empty() {
         return Ok(());
     }
-    let repository = backup::open(context).await?;
+    let repository = backup::open_own(context).await?;
     match undo_point(context, &repository).await? {
         Some(stored) => put_back(context, guard, &repository, &stored.snapshot, outcome).await,
         None => {

@@ -137,6 +137,11 @@ bounded_string!(
     TemplateText, 1, 1024, r"^[^\x00-\x1f\x7f]+$"
 );
 
+bounded_string!(
+    /// A pattern of paths below a volume: `avatars/default/**`. `*` and `?` do not cross a `/`, `**` does.
+    Glob, 1, 256, r"^[^\x00-\x1f\x7f]+$"
+);
+
 /// A duration as Go writes it (`90s`, `15m`, `1h30m`), not negative, at most 8784 hours. Kept as written.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

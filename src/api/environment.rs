@@ -251,7 +251,7 @@ pub struct Data {
     /// A PostgreSQL database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres: Option<Postgres>,
-    /// The files of a volume. No pod mounts it while locked. It never leaves its environment.
+    /// The files of a volume. No pod mounts it while locked. What no MaskingPolicy lists never leaves its environment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<FileVolume>,
     /// How a failed run is undone.

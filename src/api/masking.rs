@@ -38,9 +38,13 @@ pub struct MaskingPolicySpec {
     pub data: Vec<MaskingData>,
 }
 
-/// The tables of one data.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// The tables of one data, or the files of one that is a volume.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.tables) && has(self.files))")
+        .message("data: tables are of a database and files of a volume; name one of them")
+)]
 pub struct MaskingData {
     /// Name of the data in the Environment.
     pub name: ShortName,
@@ -48,6 +52,18 @@ pub struct MaskingData {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["table"]))]
     pub tables: Vec<MaskingTable>,
+    /// Of a volume: which of its files leave, as they are. Without it none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<MaskingFiles>,
+}
+
+/// Which files of a volume leave. Nothing in them is masked.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MaskingFiles {
+    /// Patterns of paths below the volume: `avatars/default/**`, `**/*.css`, `logo.{png,svg}`. A path that matches one leaves, with the names of the directories that lead to it; no other name and no other file does. `*` and `?` do not cross a `/`, `**` does; a backslash before a character takes it literally. A pattern of a directory alone takes nothing that is in it.
+    #[schemars(length(min = 1, max = 64))]
+    pub include: Vec<Glob>,
 }
 
 /// What becomes of a table.

@@ -371,6 +371,13 @@ pub struct SnapshotStatus {
     /// Rows in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<i64>,
+    /// Of a masked one: the data that are volumes and of which it holds the files that may leave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 63)))]
+    pub volumes: Vec<String>,
+    /// Files in it, of those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<i64>,
     /// Bytes in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,

@@ -45,13 +45,16 @@ async fn draft(global: &Global, args: DraftArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
     let work = Work::new(&session, args.environment.as_deref(), &args.job).await?;
     let data: Vec<&Data> = match &args.data {
-        None => work.environment.spec.data.iter().filter(|d| d.postgres.is_some()).collect(),
+        None => work.environment.spec.data.iter().collect(),
         Some(names) => names.iter().map(|name| work.data(name)).collect::<Result<_, _>>()?,
     };
     let mut task = work.task(Verb::Draft);
     task.locale = Some(args.locale.into());
     let (said, _) = work.perform(task, &data, None).await?;
     session.printer.say(said);
+    for volume in data.iter().filter(|d| d.volume.is_some()) {
+        session.printer.say(mask::files::drafted(&volume.name));
+    }
     Ok(Exit::Done)
 }
 
@@ -64,8 +67,14 @@ async fn check(global: &Global, args: MaskingCheckArgs) -> Result<Exit, CliError
         (None, None) => return Err(CliError::Usage("name a MaskingPolicy, or a file with -f".into())),
     };
     let data: Vec<&Data> = policy.data.iter().map(|d| work.data(&d.name)).collect::<Result<_, _>>()?;
+    for (said, data) in policy.data.iter().zip(&data) {
+        mask::files::fits(said, data.volume.is_some()).map_err(CliError::Error)?;
+    }
     let (said, outcome) = work.perform(work.task(Verb::Classify), &data, Some(&policy)).await?;
     session.printer.say(said);
+    for volume in work.environment.spec.data.iter().filter(|d| d.volume.is_some()) {
+        session.printer.say(mask::files::said(&policy, &volume.name));
+    }
     session.printer.say(format!("hash {}", mask::hash(&policy)));
     let complete = outcome.notes.is_empty() && outcome.coverage.iter().all(|c| c.classified == c.columns);
     session.printer.object(&json!({"hash": mask::hash(&policy), "coverage": outcome.coverage, "problems": outcome.notes}))?;
@@ -99,11 +108,11 @@ impl<'a> Work<'a> {
     }
 
     fn data(&self, name: &str) -> Result<&Data, CliError> {
-        let all: Vec<&Data> = self.environment.spec.data.iter().filter(|d| d.postgres.is_some()).collect();
+        let all: Vec<&Data> = self.environment.spec.data.iter().collect();
         all.iter().copied().find(|d| *d.name == *name).ok_or_else(|| {
             let names: Vec<&str> = all.iter().map(|d| &*d.name.0).collect();
             CliError::Usage(format!(
-                "Environment {} has no database {name}; it has {}",
+                "Environment {} has no data {name}; it has {}",
                 self.environment.name_any(),
                 if names.is_empty() { "none".to_owned() } else { names.join(", ") }
             ))

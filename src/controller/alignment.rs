@@ -108,7 +108,10 @@ async fn observe(context: &Context, run: &DownAlignment, namespace: &str) -> Res
         || run.status.as_ref().is_some_and(|s| s.failure.is_some());
     let read = async {
         let side = match &seen.source {
-            Some(source) => observe::side(client, there, &source.spec, &uid, false).await?,
+            Some(source) => Side {
+                volumes: observe::claims_of_data(client, there, &source.spec).await?,
+                ..observe::side(client, there, &source.spec, &uid, false).await?
+            },
             None => Side::default(),
         };
         let jobs = observe::jobs(client, there, &uid, &side.pods).await?;

@@ -142,7 +142,7 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
 }
 
 /// The claims of data that are volumes.
-async fn claims_of_data(client: &Client, namespace: &str, spec: &EnvironmentSpec) -> Result<Vec<PersistentVolumeClaim>> {
+pub async fn claims_of_data(client: &Client, namespace: &str, spec: &EnvironmentSpec) -> Result<Vec<PersistentVolumeClaim>> {
     let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let mut claims = Vec::new();
     for name in spec.data.iter().filter_map(|d| d.claim()) {

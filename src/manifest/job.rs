@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::{
     Owner,
     task::{
-        GATE_PATH, MASKING_KEY_DIR, MIGRATIONS, MigrationTask, POLICY_DIR, REPOSITORY_CREDENTIALS_DIR, REPOSITORY_DIR,
-        REPOSITORY_PASSWORD_DIR, S3Task, SECRETS_DIR, TASK_ENV, Task,
+        GATE_PATH, MASKING_KEY_DIR, MIGRATIONS, MigrationTask, OWN_CREDENTIALS, OWN_DIR, OWN_PASSWORD, OWN_REPOSITORY,
+        POLICY_DIR, REPOSITORY_CREDENTIALS_DIR, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, S3Task, SECRETS_DIR, TASK_ENV, Task,
     },
 };
 use crate::{
@@ -76,6 +76,32 @@ fn migration_secrets(task: &Task) -> Vec<(String, String, &str)> {
     out
 }
 
+/// Mounts an environment's own repository beside the exchange in a Job of the agent.
+pub fn with_own_repository(mut effect: Effect, own: &Backups) -> Effect {
+    let Effect::Create { manifest, .. } = &mut effect else { return effect };
+    let pod = &mut manifest["spec"]["template"]["spec"];
+    for (part, mut volume) in [OWN_REPOSITORY, OWN_CREDENTIALS, OWN_PASSWORD].iter().zip(of_repository(own)) {
+        let Some(volume) = &mut volume else { continue };
+        let name = format!("own-{part}");
+        volume["name"] = json!(name);
+        // A repository is written; Secrets are not.
+        let mount = json!({"name": name, "mountPath": format!("{OWN_DIR}/{part}"), "readOnly": volume.get("secret").is_some()});
+        pod["containers"][0]["volumeMounts"].as_array_mut().into_iter().for_each(|m| m.push(mount.clone()));
+        pod["volumes"].as_array_mut().into_iter().for_each(|v| v.push(volume.clone()));
+    }
+    effect
+}
+
+/// The volumes of a repository: its own, that of its credentials, that of its password.
+fn of_repository(backups: &Backups) -> [Option<Value>; 3] {
+    let Repository { volume, s3 } = &backups.repository;
+    [
+        volume.as_ref().map(|v| json!({"name": "repository", "persistentVolumeClaim": {"claimName": v.claim.name}})),
+        s3.as_ref().map(|s3| json!({"name": "repository-credentials", "secret": secret(&s3.credentials_secret.name)})),
+        Some(json!({"name": "repository-password", "secret": secret(&backups.password_secret.name)})),
+    ]
+}
+
 /// Mounts of the Secrets of data and of the repository.
 pub fn agent_mounts(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
     let mut out = Vec::new();
@@ -111,16 +137,7 @@ pub fn agent_volumes(data: &[&Data], backups: Option<&Backups>) -> Vec<Value> {
         out.push(json!({"name": format!("data-{i}-connection"), "secret": secret(connection)}));
         out.push(json!({"name": format!("data-{i}-admin"), "secret": secret(admin)}));
     }
-    if let Some(backups) = backups {
-        let Repository { volume, s3 } = &backups.repository;
-        if let Some(volume) = volume {
-            out.push(json!({"name": "repository", "persistentVolumeClaim": {"claimName": volume.claim.name}}));
-        }
-        if let Some(s3) = s3 {
-            out.push(json!({"name": "repository-credentials", "secret": secret(&s3.credentials_secret.name)}));
-        }
-        out.push(json!({"name": "repository-password", "secret": secret(&backups.password_secret.name)}));
-    }
+    out.extend(backups.into_iter().flat_map(of_repository).flatten());
     out
 }
 

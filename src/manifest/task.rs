@@ -26,6 +26,15 @@ pub const REPOSITORY_DIR: &str = "/lockkeeper/repository";
 pub const REPOSITORY_PASSWORD_DIR: &str = "/lockkeeper/repository-password";
 /// The directory that holds the keys of the Secret with which S3 is asked, where the repository lies there.
 pub const REPOSITORY_CREDENTIALS_DIR: &str = "/lockkeeper/repository-credentials";
+/// Below this, in a Job that takes masked data, the environment's own backup repository: [`OWN_REPOSITORY`], [`OWN_PASSWORD`] and
+/// [`OWN_CREDENTIALS`], as the three above hold the exchange's.
+pub const OWN_DIR: &str = "/lockkeeper/own";
+/// See [`OWN_DIR`].
+pub const OWN_REPOSITORY: &str = "repository";
+/// See [`OWN_DIR`].
+pub const OWN_PASSWORD: &str = "repository-password";
+/// See [`OWN_DIR`].
+pub const OWN_CREDENTIALS: &str = "repository-credentials";
 /// The directory that holds the file `key` of the MaskingPolicy's Secret, where it keeps one.
 pub const MASKING_KEY_DIR: &str = "/lockkeeper/masking-key";
 /// Where a gated task reads its epoch, and after it the addresses of [`Task::covered_addresses`]: a file that is empty until
@@ -184,6 +193,9 @@ pub struct Task {
     /// Where the repository lies, if not on a volume. Its credentials are mounted at [`REPOSITORY_CREDENTIALS_DIR`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Task>,
+    /// Restore of a DownAlignment with volumes: the environment's own repository is mounted below [`OWN_DIR`], for what undoes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own: Option<OwnTask>,
     /// Drop: the databases to drop. Restore, and its Preflight: the databases aside that become live again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub databases: Vec<DropTask>,
@@ -235,6 +247,7 @@ impl Task {
             origin: None,
             repository: false,
             s3: None,
+            own: None,
             databases: Vec::new(),
             url: None,
             expect_status: None,
@@ -269,6 +282,15 @@ impl Task {
 pub struct VolumeTask {
     /// Name of the data.
     pub name: String,
+}
+
+/// An environment's own repository beside the exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct OwnTask {
+    /// Where it lies, if not on a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub s3: Option<S3Task>,
 }
 
 /// Where a repository lies on S3.

@@ -19,7 +19,7 @@ use crate::{
     api::{EnvironmentSpec, Exchange, HttpCheck, RunStatus, Step, Timestamp, UndoMethod, Verification, labels},
     manifest::{
         Owner, job, patch,
-        task::{Task, Verb},
+        task::{OwnTask, S3Task, Task, Verb},
         volume,
     },
 };
@@ -106,8 +106,11 @@ fn make_data_job(
     addresses: Vec<String>,
 ) -> Effect {
     let data = restore::data(world, target);
-    let exchange = target.exchange.as_ref().filter(|_| world.run.alignment().is_some()).map(Exchange::place);
+    // What undoes an alignment is this environment's own: in its own repository, and never in the exchange.
+    let takes = world.run.alignment().is_some() && verb != Verb::Rollback;
+    let exchange = target.exchange.as_ref().filter(|_| takes).map(Exchange::place);
     let backups = exchange.as_ref().or(target.backups.as_ref()).filter(|_| needs_repository(world, target, verb));
+    let own = target.backups.as_ref().filter(|_| takes && verb == Verb::Restore && data.iter().any(|d| d.volume.is_some()));
     let mut task = preflight::task(world, owner, verb);
     task.covered_addresses = addresses;
     task.data = Task::data_of(data.iter().copied());
@@ -119,6 +122,7 @@ fn make_data_job(
     task.gated = epoch.is_none();
     task.then = (verb == Verb::Fence && world.run.promotion().is_some()).then_some(Verb::Undo);
     task.repository = backups.is_some();
+    task.own = own.map(|place| OwnTask { s3: place.repository.s3.as_ref().map(S3Task::of) });
     match verb {
         Verb::Restore => {
             restore::fill(world, &mut task);
@@ -134,7 +138,11 @@ fn make_data_job(
         Verb::Undo | Verb::Restore | Verb::Rollback => volumes::mounts(target, &data, world.target_side, verb != Verb::Undo),
         _ => volume::Mounts::default(),
     };
-    volume::mount(job::agent(owner, world.settings, (&name, &step.name), &task, (&data, backups), &[], deadline), &mounts)
+    let mut job = job::agent(owner, world.settings, (&name, &step.name), &task, (&data, backups), &[], deadline);
+    if let Some(own) = own {
+        job = job::with_own_repository(job, own);
+    }
+    volume::mount(job, &mounts)
 }
 
 /// The Job that asks a URL. `gated`: it waits for its turn.

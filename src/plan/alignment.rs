@@ -11,6 +11,9 @@
 //!    follow.
 //! 5. **Verifying**, **RollingBack**: as a Promotion.
 //!
+//! Files of a volume go along where the policy lists patterns of their paths and the grant covers the volume; they are not masked,
+//! and no other file leaves. From the snapshot on its own list of volumes counts: a rollback asks neither policy nor grant.
+//!
 //! Neither side's Jobs ever see the other's Secrets: each mounts its own, and the exchange by its own claim.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -25,7 +28,7 @@ use super::{
     prepare::{self, Plan, no_environment, policies_message},
     promotion::{ATTEMPTS, advance, owner, stalled},
     release::{self, Content, Reading},
-    restore, steps,
+    restore, steps, volumes,
     world::World,
 };
 use crate::{
@@ -33,9 +36,11 @@ use crate::{
         API_VERSION, Data, DataGrant, DownAlignment, DownAlignmentSpec, Environment, EnvironmentSpec, Exchange, Grant, LocalRef,
         Module, Phase, Release, RunStatus, SnapshotStatus, Step, Tier, Timestamp, labels, reasons,
     },
+    data::mask::files,
     manifest::{
         Owner, job, masking,
         task::{Task, Verb},
+        volume,
     },
 };
 
@@ -117,10 +122,14 @@ pub fn todays_plan(
     let prior = release::read(world.run.namespace(), &target.spec, world.target_side, &chosen, &[], Reading::Loose)?;
     let data = restore::data(world, &target.spec);
     let steps = steps::aligning(&target.spec, captured, !data.is_empty());
-    let what = json!({
+    let mut what = json!({
         "from": spec.from, "include": spec.include, "release": captured.hash, "schedule": spec.schedule,
         "maskingPolicy": world.policy.map(|p| &p.hash), "exchange": target.spec.exchange,
     });
+    let files: Vec<&str> = data.iter().filter(|d| d.volume.is_some()).map(|d| &*d.name).collect();
+    if !files.is_empty() {
+        what["volumes"] = json!(files);
+    }
     let hash = release::hash_of_plan(what, &prior, &steps, &target.spec, &chosen);
     Ok(Plan { hash, prior, steps })
 }
@@ -178,25 +187,40 @@ pub fn consent(world: &World<'_>) -> Result<(), String> {
             target.spec.tier, source.spec.tier
         ));
     }
-    for named in spec.include.data.names.iter().flatten() {
-        let Some(data) = target.spec.data.iter().find(|d| d.name == *named) else {
-            return Err(format!("data {named} is not in Environment {namespace}/{name}: correct include.data.names"));
-        };
-        if data.volume.is_some() {
-            return Err(format!(
-                "data {named} is a volume, and files are not masked, so none goes from one environment to another: leave it out of \
-                 include.data.names"
-            ));
-        }
+    if let Some(named) = spec.include.data.names.iter().flatten().find(|n| !target.spec.data.iter().any(|d| d.name == **n)) {
+        return Err(format!("data {named} is not in Environment {namespace}/{name}: correct include.data.names"));
     }
-    let data = restore::data(world, &target.spec);
+    let data = asked(spec, target);
     if data.is_empty() {
         return Ok(());
     }
-    if let Some(lacking) = data.iter().find(|d| !source.spec.data.iter().any(|s| s.name == d.name && s.postgres.is_some())) {
+    for wanted in target.spec.data.iter().filter(|d| spec.include.data.takes(&d.name)) {
+        let there = source.spec.data.iter().find(|s| s.name == wanted.name);
+        let kind = |d: &Data| if d.volume.is_some() { "a volume" } else { "a database" };
+        match there {
+            Some(there) if kind(there) != kind(wanted) => {
+                return Err(format!(
+                    "data {} is {} in Environment {from} and {} in {namespace}/{name}: name it otherwise on one side, or leave it out under \
+                     include.data",
+                    wanted.name,
+                    kind(there),
+                    kind(wanted)
+                ));
+            }
+            None if data.iter().any(|d| d.name == wanted.name) => {
+                return Err(format!(
+                    "data {} is not in the source Environment {from}: name it alike on both sides, or leave it out under include.data",
+                    wanted.name
+                ));
+            }
+            _ => {}
+        }
+    }
+    if data.iter().all(|d| d.volume.is_some()) {
+        let databases: Vec<&str> = target.spec.data.iter().filter(|d| d.postgres.is_some()).map(|d| &*d.name).collect();
         return Err(format!(
-            "data {} is not in the source Environment {from}: name it alike on both sides, or leave it out under include.data",
-            lacking.name
+            "a volume is put in place together with a database, whose epoch guards it: name one of {} too under include.data.names",
+            databases.join(", ")
         ));
     }
     let grant =
@@ -213,6 +237,17 @@ pub fn consent(world: &World<'_>) -> Result<(), String> {
             "MaskingPolicy {}/{} has changed since Environment {from} granted it: nothing leaves by it until the grant names its hash of \
              today, maskingPolicy: {{name: {}, hash: \"{}\"}}",
             spec.from.namespace, wanted.name, wanted.name, policy.hash
+        ));
+    }
+    let taken = restore::data(world, &target.spec);
+    if let Some(kept) = data.iter().find(|d| !taken.iter().any(|t| t.name == d.name)) {
+        return Err(format!(
+            "data {} is a volume, and MaskingPolicy {}/{} lists none of its files: nothing of it leaves until it says which may, {}, and the \
+             grant names the policy's new hash; or leave it out of include.data.names",
+            kept.name,
+            spec.from.namespace,
+            policy.name,
+            files::suggested(&kept.name)
         ));
     }
     for (side, environment, whose) in [("source", source, &*spec.from.namespace), ("target", target, namespace)] {
@@ -244,12 +279,38 @@ fn grant<'a>((namespace, name): (&str, &str), source: &'a Environment, data: &[&
     ))
 }
 
+/// What a run asks for in so many words: a volume that nobody named stays where it is if nothing of it may leave.
+fn asked<'a>(spec: &DownAlignmentSpec, target: &'a Environment) -> Vec<&'a Data> {
+    let include = &spec.include.data;
+    let named = |d: &Data| include.names.iter().flatten().any(|n| *n == d.name);
+    target.spec.data.iter().filter(|d| include.takes(&d.name) && (d.volume.is_none() || named(d))).collect()
+}
+
 /// The name of the MaskingPolicy by which the source lets this run take what it asks for, where it does.
 pub fn policy_name(run: &DownAlignment, source: &Environment, target: &Environment) -> Option<String> {
-    let taken = |d: &&Data| d.volume.is_none() && run.spec.include.data.takes(&d.name);
-    let data: Vec<&Data> = target.spec.data.iter().filter(taken).collect();
     let to = (run.metadata.namespace.as_deref().unwrap_or_default(), &*run.spec.environment.name);
-    grant(to, source, &data).ok().map(|g| g.masking_policy.name.to_string())
+    grant(to, source, &asked(&run.spec, target)).ok().map(|g| g.masking_policy.name.to_string())
+}
+
+/// Whether data that an alignment includes goes along: of a volume, whether files of it may leave. What a snapshot holds is told
+/// by it: what becomes of policy and grant while locked changes nothing.
+pub fn goes(world: &World<'_>, data: &Data) -> bool {
+    if data.volume.is_none() {
+        return true;
+    }
+    if let Some(snapshot) = world.status().snapshot {
+        return snapshot.volumes.iter().any(|v| *v == *data.name);
+    }
+    let (Some(spec), Some(target), Some(source), Some(policy)) =
+        (world.run.alignment(), world.target, world.source, world.policy)
+    else {
+        return false;
+    };
+    let Ok(grant) = grant((world.run.namespace(), world.run.environment()), source, &asked(spec, target)) else { return false };
+    *grant.masking_policy.name == *policy.name
+        && grant.data.names.as_ref().is_none_or(|names| names.contains(&data.name))
+        && source.spec.data.iter().any(|s| s.name == data.name && s.volume.is_some())
+        && policy.spec.data.iter().any(|d| d.name == data.name && d.files.is_some())
 }
 
 /// The first key of the source's configuration that the target neither has nor keeps as its own, in words. Nobody has said what
@@ -418,17 +479,22 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     let name = owner.object_name(&step.name, step.attempt);
     let wanted: Vec<&Data> = {
         let names: Vec<&str> = restore::data(world, &target.spec).iter().map(|d| -> &str { &d.name }).collect();
-        source.spec.data.iter().filter(|d| d.postgres.is_some() && names.contains(&&*d.name)).collect()
+        source.spec.data.iter().filter(|d| names.contains(&&*d.name)).collect()
     };
+    if let Some(missing) = volumes::missing(&wanted, world.source_side).into_iter().next() {
+        return Progress::failed("ClaimMissing", format!("the source Environment: {missing}"));
+    }
     let mut task = Task::new(Verb::Snapshot, there, (source.uid().unwrap_or_default(), &source.name_any()));
     task.run_name = format!("{} {}/{}", owner.kind, owner.namespace, owner.name);
     task.data = Task::data_of(wanted.iter().copied());
+    task.volumes = Task::volumes_of(wanted.iter().copied());
     task.repository = true;
     task.masking_policy_hash = Some(policy.hash.clone());
     task.policy = Some(copy);
     task.retention = place.retention.clone();
+    let mounts = volumes::mounts(&source.spec, &wanted, world.source_side, false);
     let make = || {
-        job::snapshot(
+        let job = job::snapshot(
             there,
             world.settings,
             (&name, &step.name),
@@ -436,14 +502,19 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
             (&wanted, &place),
             (&policy.name, policy.key_secret()),
             DEADLINE,
-        )
+        );
+        volume::mount(job, &mounts)
     };
     match look(&made.jobs, &name, true, now, make) {
         JobProgress::Going(Progress::Do(effect)) => at_home(effect),
         JobProgress::Going(progress) => progress,
-        JobProgress::Succeeded(outcome) => match outcome.and_then(|o| o.backup) {
-            Some(done) => {
-                Progress::Done(Some(format!("{} rows, masked by policy {} ({})", done.rows, policy.name, short(&policy.hash))))
+        JobProgress::Succeeded(outcome) => match outcome.and_then(|o| Some((o.backup?, o.notes))) {
+            Some((done, notes)) => {
+                let mut said = vec![format!("{} rows, masked by policy {} ({})", done.rows, policy.name, short(&policy.hash))];
+                let files = done.contents.iter().filter_map(|c| Some((&c.data, c.files?)));
+                said.extend(files.map(|(data, files)| format!("{data}: {files} files that it lets out, as they are")));
+                said.extend(notes);
+                Progress::Done(Some(said.join("; ")))
             }
             None => Progress::failed("OutcomeLost", "the Job that masks the data said nothing of what it wrote"),
         },
@@ -479,7 +550,10 @@ fn moved_on(world: &World<'_>, source: &Environment, target: &Environment) -> Op
 pub fn snapshotted(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, step: &Step) {
     let job = world.elsewhere.and_then(|e| e.jobs.get(&owner.object_name(&step.name, step.attempt)));
     let Some(done) = job.and_then(|j| j.outcome.clone()).and_then(|o| o.backup) else { return };
+    let files: Vec<(&String, i64)> = done.contents.iter().filter_map(|c| Some((&c.data, c.files?))).collect();
     status.snapshot = Some(SnapshotStatus {
+        volumes: files.iter().map(|(data, _)| (*data).clone()).collect(),
+        files: (!files.is_empty()).then(|| files.iter().map(|(_, n)| n).sum()),
         id: done.snapshot,
         masking_policy_hash: world.policy.map(|p| p.hash.clone()),
         rows: Some(done.rows),
@@ -498,9 +572,15 @@ pub fn receive(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, st
     let mut task = preflight::task(world, owner, Verb::Preflight);
     // Of the databases nothing is asked here.
     task.data = Vec::new();
+    let data = restore::data(world, target);
+    task.volumes = Task::volumes_of(data.iter().copied());
+    let mounts = volumes::mounts(target, &data, world.target_side, false);
     task.repository = true;
     fill(world, &mut task);
-    let make = || job::agent(owner, world.settings, (&name, &step.name), &task, (&[], Some(&place)), &[], LOOK);
+    let make = || {
+        let job = job::agent(owner, world.settings, (&name, &step.name), &task, (&[], Some(&place)), &[], LOOK);
+        volume::mount(job, &mounts)
+    };
     match look(world.jobs, &name, true, now, make) {
         JobProgress::Going(progress) => progress,
         JobProgress::Succeeded(outcome) => {

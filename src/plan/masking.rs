@@ -103,9 +103,20 @@ fn named<'a>(policy: &MaskingPolicy, environment: &'a Environment) -> Result<Vec
     let missing = |name: &str| {
         format!("data {name} is not in Environment {}; correct its name, or remove it from the policy", environment.name_any())
     };
-    let files = |name: &str| format!("data {name} is a volume, whose files go nowhere; remove it from the policy");
-    let database = |d: &'a Data| if d.volume.is_some() { Err(files(&d.name)) } else { Ok(d) };
-    policy.spec.data.iter().map(|d| find(&d.name).ok_or_else(|| missing(&d.name)).and_then(database)).collect()
+    let mut out = Vec::new();
+    for said in &policy.spec.data {
+        let data = find(&said.name).ok_or_else(|| missing(&said.name))?;
+        mask::files::fits(said, data.volume.is_some())?;
+        out.push(data);
+    }
+    Ok(out)
+}
+
+/// What is said of the Environment's volumes beside the columns.
+fn of_volumes(policy: &MaskingPolicy, environment: &Environment) -> String {
+    let volumes = environment.spec.data.iter().filter(|d| d.volume.is_some());
+    let said = volumes.map(|d| format!("; {}", mask::files::said(&policy.spec, &d.name)));
+    said.collect()
 }
 
 /// When the catalog is to be looked at. `None`: not while a run works here.
@@ -194,7 +205,10 @@ fn advance(world: &World<'_>, mut status: MaskingPolicyStatus, state: State, now
     let (ready, reason, message) = match &state {
         State::Looking => (false, reasons::PROGRESSING, "the catalog is looked at".to_owned()),
         State::Held(reason, message) => (false, *reason, message.clone()),
-        State::Known(problems) if problems.is_empty() => (true, reasons::READY, "every column is named".to_owned()),
+        State::Known(problems) if problems.is_empty() => {
+            let files = world.environment.map(|e| of_volumes(world.policy, e)).unwrap_or_default();
+            (true, reasons::READY, format!("every column is named{files}"))
+        }
         State::Known(problems) => (false, "Incomplete", problems.join("; ")),
     };
     let looking = matches!(state, State::Looking);

@@ -74,13 +74,9 @@ pub fn run(
         migration::fill(world, spec, &mut task);
         restore::fill(world, &mut task);
         let data: Vec<_> = spec.data.iter().collect();
-        let mounts = if world.run.alignment().is_some() {
-            volume::Mounts::default()
-        } else {
-            let chosen = restore::data(world, spec);
-            task.volumes = Task::volumes_of(chosen.iter().copied());
-            volumes::mounts(spec, &chosen, world.target_side, false)
-        };
+        let chosen = restore::data(world, spec);
+        task.volumes = Task::volumes_of(chosen.iter().copied());
+        let mounts = volumes::mounts(spec, &chosen, world.target_side, false);
         let deadline = if mounts.claims.is_empty() { DEADLINE } else { FILES_DEADLINE };
         let make = || {
             let job = job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], deadline);
@@ -217,14 +213,12 @@ fn objects(world: &World<'_>, spec: &EnvironmentSpec, wanted: &Release) -> Vec<C
         checks.push(verdict("migrations", problems, "each migration connects by the Secret that is meant for it"));
     }
     if spec.data.iter().any(|d| d.volume.is_some()) {
-        checks.push(match world.run.alignment() {
-            Some(_) => passed("volumes", volumes::left_out(spec).unwrap_or_default()),
-            None => verdict(
-                "volumes",
-                volumes::problems(spec, &restore::data(world, spec), side),
-                "nothing mounts the volumes while locked",
-            ),
-        });
+        let taken = restore::data(world, spec);
+        let fine = match world.run.alignment() {
+            Some(_) => volumes::left_out(spec, &taken),
+            None => "nothing mounts the volumes while locked".into(),
+        };
+        checks.push(verdict("volumes", volumes::problems(spec, &taken, side), &fine));
     }
     if let Some(claim) = spec.backups.as_ref().and_then(|b| b.repository.volume.as_ref()).map(|v| &v.claim.name) {
         let missing = (!side.claims.iter().any(|c| *c == **claim))

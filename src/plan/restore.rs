@@ -14,7 +14,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, graph,
+    Decision, Effect, Progress, Resource, alignment, graph,
     prepare::{self, Plan, no_environment, policies_message},
     promotion::{advance, stalled},
     release::{self, Content, Reading},
@@ -57,8 +57,7 @@ pub fn data<'a>(world: &World<'_>, target: &'a EnvironmentSpec) -> Vec<&'a Data>
     let names = world.run.restore().and_then(|r| r.data.names.as_ref());
     let aligned = world.run.alignment();
     let named = |d: &&Data| names.is_none_or(|n| n.contains(&d.name));
-    // Files are not masked: no alignment takes them along.
-    let goes = |d: &&Data| aligned.is_none_or(|a| d.volume.is_none() && a.include.data.takes(&d.name));
+    let goes = |d: &&Data| aligned.is_none_or(|a| a.include.data.takes(&d.name) && alignment::goes(world, d));
     target.data.iter().filter(named).filter(goes).collect()
 }
 

@@ -164,10 +164,13 @@ pub fn unused(data: &[&Data], side: &Side, begun: Timestamp, now: Timestamp) -> 
     )
 }
 
-/// What a plan says of volumes that an alignment leaves as they are.
-pub fn left_out(spec: &EnvironmentSpec) -> Option<String> {
-    let names: Vec<&str> = claims(&spec.data).into_iter().map(|(data, _)| data).collect();
-    let what = if names.len() == 1 { "it stays as it is" } else { "they stay as they are" };
-    (!names.is_empty())
-        .then(|| format!("{}: {what}; files are not masked, so none goes from one environment to another", names.join(", ")))
+/// What a plan says of volumes that an alignment leaves as they are; of those that it takes along, where there are none.
+pub fn left_out(spec: &EnvironmentSpec, taken: &[&Data]) -> String {
+    let all = claims(&spec.data).into_iter().map(|(data, _)| data);
+    let names: Vec<&str> = all.filter(|data| !taken.iter().any(|t| *t.name == **data)).collect();
+    match names.as_slice() {
+        [] => "nothing mounts the volumes while locked".into(),
+        [one] => format!("{one}: it stays as it is; policy and grant let no file of it leave the source"),
+        more => format!("{}: they stay as they are; policy and grant let no file of them leave the source", more.join(", ")),
+    }
 }

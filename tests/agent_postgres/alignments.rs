@@ -22,13 +22,13 @@ COMMENT ON TABLE users IS 'ask canary-comment@corp.test-company.com';
 "#;
 
 /// A Production with people in it, a Development with other things, and an exchange between them.
-struct Pair {
-    production: World,
-    development: World,
+pub struct Pair {
+    pub production: World,
+    pub development: World,
 }
 
 impl Pair {
-    async fn new(name: &str) -> Self {
+    pub async fn new(name: &str) -> Self {
         let production = World::new(&format!("{name}_from")).await;
         let mut development = World::new(&format!("{name}_to")).await;
         let boss = production.server.boss("postgres").await;
@@ -54,7 +54,7 @@ impl Pair {
         Self { production, development }
     }
 
-    fn policy(&mut self, change: impl FnOnce(&mut Value)) -> String {
+    pub fn policy(&mut self, change: impl FnOnce(&mut Value)) -> String {
         let mut policy = json!({
             "keySecret": {"name": "masking"},
             "data": [{"name": "store", "tables": [

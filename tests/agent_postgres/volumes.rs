@@ -57,7 +57,7 @@ fn odd(bytes: &[u8]) -> std::ffi::OsString {
 }
 
 /// Everything that is easily lost.
-fn nasty(root: &Path) {
+pub fn nasty(root: &Path) {
     fs::create_dir_all(root.join("a/deep/er")).unwrap();
     fs::create_dir_all(root.join("empty")).unwrap();
     fs::create_dir_all(root.join("a-b")).unwrap();
@@ -94,7 +94,7 @@ fn nasty(root: &Path) {
 }
 
 /// All there is to say of a tree, a line an entry: names, kinds, modes, owners, times, links, attributes, contents.
-fn listing(root: &Path) -> Vec<String> {
+pub fn listing(root: &Path) -> Vec<String> {
     fn below(root: &Path, dir: &Path, out: &mut Vec<String>) {
         for entry in fs::read_dir(dir).unwrap().flatten() {
             let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());

@@ -310,6 +310,20 @@ async fn a_job_that_masks_mounts_the_key_of_a_granted_policy_and_no_other_secret
         "spec": {"keySecret": {"name": "masking-key"}, "data": [{"name": "flags-db"}]},
     });
     let policies = api(&world.admin(), namespace, "MaskingPolicy");
+    for (data, sentence) in [
+        (json!({"tables": [], "files": {"include": ["a"]}}), "tables are of a database and files of a volume"),
+        (json!({"files": {"include": []}}), "should have at least 1 items"),
+        (json!({"files": {"include": ["a".repeat(257)]}}), "Too long"),
+        (json!({"files": {"include": vec!["a"; 65]}}), "must have at most 64 items"),
+        (json!({"files": {"include": ["a\nb"]}}), "should match"),
+    ] {
+        let mut wrong = policy.clone();
+        wrong["spec"]["data"] = json!([data]);
+        wrong["spec"]["data"][0]["name"] = json!("uploads");
+        let created = policies.create(&PostParams::default(), &serde_json::from_value(wrong).unwrap()).await;
+        let said = created.unwrap_err().to_string();
+        assert!(said.contains(sentence), "{sentence:?} is not in {said:?}");
+    }
     policies.create(&PostParams::default(), &serde_json::from_value(policy).unwrap()).await.unwrap();
     let place = json!({"repository": {"volume": {"claim": {"name": "exchange"}}}, "passwordSecret": {"name": "exchange-key"}});
     let grant = json!({

@@ -1,12 +1,16 @@
 //! Staging becomes a mirror of Production: each value masked before it leaves Production's namespace; and before a promotion
 //! that happens by itself.
 
-use lockkeeper::api::{DownAlignment, Environment, Phase};
+use lockkeeper::{
+    api::{DownAlignment, Environment, MaskingPolicy, Phase},
+    data::mask,
+};
 use serde_json::{Value, json};
 
 use super::{
     cluster::{self, apply, eventually, kubectl, wait},
     database::Database,
+    files::Files,
     gateway::{BUCKET, Gateway, KEY, SECRET},
     world::{ALICE, PATIENCE, World, filled},
 };
@@ -105,7 +109,7 @@ fn over_s3(world: &World, hash: &str) -> Gateway {
 
 #[test]
 fn story_staging_becomes_a_mirror_of_production_and_no_value_of_production_leaves_it() {
-    let world = World::new("mirror", "2");
+    let mut world = World::new("mirror", "2");
     apply(&filled(include_str!("manifests/alignment.yaml"), &[("PRODUCTION", &world.production), ("STAGING", &world.staging)]))
         .expect("what an exchange needs applies");
     share(&world);
@@ -114,9 +118,19 @@ fn story_staging_becomes_a_mirror_of_production_and_no_value_of_production_leave
             .expect("alice may");
     }
     let place = json!({"repository": {"volume": {"claim": {"name": "exchange"}}}, "passwordSecret": {"name": "exchange-key"}});
+    // Of its files the policy lists some; Staging has others under the same name.
+    let (above, files_below) = (Files::of(&mut world), Files::mounted(&world.staging));
+    above.add("canary-of-a-person");
+    files_below.use_them(0);
+    let listed = json!({"name": "uploads", "files": {"include": ["deep/{1?,7}", "deep/er/**", "linked", "outside"]}});
+    let listed = json!([{"op": "add", "path": "/spec/data/-", "value": listed}]);
+    kubectl(&["-n", &world.production, "patch", "maskingpolicy", "tiny", "--type=json", "-p", &listed.to_string()])
+        .expect("the policy lists files");
     let hash = eventually("the policy has a hash", PATIENCE, || {
-        let hash = kubectl(&["-n", &world.production, "get", "mask", "tiny", "-o", "jsonpath={.status.hash}"])?;
-        if hash.is_empty() { Err("not yet".into()) } else { Ok(hash) }
+        let seen = kubectl(&["-n", &world.production, "get", "mask", "tiny", "-o", "json"])?;
+        let policy: MaskingPolicy = serde_json::from_str(&seen).map_err(|e| e.to_string())?;
+        let hash = policy.status.unwrap_or_default().hash.filter(|hash| *hash == mask::hash(&policy.spec));
+        hash.ok_or_else(|| "not yet".into())
     });
     let consent = |hash: &str| {
         let grant = json!({"to": {"namespace": world.staging, "name": "staging"}, "data": {"all": {}}, "maskingPolicy": {"name": "tiny", "hash": hash}});
@@ -126,7 +140,10 @@ fn story_staging_becomes_a_mirror_of_production_and_no_value_of_production_leave
     consent(&hash);
     let staging = json!({"spec": {
         "alignsFrom": [{"namespace": world.production, "name": "production"}], "exchange": place,
-        "data": [{"name": "tiny-db", "postgres": {"connectionSecret": {"name": "tiny-db"}, "adminSecret": {"name": "tiny-db-admin"}}}],
+        "data": [
+            {"name": "tiny-db", "postgres": {"connectionSecret": {"name": "tiny-db"}, "adminSecret": {"name": "tiny-db-admin"}}},
+            {"name": "uploads", "volume": {"claim": {"name": "uploads"}}},
+        ],
         "backups": {"repository": {"volume": {"claim": {"name": "backups"}}}, "passwordSecret": {"name": "backup-key"}},
         "maintenance": {"drain": "2s"}, "verification": [{"name": "health", "http": {"url": "http://tiny/health"}}],
     }});
@@ -146,6 +163,14 @@ fn story_staging_becomes_a_mirror_of_production_and_no_value_of_production_leave
     assert_eq!(status.phase, Phase::Completed, "{:?} {:?}", status.failure, status.next);
     let snapshot = status.snapshot.expect("what was masked");
     assert_eq!(snapshot.masking_policy_hash.as_deref(), Some(hash.as_str()));
+    let leaves = |line: &String| {
+        let path = line.split(" mode=").next().unwrap_or_default();
+        let one = path.strip_prefix("deep/1").is_some_and(|rest| rest.len() == 1);
+        one || ["deep", "deep/7", "linked"].contains(&path) || path.starts_with("deep/er")
+    };
+    let expected: Vec<String> = above.listing().into_iter().filter(leaves).collect();
+    assert_eq!(files_below.listing(), expected, "the files that the policy lists are there, as they are, and no other");
+    assert_eq!((snapshot.volumes, snapshot.files), (vec!["uploads".to_owned()], Some(13)));
     let of = |database: &Database, sql: &str| database.query("tiny", sql).expect("an answer").trim().to_owned();
     let rows = "SELECT count(*), sum(n) FROM writes";
     assert_eq!(of(&below, rows), of(&world.database, rows), "the same rows are there");

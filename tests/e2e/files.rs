@@ -21,13 +21,22 @@ use super::{
 /// As whom the application runs once it has files.
 const USER: u32 = 10_001;
 
-/// The application's files in Production.
+/// The application's files in one environment.
 pub struct Files(PathBuf);
 
 impl Files {
     /// Gives Production's application a claim with files, and a user of its own, and names the claim in the Environment.
     pub fn of(world: &mut World) -> Self {
-        let namespace = world.production.clone();
+        let files = Self::mounted(&world.production);
+        let data = json!([{"op": "add", "path": "/spec/data/-", "value": {"name": "uploads", "volume": {"claim": {"name": "uploads"}}}}]);
+        kubectl(&["-n", &world.production, "patch", "environment", "production", "--type=json", "-p", &data.to_string()])
+            .expect("it is named");
+        world.record = Record::of(&world.production);
+        files
+    }
+
+    /// Gives a namespace's application a claim with files, and a user of its own.
+    pub fn mounted(namespace: &str) -> Self {
         let claim = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "uploads", "namespace": namespace},
             "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
@@ -41,14 +50,10 @@ impl Files {
             }],
             "volumes": [{"name": "uploads", "persistentVolumeClaim": {"claimName": "uploads"}}],
         }}}});
-        kubectl(&["-n", &namespace, "patch", "deployment", "tiny", "-p", &pod.to_string()]).expect("it mounts the claim");
-        kubectl(&["-n", &namespace, "rollout", "status", "deployment/tiny", "--timeout=120s"]).expect("it is back");
-        let files = Self(directory(&namespace));
+        kubectl(&["-n", namespace, "patch", "deployment", "tiny", "-p", &pod.to_string()]).expect("it mounts the claim");
+        kubectl(&["-n", namespace, "rollout", "status", "deployment/tiny", "--timeout=120s"]).expect("it is back");
+        let files = Self(directory(namespace));
         files.fill();
-        let data = json!([{"op": "add", "path": "/spec/data/-", "value": {"name": "uploads", "volume": {"claim": {"name": "uploads"}}}}]);
-        kubectl(&["-n", &namespace, "patch", "environment", "production", "--type=json", "-p", &data.to_string()])
-            .expect("it is named");
-        world.record = Record::of(&namespace);
         files
     }
 
@@ -74,6 +79,12 @@ impl Files {
         fs::write(self.0.join("deep/11"), format!("edited {round}")).expect("it is written");
         fs::write(self.0.join(format!("deep/new {round}")), "came").expect("it is written");
         chown(self.0.join(format!("deep/new {round}")), Some(USER), Some(USER)).expect("an owner");
+    }
+
+    /// One more, of the application's user.
+    pub fn add(&self, name: &str) {
+        fs::write(self.0.join(name), name).expect("it is written");
+        chown(self.0.join(name), Some(USER), Some(USER)).expect("an owner");
     }
 
     /// All there is to say of them, a line an entry.

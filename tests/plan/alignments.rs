@@ -4,7 +4,7 @@ use lockkeeper::{
     api::{Check, DownAlignment, Environment, Phase},
     manifest::task::{Outcome, Task, Verb},
     plan::{
-        Effect, Resource, alignment,
+        Decision, Effect, Resource, alignment,
         world::{JobState, PolicyView},
     },
 };
@@ -448,23 +448,165 @@ fn a_hand_change_between_the_alignment_and_the_lock_is_noticed_at_the_door() {
     assert_eq!(seen.status().failure.unwrap().reason, "PlanChanged");
 }
 
+/// Both sides have a volume of one name, and the target's claim is there.
+fn with_files() -> Seen {
+    let mut seen = asked();
+    for side in [&mut seen.target, &mut seen.source] {
+        changed(side, |spec| {
+            spec["data"].as_array_mut().unwrap().push(json!({"name": "uploads", "volume": {"claim": {"name": "uploads"}}}));
+        });
+    }
+    for side in [&mut seen.target_side, &mut seen.source_side] {
+        side.volumes = vec![of(
+            json!({"metadata": {"name": "uploads"}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeMode": "Filesystem"}}),
+        )];
+    }
+    seen
+}
+
+/// The policy lists which of its files may leave.
+fn listed(seen: &mut Seen) {
+    seen.policy.as_mut().unwrap().spec =
+        of(json!({"keySecret": {"name": "masking-key"}, "data": [{"name": "uploads", "files": {"include": ["public/**"]}}]}));
+}
+
+fn include(seen: &mut Seen, names: &[&str]) {
+    seen.alignment = Some(alignment(json!({"data": {"names": names}})));
+}
+
 #[test]
 fn a_volume_stays_where_it_is_and_the_plan_says_so() {
-    let with_files = || {
-        let mut seen = asked();
-        for side in [&mut seen.target, &mut seen.source] {
-            changed(side, |spec| {
-                spec["data"].as_array_mut().unwrap().push(json!({"name": "uploads", "volume": {"claim": {"name": "uploads"}}}));
-            });
-        }
-        seen
-    };
     let mut seen = with_files();
     assert_eq!(to_the_end(&mut seen), Phase::Completed, "{:?}", seen.status());
     let check = seen.status().preflight.iter().find(|c| c.name == "volumes").cloned().unwrap();
-    assert!(check.passed && check.message.contains("uploads: it stays as it is; files are not masked"), "{check:?}");
+    assert!(
+        check.passed && check.message.contains("uploads: it stays as it is; policy and grant let no file of it leave"),
+        "{check:?}"
+    );
+    assert_eq!(seen.status().snapshot.unwrap().volumes, [""; 0]);
+}
 
-    let mut named = with_files();
-    named.alignment = Some(alignment(json!({"data": {"names": ["uploads"]}})));
-    assert!(next(&mut named).contains("data uploads is a volume, and files are not masked"), "{:?}", named.status().next);
+#[test]
+fn files_that_are_asked_for_by_name_and_may_not_go_are_a_sentence_with_what_lets_them() {
+    type Spoil = fn(&mut Seen);
+    let table: [(&str, Spoil); 7] = [
+        (
+            "lists none of its files: nothing of it leaves until it says which may, data: [{name: uploads, files: {include:",
+            |_| {},
+        ),
+        ("name one of db too under include.data.names", |s| include(s, &["uploads"])),
+        ("data uploads is a volume in Environment shop-staging/staging and a database in shop-production/production", |s| {
+            changed(&mut s.target, |spec| {
+                spec["data"][1] = json!({"name": "uploads", "postgres": {"connectionSecret": {"name": "u"}}})
+            });
+        }),
+        ("data uploads is a database in Environment shop-staging/staging and a volume in shop-production/production", |s| {
+            listed(s);
+            changed(&mut s.source, |spec| {
+                spec["data"][1] = json!({"name": "uploads", "postgres": {"connectionSecret": {"name": "u"}}})
+            });
+        }),
+        ("data uploads is not in the source Environment", |s| {
+            changed(&mut s.source, |spec| drop(spec["data"].as_array_mut().unwrap().pop()));
+        }),
+        ("data uploads is not in Environment shop-production/production", |s| {
+            changed(&mut s.target, |spec| drop(spec["data"].as_array_mut().unwrap().pop()));
+        }),
+        ("take other data, not all of this", |s| {
+            listed(s);
+            changed(&mut s.source, |spec| spec["grants"][0]["data"] = json!({"names": ["db"]}));
+        }),
+    ];
+    for (sentence, spoil) in table {
+        let mut seen = with_files();
+        include(&mut seen, &["db", "uploads"]);
+        spoil(&mut seen);
+        let said = next(&mut seen);
+        assert!(said.contains(sentence), "{sentence:?} is not in {said:?}");
+        assert!(seen.elsewhere.jobs.is_empty() && seen.jobs.is_empty(), "nothing was begun");
+    }
+    // With all data it is left where it is, and the rest goes.
+    let mut partly = with_files();
+    listed(&mut partly);
+    changed(&mut partly.source, |spec| spec["grants"][0]["data"] = json!({"names": ["db"]}));
+    until(&mut partly, "page");
+    assert_eq!(partly.status().snapshot.unwrap().volumes, [""; 0]);
+}
+
+/// The Job of a step, once it is made, and its task.
+fn made(jobs: &[Value], step: &str) -> (Value, Task) {
+    let of_step = |j: &&Value| j["metadata"]["labels"]["lockkeeper.dev/step"] == step;
+    let job = jobs.iter().find(of_step).unwrap_or_else(|| panic!("no Job of {step}"));
+    (job["spec"]["template"]["spec"].clone(), task(job))
+}
+
+#[test]
+fn listed_files_are_masked_into_the_exchange_and_undone_from_the_targets_own_repository() {
+    let mut seen = with_files();
+    listed(&mut seen);
+    include(&mut seen, &["db", "uploads"]);
+    let mut jobs: Vec<Value> = Vec::new();
+    for _ in 0..80 {
+        for _ in 0..200 {
+            let decision = seen.plan();
+            let inner = |effect: &Effect| match effect {
+                Effect::In { effect, .. } => (**effect).clone(),
+                other => other.clone(),
+            };
+            if let Decision::Perform(effect) = &decision
+                && let Effect::Create { resource: Resource::Job, manifest } = inner(effect)
+            {
+                jobs.push(*manifest);
+            }
+            if !seen.carry_out(&decision) {
+                break;
+            }
+        }
+        if seen.status().phase.is_terminal() {
+            break;
+        }
+        if seen.status().step.as_deref() == Some("load") {
+            // While locked neither policy nor grant is asked any more, and what is put back is what was taken.
+            seen.policy = None;
+            seen.source = None;
+            Change::JobsFail { code: 2, says: true }.happen(&mut seen);
+        } else {
+            Change::Good.happen(&mut seen);
+            let written = of(
+                json!([{"data": "db", "tables": 1, "rows": 3, "bytes": 7}, {"data": "uploads", "tables": 0, "rows": 0, "bytes": 2, "files": 2}]),
+            );
+            let outcomes = seen.elsewhere.jobs.values_mut().filter_map(|j| j.outcome.as_mut()?.backup.as_mut());
+            outcomes.for_each(|backup| backup.contents = Clone::clone(&written));
+        }
+    }
+    assert_eq!(seen.status().phase, Phase::RolledBack, "{:?}", seen.status());
+    let snapshot = seen.status().snapshot.unwrap();
+    assert_eq!((snapshot.volumes, snapshot.files), (vec!["uploads".to_owned()], Some(2)));
+    let message = seen.status().steps.iter().find(|s| s.name == "snapshot").unwrap().message.clone().unwrap();
+    assert!(message.contains("uploads: 2 files that it lets out, as they are"), "{message}");
+
+    let volumes = |pod: &Value| -> Vec<String> {
+        let claims = pod["volumes"].as_array().unwrap().iter();
+        let named = |v: &Value| Some(format!("{}={}", v["name"].as_str()?, v["persistentVolumeClaim"]["claimName"].as_str()?));
+        claims.filter_map(named).collect()
+    };
+    for (step, expected) in [
+        ("preflight", &["repository=backups", "files-0=uploads"][..]),
+        ("snapshot", &["repository=their-exchange", "files-0=uploads"]),
+        ("receive", &["repository=exchange", "files-0=uploads"]),
+        ("load", &["repository=exchange", "own-repository=backups", "files-0=uploads"]),
+        ("rollback-data", &["repository=backups", "files-0=uploads"]),
+    ] {
+        let (pod, task) = made(&jobs, step);
+        assert_eq!(volumes(&pod), expected, "{step}");
+        assert_eq!(task.volumes.len(), 1, "{step}");
+        assert_eq!((task.own.is_some(), task.origin.is_some()), (step == "load", ["receive", "load"].contains(&step)), "{step}");
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+        let of = |name: &str| mounts.iter().find(|m| m["name"] == name).cloned().unwrap_or_default();
+        let writes = ["load", "rollback-data"].contains(&step);
+        assert_eq!(of("files-0")["readOnly"] == false, writes, "{step}");
+        if step == "load" {
+            assert_eq!(of("own-repository-password")["mountPath"], "/lockkeeper/own/repository-password");
+        }
+    }
 }

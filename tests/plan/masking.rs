@@ -190,3 +190,46 @@ fn what_it_cannot_look_at_is_said_and_tried_again_with_the_hour() {
     assert_eq!(seen.made(Resource::Job)["kind"], "Job");
     assert_eq!(seen.copies[0].name_any(), seen.copies.last().unwrap().name_any());
 }
+
+#[test]
+fn of_a_volume_the_policy_lists_patterns_and_what_it_says_of_files_is_told_beside_the_columns() {
+    let with = |entry: Value| {
+        let mut seen = Seen::new();
+        let environment = seen.environment.as_mut().unwrap();
+        environment.spec.data.push(of(json!({"name": "uploads", "volume": {"claim": {"name": "uploads"}}})));
+        if !entry.is_null() {
+            seen.policy.spec.data.push(of(entry));
+        }
+        seen
+    };
+    for (entry, sentence) in [
+        (json!({"name": "uploads"}), "say which of its files may leave, files: {include:"),
+        (
+            json!({"name": "uploads", "files": {"include": ["/a"]}}),
+            "data uploads: files.include \"/a\": paths begin below the volume",
+        ),
+        (json!({"name": "uploads", "files": {"include": ["{a"]}}), "correct it"),
+    ] {
+        let mut seen = with(entry);
+        assert!(matches!(seen.settle(), Decision::Wait(_)));
+        let (ready, said) = seen.said();
+        assert!(!ready && said.contains(sentence), "{sentence:?} is not in {said:?}");
+    }
+    let mut seen = Seen::new();
+    seen.policy.spec.data[0] = of(json!({"name": "db", "files": {"include": ["a"]}}));
+    seen.settle();
+    assert!(seen.said().1.contains("data db is a database, and has no files; list its tables"), "{:?}", seen.said());
+
+    for (entry, sentence) in [
+        (Value::Null, "every column is named; data uploads: no file of this volume leaves, because no pattern is listed"),
+        (
+            json!({"name": "uploads", "files": {"include": ["a", "b/**"]}}),
+            "data uploads: files that match one of 2 patterns leave",
+        ),
+    ] {
+        let mut seen = with(entry);
+        seen.classified(Outcome::default());
+        seen.settle();
+        assert!(seen.said().0 && seen.said().1.contains(sentence), "{:?}", seen.said());
+    }
+}

@@ -296,6 +296,7 @@ impl World {
             repository: below("repository"),
             repository_password: below("password"),
             repository_credentials: below("credentials"),
+            own: below("own"),
             scratch: below("scratch"),
             result: below("result"),
         };
@@ -367,6 +368,7 @@ impl World {
             repository,
             repository_password,
             repository_credentials,
+            own,
             policy,
             masking_key,
             scratch,
@@ -380,6 +382,7 @@ impl World {
             .env("LOCKKEEPER_REPOSITORY_DIR", repository)
             .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password)
             .env("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials)
+            .env("LOCKKEEPER_OWN_DIR", own)
             .env("LOCKKEEPER_POLICY_DIR", policy)
             .env("LOCKKEEPER_MASKING_KEY_DIR", masking_key)
             .env("LOCKKEEPER_SCRATCH_DIR", scratch)

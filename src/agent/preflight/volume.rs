@@ -3,12 +3,13 @@
 use super::{Checks, mebibytes};
 use crate::{
     agent::{
-        Context,
+        Context, backup,
         error::{AgentError, OfData},
+        volumes,
     },
     data::{
         repository,
-        volume::survey::{Survey, survey},
+        volume::survey::{Survey, owners, survey},
     },
     manifest::task::{BackupOutcome, Outcome},
 };
@@ -62,4 +63,20 @@ pub fn fits(context: &Context<'_>, found: &BackupOutcome, outcome: &mut Outcome)
             checks.pass("space", format!("what comes back takes {needed} MiB of {there} MiB"));
         }
     }
+}
+
+/// Of files from another environment: whether this pod's user may give them to whom they belong.
+pub async fn can_be_given(context: &Context<'_>, found: &BackupOutcome, outcome: &mut Outcome) -> Result<(), AgentError> {
+    if context.task.volumes.is_empty() {
+        return Ok(());
+    }
+    let (repository, id) = (backup::open(context).await?, found.snapshot.clone());
+    let reader = backup::blocking(move || repository.reader(&id)).await?;
+    for data in context.volumes() {
+        let (inner, place, stop) = (reader.clone(), volumes::place(&data), context.stop.clone());
+        let problems = volumes::on_files(&data, move || owners(&inner, &place, &stop)).await?;
+        let mut checks = Checks { data: &data, list: &mut outcome.checks };
+        checks.judge("owners", problems, "the files that come can be given to their owners");
+    }
+    Ok(())
 }

@@ -59,7 +59,7 @@ pub fn head(namespace: &str, environment: &str, date: &str) -> String {
 /// The policy of one data, as YAML below `spec.data`.
 pub fn data(name: &str, tables: &[Table], samples: &Samples, labels: &BTreeMap<(u32, String), String>, locale: Locale) -> String {
     let mut out = format!("  - name: {}\n    tables:\n", scalar(name));
-    let mut policy = MaskingData { name: name.into(), tables: Vec::new() };
+    let mut policy = MaskingData { name: name.into(), ..MaskingData::default() };
     for table in tables.iter().filter(|t| t.kind != TableKind::Foreign && t.parents.is_empty()) {
         let mut entry = MaskingTable { table: table.full_name().into(), ..MaskingTable::default() };
         out.push_str(&format!("    - table: {}\n      columns:\n", scalar(&table.full_name())));

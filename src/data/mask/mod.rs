@@ -14,6 +14,7 @@ pub mod condition;
 mod constraints;
 mod date;
 pub mod draft;
+pub mod files;
 pub mod json;
 mod keys;
 mod kinds;
@@ -25,5 +26,6 @@ pub mod screen;
 mod shape;
 mod substitutes;
 
+pub use files::Files;
 pub use policy::{Masking, Problem, compile, coverage, hash};
 pub use prf::Key;

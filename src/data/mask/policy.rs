@@ -45,13 +45,16 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The hash of a policy: `sha256:` and 64 hexadecimal digits. The same for every order of data, tables and columns.
+/// The hash of a policy: `sha256:` and 64 hexadecimal digits. The same for every order of data, tables, columns and patterns.
 pub fn hash(spec: &MaskingPolicySpec) -> String {
     use sha2::{Digest, Sha256};
     let mut spec = spec.clone();
     spec.data.sort_by(|a, b| a.name.cmp(&b.name));
     for data in &mut spec.data {
         data.tables.sort_by(|a, b| a.table.cmp(&b.table));
+        if let Some(files) = &mut data.files {
+            files.include.sort();
+        }
     }
     let text = serde_json::to_vec(&spec).unwrap_or_default();
     format!("sha256:{}", hex::encode(Sha256::digest(&text)))

@@ -8,6 +8,7 @@
 //! Nothing here follows a link: every directory is reached from the volume's own, name by name ([`tree`]). All calls block.
 
 mod digest;
+mod leaving;
 mod place;
 pub mod restore;
 pub mod store;
@@ -17,6 +18,7 @@ pub mod tree;
 use std::{io, path::Path};
 
 pub use digest::{Digest, Total};
+pub use leaving::LeftOut;
 
 use super::{repository::RepositoryError, stop::Stopped};
 

@@ -18,10 +18,12 @@ use rustix::fs::{FileType, Mode, OFlags, fstat, openat};
 use super::{
     Total, VolumeError,
     digest::Digest,
-    failed, shown,
-    tree::{Found, Root, described, walk},
+    failed,
+    leaving::{Leaving, LeftOut, as_it_leaves},
+    shown,
+    tree::{Found, Root, described, walk_into},
 };
-use crate::data::{repository::Entries, stop::Stop};
+use crate::data::{mask::Files, repository::Entries, stop::Stop};
 
 /// Files up to this size are read whole before they are handed on: what is said of them is what was read.
 const WHOLE: u64 = 1 << 20;
@@ -57,54 +59,95 @@ impl Stored {
     }
 }
 
-/// Adds the volume in `root` to a snapshot, below `prefix`. `live`: somebody works there, and what goes meanwhile is left out.
+/// How a volume goes into a snapshot.
+#[derive(Clone, Copy, Debug)]
+pub struct How<'a> {
+    /// Whether somebody works there: what goes meanwhile is left out.
+    pub live: bool,
+    /// What of it leaves its environment, where not all of it stays there.
+    pub only: Option<&'a Files>,
+}
+
+/// Adds the volume in `root` to a snapshot, below `prefix`. Says what stays behind although a pattern names it.
 pub fn store(
     root: &Path,
     prefix: &Path,
-    live: bool,
+    How { live, only }: How<'_>,
     entries: &Entries,
     stop: &Stop,
     report: &(dyn Fn(u64) + Sync),
-) -> Result<Stored, VolumeError> {
+) -> Result<(Stored, LeftOut), VolumeError> {
     let shared = Shared::default();
     let root = Root::open(root)?;
-    let own = root.node()?;
+    let mut own = root.node()?;
+    if only.is_some() {
+        as_it_leaves(&mut own);
+    }
     let node = Node::new_node(prefix.file_name().unwrap_or_default(), NodeType::Dir, own.meta);
     entries.add(prefix, node, None).map_err(|_| VolumeError::Ended)?;
-    walk(&root, live, &mut |found| {
+    let mut leaving = only.map(Leaving::new);
+    let add = |path: &Path, node: Node, content: Content| {
+        entries.add(&prefix.join(path), node, content).map_err(|_| VolumeError::Ended)?;
+        report(state(&shared).digest.bytes());
+        Ok::<(), VolumeError>(())
+    };
+    let into = |path: &Path| only.is_none_or(|files| files.may_lead(path));
+    // Whether what went wrong did so with an entry that leaves: the name of no other is in an error.
+    let mut with_one_that_leaves = only.is_none();
+    walk_into(&root, live, &into, &mut |found| {
         if stop.is_asked() {
             return Err(crate::data::stop::Stopped.into());
         }
         if state(&shared).failure.is_some() {
             return Err(VolumeError::Ended);
         }
-        let place = prefix.join(found.path);
-        let (node, content) = match open(&found, live, &shared)? {
-            Some(opened) => opened,
-            None => return Ok(()),
-        };
-        entries.add(&place, node, content).map_err(|_| VolumeError::Ended)?;
-        report(state(&shared).digest.bytes());
+        if let Some(leaving) = &mut leaving {
+            if !leaving.takes(&found) {
+                return Ok(());
+            }
+            with_one_that_leaves = true;
+            for (path, node) in leaving.directories_to(found.path) {
+                without_content(&path, &node, &shared);
+                add(&path, node, None)?;
+            }
+        }
+        if let Some((node, content)) = open(&found, (live, only.is_some()), &shared)? {
+            add(found.path, node, content)?;
+        }
+        with_one_that_leaves = only.is_none();
         Ok(())
     })
     .or_else(|error| match error {
         // Why nothing more is taken stands in the state.
         VolumeError::Ended if state(&shared).failure.is_some() => Ok(()),
+        VolumeError::Files { doing, cause, permanent, .. } if !with_one_that_leaves => {
+            let path = "an entry in a directory that may lead to files which leave, and whose own name does not".to_owned();
+            Err(VolumeError::Files { path, doing, cause, permanent })
+        }
         other => Err(other),
     })?;
-    Ok(Stored(shared))
+    Ok((Stored(shared), leaving.map(|l| l.left_out()).unwrap_or_default()))
+}
+
+/// Adds what is no file to the sum.
+fn without_content(path: &Path, node: &Node, shared: &Shared) {
+    let mut state = state(shared);
+    let head = state.digest.head(path, node);
+    state.digest.add(head, node, None);
 }
 
 type Content = Option<Box<dyn Read + Send>>;
 
 /// An entry with its content. None: it is gone.
-fn open(found: &Found<'_>, live: bool, shared: &Shared) -> Result<Option<(Node, Content)>, VolumeError> {
+fn open(found: &Found<'_>, (live, leaves): (bool, bool), shared: &Shared) -> Result<Option<(Node, Content)>, VolumeError> {
     let path = found.path;
     if !found.node.is_file() {
-        let mut state = state(shared);
-        let head = state.digest.head(path, &found.node);
-        state.digest.add(head, &found.node, None);
-        return Ok(Some((found.node.clone(), None)));
+        let mut node = found.node.clone();
+        if leaves {
+            as_it_leaves(&mut node);
+        }
+        without_content(path, &node, shared);
+        return Ok(Some((node, None)));
     }
     // Another process may have put a pipe in its place: opening must not wait for its other end.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -122,6 +165,9 @@ fn open(found: &Found<'_>, live: bool, shared: &Shared) -> Result<Option<(Node, 
         Err(error) if live && error.kind() == io::ErrorKind::NotFound => found.node.clone(),
         other => other.map_err(|e| failed(path, "looking at it", e))?,
     };
+    if leaves {
+        as_it_leaves(&mut node);
+    }
     if node.meta.size <= WHOLE {
         let mut content = Vec::with_capacity(usize::try_from(node.meta.size).unwrap_or(0));
         file.take(node.meta.size).read_to_end(&mut content).map_err(|e| failed(path, "reading it", e))?;

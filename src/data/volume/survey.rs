@@ -12,7 +12,10 @@ use super::{
     VolumeError, shown,
     tree::{Root, walk},
 };
-use crate::data::stop::{Stop, Stopped};
+use crate::data::{
+    repository::Reader,
+    stop::{Stop, Stopped},
+};
 
 /// So many entries are named for each thing that is wrong.
 const NAMED: usize = 3;
@@ -65,6 +68,30 @@ impl Named {
     }
 }
 
+fn owned(path: &Path, node: &Node) -> String {
+    format!("{} of {}:{}", shown(path), node.meta.uid.unwrap_or(0), node.meta.gid.unwrap_or(0))
+}
+
+/// What of a volume in a snapshot this process could not give to its owners, in words.
+pub fn owners(reader: &Reader, prefix: &Path, stop: &Stop) -> Result<Vec<String>, VolumeError> {
+    let (me, mut foreign) = (Me::now(), Named::default());
+    for entry in reader.below(&reader.directory(prefix)?)? {
+        if stop.is_asked() {
+            return Err(Stopped.into());
+        }
+        let (path, node) = entry?;
+        if !me.may_give(&node) {
+            foreign.add(|| owned(&path, &node));
+        }
+    }
+    let mend = format!(
+        "here Jobs run as user {}, which is what securityContext.runAsUser of the workload that mounts the claim says: name there, in both \
+         environments, the user and group whose files these are",
+        me.user
+    );
+    Ok(foreign.say("entries belong to others there and cannot be given to them here", &mend).into_iter().collect())
+}
+
 /// Looks at every entry, while somebody may work there.
 pub fn survey(root: &Path, stop: &Stop) -> Result<Survey, VolumeError> {
     let me = Me::now();
@@ -87,8 +114,7 @@ pub fn survey(root: &Path, stop: &Stop) -> Result<Survey, VolumeError> {
             unread.add(|| shown(found.path));
         }
         if !me.may_give(node) {
-            let (user, group) = (node.meta.uid.unwrap_or(0), node.meta.gid.unwrap_or(0));
-            foreign.add(|| format!("{} of {user}:{group}", shown(found.path)));
+            foreign.add(|| owned(found.path, node));
         }
         if matches!(node.node_type, NodeType::Dev { .. } | NodeType::Chardev { .. }) && me.user != 0 {
             devices.add(|| shown(found.path));

@@ -210,15 +210,25 @@ pub struct Found<'a> {
 /// Walks all entries below the volume's directory: a directory before what is in it. `live`: somebody works there, and what
 /// goes meanwhile is left out.
 pub fn walk(root: &Root, live: bool, visit: &mut dyn FnMut(Found<'_>) -> Result<(), VolumeError>) -> Result<(), VolumeError> {
+    walk_into(root, live, &|_| true, visit)
+}
+
+/// The same; directories for whose path `into` says no are visited and not entered.
+pub fn walk_into(
+    root: &Root,
+    live: bool,
+    into: &dyn Fn(&Path) -> bool,
+    visit: &mut dyn FnMut(Found<'_>) -> Result<(), VolumeError>,
+) -> Result<(), VolumeError> {
     let own = root.below(Path::new("")).map_err(|e| failed(Path::new(""), "opening it", e))?;
-    below(&own, &mut PathBuf::new(), 0, live, visit)
+    below(&own, &mut PathBuf::new(), 0, (live, into), visit)
 }
 
 fn below(
     dir: &OwnedFd,
     path: &mut PathBuf,
     depth: usize,
-    live: bool,
+    (live, into): (bool, &dyn Fn(&Path) -> bool),
     visit: &mut dyn FnMut(Found<'_>) -> Result<(), VolumeError>,
 ) -> Result<(), VolumeError> {
     if depth > DEPTH {
@@ -239,7 +249,7 @@ fn below(
             Err(error) if gone(&error) => Ok(None),
             Err(error) => Err(failed(path, "looking at it", error)),
             Ok(node) => {
-                let is_dir = node.is_dir();
+                let is_dir = node.is_dir() && into(path);
                 visit(Found { path, dir: dir.as_fd(), name: &name, node }).map(|()| is_dir.then_some(()))
             }
         };
@@ -248,7 +258,7 @@ fn below(
                 // A link in its place by now is nobody's directory.
                 Err(error) if live && (gone(&error) || matches!(error.kind(), io::ErrorKind::NotADirectory)) => {}
                 Err(error) => return Err(failed(path, "opening the directory", error)),
-                Ok(inner) => below(&inner, path, depth + 1, live, visit)?,
+                Ok(inner) => below(&inner, path, depth + 1, (live, into), visit)?,
             }
         }
         path.pop();
