@@ -28,6 +28,7 @@ impl Files {
     /// Gives Production's application a claim with files, and a user of its own, and names the claim in the Environment.
     pub fn of(world: &mut World) -> Self {
         let files = Self::mounted(&world.production);
+        world.settle();
         let data = json!([{"op": "add", "path": "/spec/data/-", "value": {"name": "uploads", "volume": {"claim": {"name": "uploads"}}}}]);
         kubectl(&["-n", &world.production, "patch", "environment", "production", "--type=json", "-p", &data.to_string()])
             .expect("it is named");

@@ -120,7 +120,13 @@ impl World {
         let namespace = self.production.as_str();
         kubectl(&["-n", namespace, "set", "env", "deployment/tiny", &format!("TINY_SLOW={pause}")]).expect("it is told");
         kubectl(&["-n", namespace, "rollout", "status", "deployment/tiny", "--timeout=120s"]).expect("it is back");
-        // A rollout ends while the earlier pod still goes, and users that come now may be led to it.
+        self.settle();
+        self.record = Record::of(&self.production);
+    }
+
+    /// Waits until users that come now are led to the application as it is now: a rollout ends while the earlier pod still goes.
+    pub fn settle(&self) {
+        let namespace = self.production.as_str();
         let pods: Api<Pod> = Api::namespaced(cluster::client(None), namespace);
         eventually("the earlier pod is gone, and nobody is led to it", PATIENCE, || {
             let there = wait(pods.list(&ListParams::default().labels("app=tiny"))).map_err(|error| error.to_string())?;
@@ -129,7 +135,6 @@ impl World {
             }
             (0..20).try_for_each(|_| self.answers())
         });
-        self.record = Record::of(namespace);
     }
 
     /// Asks the application in Production once, over a new connection.
