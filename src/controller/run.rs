@@ -22,7 +22,9 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    Context, Policies, Turn, alignment, backup, environment, leader, masking, promotion, readiness,
+    Clock, Context, Policies, Turn, alignment, backup, environment, leader, masking,
+    progress::Logs,
+    promotion, readiness,
     report::Report,
     restore, server,
     slim::Slim,
@@ -30,9 +32,9 @@ use super::{
     watch::{Heard, Namespaces},
 };
 use crate::{
-    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion, Timestamp},
+    api::{BackupPhase, DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion, Timestamp},
     error::{Error, Result},
-    plan::world::Settings,
+    plan::{progress::PAUSE, world::Settings},
 };
 
 /// How many runs of a kind are driven at once.
@@ -126,7 +128,8 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
     let (changed, heard) = mpsc::unbounded();
     let namespaces = Namespaces::new(watching, changed);
     let (settings, policies) = (options.settings, Policies::default());
-    let context = Arc::new(Context { client, settings, report, policies, namespaces, clock: Timestamp::now });
+    let (logs, clock) = (Logs::default(), Timestamp::now as Clock);
+    let context = Arc::new(Context { client, settings, report, policies, logs, namespaces, clock });
     // Its end must not wait for an API server that does not answer: the drivers race with the signal.
     tokio::select! {
         () = drive(context, heard) => tracing::warn!("the drivers have ended"),
@@ -316,7 +319,19 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
                     .await?;
                 // Nobody tells that its Jobs are gone once no run is at work here: until it has let go, it looks.
                 let over = backup.status.as_ref().is_some_and(|s| s.phase.is_terminal()) && backup.finalizers().is_empty();
-                Ok(action(turn, if over { Duration::from_secs(3600) } else { REST.min(Duration::from_secs(10)) }))
+                let at_work =
+                    backup.status.as_ref().is_some_and(|s| matches!(s.phase, BackupPhase::Running | BackupPhase::Proving));
+                // How far it is, nobody tells either.
+                Ok(action(
+                    turn,
+                    if over {
+                        Duration::from_secs(3600)
+                    } else if at_work {
+                        PAUSE
+                    } else {
+                        Duration::from_secs(10)
+                    },
+                ))
             },
             |backup, error: &Error, context| failed("EnvironmentBackup", &context, &backup.name_any(), error),
             context.clone(),
