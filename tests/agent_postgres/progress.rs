@@ -62,7 +62,11 @@ async fn each_verb_that_moves_data_says_of_how_much_and_never_takes_a_word_back(
     measured(lines, Some(rows));
     assert_eq!(all["backing up uploads"].last().unwrap().rows, None, "files have no rows");
     let last = outcome.progress.unwrap();
-    assert_eq!((last.doing.as_str(), last.done), ("backing up uploads", 2_100_000), "the outcome has the last of it, printed or not");
+    assert_eq!(
+        (last.doing.as_str(), last.done),
+        ("backing up uploads", 2_100_000),
+        "the outcome has the last of it, printed or not"
+    );
 
     let (all, _) = said(&world, &task("prove", json!({"snapshot": backup.snapshot})));
     measured(&all["restoring store"], Some(rows));
