@@ -5,8 +5,9 @@
 //! read when the container has ended. Its log the operator may read anyway, for what a failed Job has said last. A line there
 //! that is no progress is passed over, and nothing of such a line goes anywhere.
 //!
-//! No turn waits for a log: it is read beside, a while apart, and a turn takes what has come so far. What cannot be read is
-//! absent, and the status keeps what it says ([`crate::plan::progress`]).
+//! No turn waits for a log: it is read beside, every few seconds as long as turns ask for it. A turn takes what has come so far,
+//! and one is taken when there is news. What cannot be read is absent, and the status keeps what it says
+//! ([`crate::plan::progress`]).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -14,22 +15,24 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::LogParams};
 
+use super::watch::Heard;
 use crate::{
     api::labels,
     manifest::task::{Progress, Verb},
-    plan::{
-        progress::PAUSE,
-        world::{JobState, JobView},
-    },
+    plan::world::{JobState, JobView},
 };
 
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What nobody has asked for since is forgotten.
-const MEMORY: Duration = Duration::from_secs(600);
+/// How often a log is read; until it says something, more often.
+const PAUSE: Duration = Duration::from_secs(3);
+const FIRST: Duration = Duration::from_secs(1);
+/// A log that no turn has asked for so long is read no more. Turns of what is at work come more often.
+const MEMORY: Duration = Duration::from_secs(30);
 /// The last line of progress is among so many: the agent logs little else while it moves data.
 const LINES: i64 = 20;
 /// Twenty lines of ours are shorter.
@@ -39,9 +42,12 @@ const CONTAINER: &str = "agent";
 /// What moves data.
 const MOVERS: [Verb; 7] = [Verb::Backup, Verb::Prove, Verb::Snapshot, Verb::Fence, Verb::Undo, Verb::Restore, Verb::Rollback];
 
-/// What was read last, by the pod's UID.
+/// The logs that are read, by the UIDs of their pods.
 #[derive(Clone, Default)]
-pub struct Logs(Arc<Mutex<HashMap<String, Seen>>>);
+pub struct Logs {
+    all: Arc<Mutex<HashMap<String, Seen>>>,
+    news: Option<UnboundedSender<Heard>>,
+}
 
 struct Seen {
     asked: Instant,
@@ -49,6 +55,11 @@ struct Seen {
 }
 
 impl Logs {
+    /// `news` is told whose progress is new.
+    pub fn new(news: UnboundedSender<Heard>) -> Self {
+        Self { all: Arc::default(), news: Some(news) }
+    }
+
     /// Says of each Job at work how far it is, as far as that is known, and has what is old read anew.
     pub fn tell(&self, client: &Client, pods: &[Pod], jobs: &mut BTreeMap<String, JobView>) {
         for job in jobs.values_mut().filter(|j| j.state == JobState::Running) {
@@ -60,27 +71,41 @@ impl Logs {
     }
 
     fn of(&self, client: &Client, pod: &Pod) -> Option<Progress> {
-        let uid = pod.uid()?;
-        let mut all = self.0.lock().ok()?;
-        let (last, due) = match all.get(&uid) {
-            Some(seen) => (seen.last.clone(), seen.asked.elapsed() >= PAUSE),
-            None => (None, true),
-        };
-        if due {
-            all.retain(|_, seen| seen.asked.elapsed() < MEMORY);
-            all.insert(uid.clone(), Seen { asked: Instant::now(), last: last.clone() });
-            let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace()?);
-            let (name, all) = (pod.name_any(), self.0.clone());
-            tokio::spawn(async move {
-                let Some(read) = read(&api, &name).await else { return };
-                if let Ok(mut all) = all.lock()
-                    && let Some(seen) = all.get_mut(&uid)
-                {
-                    seen.last = Some(read);
-                }
-            });
+        let (uid, namespace) = (pod.uid()?, pod.namespace()?);
+        let mut all = self.all.lock().ok()?;
+        if let Some(seen) = all.get_mut(&uid) {
+            seen.asked = Instant::now();
+            return seen.last.clone();
         }
-        last
+        all.insert(uid.clone(), Seen { asked: Instant::now(), last: None });
+        let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let heard = Heard { namespace, run: pod.labels().get(labels::RUN).cloned() };
+        tokio::spawn(self.clone().follow(api, pod.name_any(), uid, heard));
+        None
+    }
+
+    async fn follow(self, api: Api<Pod>, pod: String, uid: String, heard: Heard) {
+        while let Some(pause) = self.look(&api, &pod, &uid, &heard).await {
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Reads a log once. Gives when to do so again; nothing, where nobody asks for it any more.
+    async fn look(&self, api: &Api<Pod>, pod: &str, uid: &str, heard: &Heard) -> Option<Duration> {
+        let read = read(api, pod).await;
+        let mut all = self.all.lock().ok()?;
+        let seen = all.get_mut(uid)?;
+        if seen.asked.elapsed() >= MEMORY {
+            all.remove(uid);
+            return None;
+        }
+        if read.is_some() && read != seen.last {
+            seen.last = read;
+            if let Some(news) = &self.news {
+                let _ = news.unbounded_send(heard.clone());
+            }
+        }
+        Some(if seen.last.is_none() { FIRST } else { PAUSE })
     }
 }
 

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    Clock, Context, Policies, Turn, alignment, backup, environment, leader, masking,
+    Context, Policies, Turn, alignment, backup, environment, leader, masking,
     progress::Logs,
     promotion, readiness,
     report::Report,
@@ -32,9 +32,9 @@ use super::{
     watch::{Heard, Namespaces},
 };
 use crate::{
-    api::{BackupPhase, DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion, Timestamp},
+    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion, Timestamp},
     error::{Error, Result},
-    plan::{progress::PAUSE, world::Settings},
+    plan::world::Settings,
 };
 
 /// How many runs of a kind are driven at once.
@@ -126,10 +126,10 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
     tracing::info!("leading");
 
     let (changed, heard) = mpsc::unbounded();
+    let logs = Logs::new(changed.clone());
     let namespaces = Namespaces::new(watching, changed);
     let (settings, policies) = (options.settings, Policies::default());
-    let (logs, clock) = (Logs::default(), Timestamp::now as Clock);
-    let context = Arc::new(Context { client, settings, report, policies, logs, namespaces, clock });
+    let context = Arc::new(Context { client, settings, report, policies, logs, namespaces, clock: Timestamp::now });
     // Its end must not wait for an API server that does not answer: the drivers race with the signal.
     tokio::select! {
         () = drive(context, heard) => tracing::warn!("the drivers have ended"),
@@ -319,19 +319,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
                     .await?;
                 // Nobody tells that its Jobs are gone once no run is at work here: until it has let go, it looks.
                 let over = backup.status.as_ref().is_some_and(|s| s.phase.is_terminal()) && backup.finalizers().is_empty();
-                let at_work =
-                    backup.status.as_ref().is_some_and(|s| matches!(s.phase, BackupPhase::Running | BackupPhase::Proving));
-                // How far it is, nobody tells either.
-                Ok(action(
-                    turn,
-                    if over {
-                        Duration::from_secs(3600)
-                    } else if at_work {
-                        PAUSE
-                    } else {
-                        Duration::from_secs(10)
-                    },
-                ))
+                Ok(action(turn, if over { Duration::from_secs(3600) } else { REST.min(Duration::from_secs(10)) }))
             },
             |backup, error: &Error, context| failed("EnvironmentBackup", &context, &backup.name_any(), error),
             context.clone(),
