@@ -558,7 +558,7 @@ async fn connections_that_are_cut_while_rows_are_read_end_the_attempt_and_nothin
         screen: None,
         scratch: &world.paths.scratch,
         stop: &stop,
-        report: Arc::new(|_, _| {}),
+        report: Arc::new(|_| {}),
     };
     let (exported, ()) = tokio::join!(copy::export(&view, &writer, export, |_| Ok(b"{}".to_vec())), cut);
     let error = exported.unwrap_err();

@@ -18,6 +18,8 @@ mod merge;
 mod own_role;
 #[path = "plan/places.rs"]
 mod places;
+#[path = "plan/progress.rs"]
+mod progress;
 #[path = "plan/records.rs"]
 mod records;
 #[path = "plan/restores.rs"]

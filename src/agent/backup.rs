@@ -26,7 +26,7 @@ use crate::{
             Access, PgError,
             catalog::{self, Found},
             content::{self, Content},
-            copy::{self, CopyError, Export, Exported, Report, Sum, View},
+            copy::{self, CopyError, Export, Exported, Sum, View},
             tools::Tools,
             transform::Transforms,
         },
@@ -239,7 +239,7 @@ async fn export(
         screen: masked.then_some(&snapshot::screen as copy::Screen<'_>),
         scratch,
         stop: &context.stop,
-        report: report(format!("{} {data}", if masked { "masking" } else { "backing up" })),
+        report: Arc::new(context.told.begin(format!("{} {data}", if masked { "masking" } else { "backing up" }))),
     };
     let mut content = content::read(&view.session, Vec::new()).await.of(data)?;
     if masked {
@@ -296,11 +296,6 @@ fn sequence(value: &copy::SequenceValue) -> content::Sequence {
     // One that was never used stands one step before its start.
     let at = if value.called || value.value < 0 { value.value } else { value.value - 1 };
     content::Sequence { name: format!("{}.{}", value.schema, value.name), before: at, after: at, cycles: value.cycles }
-}
-
-/// Says how far it is.
-pub fn report(doing: String) -> Report {
-    Arc::new(move |done, total| super::progress(&doing, done, Some(total), "bytes"))
 }
 
 /// What an earlier attempt stored, read back from the snapshot.

@@ -30,7 +30,7 @@ pub async fn run(context: &Context<'_>) -> Result<(), AgentError> {
     let mut attempts = 0;
     loop {
         attempts += 1;
-        super::progress(&format!("asking {}", target.shown), attempts, None, "attempts");
+        super::progress::say(&format!("asking {}", target.shown), attempts, "attempts");
         let left = timeout.saturating_sub(began.elapsed()).clamp(Duration::from_millis(100), ATTEMPT);
         let last = tokio::select! {
             () = context.stop.asked() => return Err(crate::data::stop::Stopped.into()),

@@ -17,6 +17,7 @@ mod masking;
 mod outcome;
 mod page;
 mod preflight;
+mod progress;
 mod prove;
 mod prune;
 mod release;
@@ -38,6 +39,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use error::AgentError;
 use error::OfData;
 pub use outcome::fit;
+use progress::Told;
 
 use crate::{
     api::Timestamp,
@@ -46,7 +48,7 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, GATE_PATH, MASKING_KEY_DIR, OWN_DIR, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_CREDENTIALS_DIR,
+        DataTask, GATE_PATH, MASKING_KEY_DIR, OWN_DIR, Outcome, OutcomeError, POLICY_DIR, REPOSITORY_CREDENTIALS_DIR,
         REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, VOLUMES_DIR, Verb, exit,
     },
 };
@@ -137,6 +139,7 @@ pub(crate) struct Context<'a> {
     task: &'a Task,
     paths: &'a Paths,
     stop: Stop,
+    told: Told,
 }
 
 impl Context<'_> {
@@ -251,12 +254,13 @@ async fn turn(mut task: Task, stop: &Stop) -> Result<Task, AgentError> {
 /// Does a task and gives the exit code and the outcome.
 pub async fn perform(task: &Task, paths: &Paths, stop: Stop) -> (i32, Outcome) {
     let started_at = Timestamp::now();
-    let context = Context { task, paths, stop };
+    let context = Context { task, paths, stop, told: Told::default() };
     let mut outcome = Outcome::default();
     let mut result = patiently(task.verb, &context, &mut outcome).await;
     if let (Ok(()), Some(then)) = (&result, task.then) {
         result = patiently(then, &context, &mut outcome).await;
     }
+    outcome.progress = context.told.last();
     outcome.started_at = Some(started_at);
     outcome.finished_at = Some(Timestamp::now());
     match result {
@@ -311,15 +315,6 @@ fn failed(error: &AgentError, mut outcome: Outcome) -> (i32, Outcome) {
     }
     outcome.error = Some(OutcomeError { reason: error.reason().into(), message: error.to_string() });
     (error.exit_code(), outcome)
-}
-
-/// Prints a line of progress.
-fn progress(doing: &str, done: u64, total: Option<u64>, unit: &str) {
-    let line = Progress { doing: doing.into(), done, total, unit: unit.into() };
-    if let Ok(json) = serde_json::to_string(&line) {
-        use std::io::Write;
-        let _ = writeln!(std::io::stdout(), "{json}");
-    }
 }
 
 #[cfg(test)]

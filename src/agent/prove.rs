@@ -5,6 +5,8 @@
 //! 2. What the tables of that database hold is read once more, in the same way as it was read of the original, and compared.
 //! 3. The scratch database is dropped, whatever happened.
 
+use std::sync::Arc;
+
 use super::{
     Context,
     backup::{self, Manifest},
@@ -16,7 +18,7 @@ use crate::{
     data::{
         postgres::{
             Access, catalog, content, control,
-            copy::{self, Import, View},
+            copy::{self, Amount, Import, View},
             quote::{Made, ident, made_database},
             tools::{Rights, Tools},
         },
@@ -95,12 +97,13 @@ pub async fn restore_and_compare(
         prefix: data,
         scratch: scratch.path(),
         stop: &context.stop,
-        report: backup::report(format!("restoring {data}")),
+        report: Arc::new(context.told.begin(format!("restoring {data}"))),
+        loaded: &|| context.told.begin(format!("making indexes and constraints of {data}"))(Amount::default()),
     };
     copy::import(reader, &manifest.copied, import).await.of(data)?;
     let view = View::open(&access.admin, name, &context.stop).await.of(data)?;
-    let report = backup::report(format!("comparing {data}"));
-    let sums = copy::sums(&view, &manifest.copied, &context.stop, report).await.of(data)?;
+    let report = context.told.begin(format!("comparing {data}"));
+    let sums = copy::sums(&view, &manifest.copied, &context.stop, Arc::new(report)).await.of(data)?;
     let mut restored = content::read(&view.session, backup::tables(&manifest.copied, &sums)).await.of(data)?;
     let masked = manifest.schema_hash.is_empty();
     if masked {

@@ -160,7 +160,6 @@ async fn clone(
         ident(&row.database),
         ident(&source.owner)
     );
-    super::progress("cloning", 0, u64::try_from(source.size).ok(), "bytes");
     loop {
         session
             .run("dropping a half-made undo point", &format!("DROP DATABASE IF EXISTS {}", ident(&name)))

@@ -6,7 +6,6 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
     time::Instant,
 };
 
@@ -26,9 +25,10 @@ use super::{
 use crate::{
     api::{BackupContent, Timestamp},
     data::{
+        postgres::copy::Amount,
         repository::{Entries, Reader, Repository, RepositoryError, Stored, VOLUMES},
         stop::Stopped,
-        volume::{LeftOut, Total, VolumeError, restore, store},
+        volume::{LeftOut, Total, VolumeError, restore, restore::Work, store},
     },
     manifest::{
         job::USER,
@@ -128,15 +128,10 @@ pub fn share(directory: &Path) {
     }
 }
 
-/// Says how far it is, about once a second.
-fn reporter(doing: String) -> impl Fn(u64) + Send + Sync {
-    let (began, last) = (Instant::now(), AtomicU64::new(0));
-    move |bytes| {
-        let second = began.elapsed().as_secs();
-        if last.swap(second, Ordering::Relaxed) != second {
-            super::progress(&doing, bytes, None, "bytes");
-        }
-    }
+/// Says how many bytes of a volume are done; `total`: of how many, where that is known.
+fn reporter(context: &Context<'_>, doing: String, total: Option<u64>) -> impl Fn(u64) + Send + Sync + use<> {
+    let tell = context.told.begin(doing);
+    move |bytes| tell(Amount { bytes, of_bytes: total, ..Amount::default() })
 }
 
 /// Runs what blocks on a volume on a thread of its own.
@@ -164,7 +159,7 @@ pub async fn add_to(
         let only = policy.map(|p| p.files(&data)).transpose()?;
         let taken_at = Timestamp::now();
         let (root, entries, stop) = (context.paths.volumes.join(&data), entries.clone(), context.stop.clone());
-        let (prefix, report) = (place(&data), reporter(format!("backing up {data}")));
+        let (prefix, report) = (place(&data), reporter(context, format!("backing up {data}"), None));
         let (total, left_out) = on_files(&data, move || {
             let how = store::How { live, only: only.as_ref() };
             let (stored, left_out) = store::store(&root, &prefix, how, &entries, &stop, &report)?;
@@ -201,7 +196,7 @@ pub async fn prove(context: &Context<'_>, reader: &Reader, outcome: &mut Outcome
     for data in context.volumes() {
         let manifest = manifest(context, reader, &data).await?;
         let (inner, stop, prefix) = (reader.clone(), context.stop.clone(), place(&data));
-        let report = reporter(format!("comparing {data}"));
+        let report = reporter(context, format!("comparing {data}"), Some(manifest.total.bytes));
         let total = on_files(&data, move || restore::total(&inner, &prefix, &stop, &report)).await?;
         if total != manifest.total {
             let differences =
@@ -293,7 +288,16 @@ pub async fn put_back(
         let manifest = manifest(context, &reader, &data).await?;
         guard.begin_held().await?;
         let (root, inner, stop) = (context.paths.volumes.join(&data), reader.clone(), context.stop.clone());
-        let (prefix, report) = (place(&data), reporter(format!("putting back {data}")));
+        let total = Some(manifest.total.bytes);
+        let read = reporter(context, format!("comparing {data} with the snapshot"), total);
+        let write = reporter(context, format!("putting back {data}"), total);
+        let compare = reporter(context, format!("comparing {data}"), total);
+        let report = move |work, bytes| match work {
+            Work::Reading => read(bytes),
+            Work::Writing => write(bytes),
+            Work::Comparing => compare(bytes),
+        };
+        let prefix = place(&data);
         let done = on_files(&data, move || restore::put_back(&root, (&inner, &prefix), &manifest.total, &stop, &report)).await;
         guard.run("giving the row back", "ROLLBACK").await?;
         let done = done?;

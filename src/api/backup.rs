@@ -128,6 +128,9 @@ pub struct EnvironmentBackupStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_timestamp_schema")]
     pub proven_at: Option<Timestamp>,
+    /// How far it is. It stays as it was when the backup ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<StepProgress>,
     /// What is in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

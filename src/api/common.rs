@@ -289,6 +289,46 @@ pub struct Failure {
     pub message: String,
 }
 
+/// How far something is that moves data. Written every few seconds at most; what cannot be learnt is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepProgress {
+    /// What is being done, and with which data: `restoring flags-db`. One step may do several things, one after the other, and
+    /// all figures are of this one.
+    #[schemars(length(max = 128))]
+    pub doing: String,
+    /// How much is done, in `unit`.
+    #[schemars(range(min = 0))]
+    pub done: i64,
+    /// How much there is, in `unit`, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub total: Option<i64>,
+    /// `bytes`: of tables as they lie on the server's disk where they are read, of rows as they stand in the backup where they
+    /// are restored, of files as they are.
+    #[schemars(length(max = 16))]
+    pub unit: String,
+    /// Rows done, where rows are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub rows: Option<i64>,
+    /// Rows that there are: as the backup counted them, or else as the server estimates them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub total_rows: Option<i64>,
+    /// How much is done in a second, in `unit`: the mean since this began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub rate: Option<i64>,
+    /// Seconds that what is left takes at this rate, where there is a total.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub seconds_left: Option<i64>,
+    /// When this was so.
+    #[schemars(schema_with = "timestamp_schema")]
+    pub at: Timestamp,
+}
+
 /// Kinds of workloads that a module may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum WorkloadKind {

@@ -560,6 +560,9 @@ pub struct Step {
     /// Which attempt this is, from 0.
     #[serde(default)]
     pub attempt: i32,
+    /// How far it is, of a step that moves data. It stays as it was when the step ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<StepProgress>,
     /// What was done or what went wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]

@@ -8,6 +8,7 @@ use kube::{api::PostParams, core::ObjectMeta};
 use super::{
     args::{BackupArgs, Global},
     error::{CliError, Exit},
+    progress::Lines,
     session::Session,
     text,
 };
@@ -40,7 +41,7 @@ pub async fn run(global: &Global, args: BackupArgs) -> Result<Exit, CliError> {
     let doing = format!("making EnvironmentBackup {name} in namespace {}", session.namespace);
     let mut made = session.ask(&doing, session.api::<EnvironmentBackup>().create(&params, &backup)).await?;
     session.printer.say(format!("EnvironmentBackup {name} is made."));
-    let mut phase = BackupPhase::Pending;
+    let (mut phase, mut lines) = (BackupPhase::Pending, Lines::default());
     while !args.no_wait && !phase.is_terminal() {
         tokio::time::sleep(PAUSE).await;
         made = session.get(&name).await?;
@@ -48,6 +49,9 @@ pub async fn run(global: &Global, args: BackupArgs) -> Result<Exit, CliError> {
         if status.phase != phase {
             phase = status.phase;
             session.printer.say(said(phase, &status));
+        }
+        if let Some(line) = status.progress.as_ref().filter(|_| !phase.is_terminal()).and_then(|p| lines.of(p)) {
+            session.printer.say(format!("  {line}"));
         }
     }
     session.printer.object(&made)?;

@@ -21,6 +21,7 @@ mod intervene;
 mod masking;
 mod modify;
 mod output;
+mod progress;
 mod promote;
 mod restore;
 mod restoring;

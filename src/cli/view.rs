@@ -3,7 +3,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    show,
+    progress, show,
     text::{between, clean, clean_lines, indent, instant},
 };
 use crate::{
@@ -29,10 +29,11 @@ pub fn screen(run: Run<'_>, now: Timestamp) -> String {
     lines.join("\n")
 }
 
-/// The steps, one a line, but for those that were not needed.
+/// The steps, one a line, but for those that were not needed. Below the one at work, how far it is.
 pub fn steps(status: &PromotionStatus, now: Timestamp) -> String {
     let shown = status.steps.iter().filter(|s| s.state != StepState::Skipped);
-    shown.map(|s| step(s, now)).collect::<Vec<_>>().join("\n")
+    let told = |s| [Some(step(s, now)), progress::of_step(s, now).map(|words| format!("    {words}"))];
+    shown.flat_map(told).flatten().collect::<Vec<_>>().join("\n")
 }
 
 /// One step: mark, name, how long, and what was said of it.
@@ -185,11 +186,13 @@ mod tests {
         let failed = json!({"name": "migration/flags", "state": "Failed", "startedAt": at(9), "finishedAt": at(11), "message": "exit code 1"});
         let failure =
             json!({"step": "migration/flags", "reason": "MigrationFailed", "message": "Job ended with 1:\nno such column"});
+        let backing_up = json!({"doing": "backing up flags-db", "done": 41_943_040, "total": 104_857_600, "unit": "bytes",
+            "rows": 12_000, "totalRows": 30_000, "rate": 5_242_880, "secondsLeft": 12, "at": at(9)});
         [
             json!({"phase": "Scheduled", "approvals": {"required": 1, "summary": "0/1"}, "next": "waits for 1 approval",
                    "steps": [{"name": "backup"}, {"name": "migration/flags"}]}),
             json!({"phase": "BackingUp", "approvals": {"required": 1, "given": ["bob"], "summary": "1/1"},
-                   "steps": [{"name": "backup", "state": "Running", "startedAt": at(1)}, {"name": "migration/flags"}]}),
+                   "steps": [{"name": "backup", "state": "Running", "startedAt": at(1), "progress": backing_up}, {"name": "migration/flags"}]}),
             json!({"phase": "Promoting", "lockedAt": at(5),
                    "steps": [done("backup", 1, 4), {"name": "migration/flags", "state": "Running", "startedAt": at(9)}]}),
             json!({"phase": "RollingBack", "lockedAt": at(5), "steps": [done("backup", 1, 4), failed], "failure": failure}),
@@ -245,6 +248,7 @@ mod tests {
 
         shop/r-12  BackingUp
           ▸ backup  9.0s
+              backing up flags-db: 40.0 of 100 MiB, 12,000 of 30,000 rows, 5.0 MiB/s, about 20 s left
           · migration/flags
 
         shop/r-12  Promoting  users locked out for 5.0s

@@ -17,6 +17,7 @@ use super::{
     args::{Format, Global, WatchArgs},
     error::{CliError, Exit, explain},
     found::{Found, Kind},
+    progress::Lines,
     session::Session,
     text, view,
 };
@@ -159,6 +160,7 @@ struct Display<'a> {
     session: &'a Session,
     screen: Option<ProgressBar>,
     shown: Option<PromotionStatus>,
+    lines: Lines,
     lost: Option<(Timestamp, String)>,
     zone: TimeZone,
 }
@@ -176,7 +178,7 @@ impl<'a> Display<'a> {
             }
             bar
         });
-        Self { session, screen, shown: None, lost: None, zone: TimeZone::system() }
+        Self { session, screen, shown: None, lines: Lines::default(), lost: None, zone: TimeZone::system() }
     }
 
     /// A new state of the run.
@@ -189,7 +191,7 @@ impl<'a> Display<'a> {
             return Ok(());
         }
         let clock = Timestamp::now().to_zoned(self.zone.clone()).strftime("%H:%M:%S").to_string();
-        for line in view::news(&before, &status, first, &self.zone) {
+        for line in view::news(&before, &status, first, &self.zone).into_iter().chain(self.lines.of_run(&status)) {
             self.session.printer.say(format!("{clock} {line}"));
         }
         if first || before != status {

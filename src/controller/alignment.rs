@@ -95,6 +95,7 @@ async fn observe(context: &Context, run: &DownAlignment, namespace: &str) -> Res
         match observe::refused(&context.settings, namespace, observe::side(client, namespace, &target.spec, &uid, true).await)? {
             Seen::All(side) => {
                 seen.jobs = observe::jobs(client, namespace, &uid, &side.pods).await?;
+                context.logs.tell(client, &side.pods, &mut seen.jobs);
                 seen.target_side = side;
             }
             Seen::Refused(text) => seen.refused = Some(text),
@@ -114,7 +115,8 @@ async fn observe(context: &Context, run: &DownAlignment, namespace: &str) -> Res
             },
             None => Side::default(),
         };
-        let jobs = observe::jobs(client, there, &uid, &side.pods).await?;
+        let mut jobs = observe::jobs(client, there, &uid, &side.pods).await?;
+        context.logs.tell(client, &side.pods, &mut jobs);
         Ok((side, Elsewhere { jobs, config_maps: observe::copies_of(client, there, &uid).await? }))
     };
     match observe::refused(&context.settings, there, read.await)? {

@@ -41,7 +41,10 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     let ours = ListParams::default().labels(&format!("{}={uid}", labels::RUN));
     let listed = call(format!("list pods in {namespace}"), pods.list(&ours)).await;
     match observe::refused(&context.settings, namespace, listed)? {
-        Seen::All(pods) => jobs = observe::jobs(client, namespace, &uid, &pods.items).await?,
+        Seen::All(pods) => {
+            jobs = observe::jobs(client, namespace, &uid, &pods.items).await?;
+            context.logs.tell(client, &pods.items, &mut jobs);
+        }
         Seen::Refused(text) => refused = Some(text),
     }
     let mut side = Side::default();

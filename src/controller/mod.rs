@@ -11,6 +11,7 @@ pub mod leader;
 pub mod leave;
 pub mod masking;
 pub mod observe;
+pub mod progress;
 pub mod promotion;
 mod readiness;
 pub mod report;
@@ -46,6 +47,8 @@ pub struct Context {
     pub report: report::Report,
     /// Whether the admission policies are there.
     pub policies: Policies,
+    /// How far agents are.
+    pub logs: progress::Logs,
     /// Watches inside environments' namespaces.
     pub namespaces: watch::Namespaces,
     /// What decisions take for now.

@@ -301,7 +301,7 @@ async fn volume_trouble(client: &Client, namespace: &str, pod: &Pod) -> Option<S
     Some(trouble::words(last.reason.as_deref()?, last.message.as_deref()?))
 }
 
-fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
+pub(super) fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
     let uid = job.uid()?;
     pods.iter().find(|p| p.owner_references().iter().any(|o| o.uid == uid))
 }
@@ -387,6 +387,7 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
                 open: p.annotations().contains_key(annotations::GATE),
             }
         });
+    let outcome = terminated.and_then(|t| serde_json::from_str::<Outcome>(t.message.as_deref()?).ok());
     JobView {
         gate,
         name: job.name_any(),
@@ -398,7 +399,8 @@ fn view(job: &Job, pods: &[Pod]) -> JobView {
         exit_code: terminated.map(|t| t.exit_code),
         exit_reason: terminated.and_then(|t| t.reason.clone()),
         disruption: pod.filter(|_| condition("FailureTarget").is_none()).and_then(disruption),
-        outcome: terminated.and_then(|t| serde_json::from_str::<Outcome>(t.message.as_deref()?).ok()),
+        progress: outcome.as_ref().and_then(|o| o.progress.clone()),
+        outcome,
         trouble: trouble.or_else(unscheduled).or_else(|| {
             let none = pod.is_none() && state == JobState::Running;
             none.then(|| {

@@ -107,6 +107,7 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
         }
         if seen.refused.is_none() {
             seen.jobs = observe::jobs(client, namespace, &uid, &seen.target_side.pods).await?;
+            context.logs.tell(client, &seen.target_side.pods, &mut seen.jobs);
         }
     }
     // What gates the start is asked up to the door; from the lock on a run finishes or rolls back.

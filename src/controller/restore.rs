@@ -126,6 +126,7 @@ async fn observe(context: &Context, run: &EnvironmentRestore, namespace: &str) -
                     );
                 }
                 seen.jobs = observe::jobs(client, namespace, &uid, &side.pods).await?;
+                context.logs.tell(client, &side.pods, &mut seen.jobs);
                 seen.side = side;
             }
             Seen::Refused(text) => seen.refused = Some(text),

@@ -22,7 +22,9 @@ use prometheus_client::registry::Registry;
 use tokio::{net::TcpListener, sync::watch};
 
 use super::{
-    Context, Policies, Turn, alignment, backup, environment, leader, masking, promotion, readiness,
+    Context, Policies, Turn, alignment, backup, environment, leader, masking,
+    progress::Logs,
+    promotion, readiness,
     report::Report,
     restore, server,
     slim::Slim,
@@ -124,9 +126,10 @@ pub async fn run(options: Options, stop: watch::Receiver<bool>) -> std::result::
     tracing::info!("leading");
 
     let (changed, heard) = mpsc::unbounded();
+    let logs = Logs::new(changed.clone());
     let namespaces = Namespaces::new(watching, changed);
     let (settings, policies) = (options.settings, Policies::default());
-    let context = Arc::new(Context { client, settings, report, policies, namespaces, clock: Timestamp::now });
+    let context = Arc::new(Context { client, settings, report, policies, logs, namespaces, clock: Timestamp::now });
     // Its end must not wait for an API server that does not answer: the drivers race with the signal.
     tokio::select! {
         () = drive(context, heard) => tracing::warn!("the drivers have ended"),

@@ -385,6 +385,9 @@ pub struct Outcome {
     /// What a person may want to know: sessions that were ended, what a clone took.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// The last line of progress: a run that was quicker than it could be asked has moved something, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
     /// When the verb's own work began and ended: what a pod's start took is not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -442,13 +445,26 @@ pub struct Aside {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Progress {
-    /// What is being done.
+    /// What is being done, and with which data: `restoring flags-db`.
     pub doing: String,
-    /// How much is done.
+    /// How much is done. Never less than in an earlier line of the same.
     pub done: u64,
     /// How much there is, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// `bytes`, `rows` or `tables`.
+    /// [`BYTES`], or what else is counted.
     pub unit: String,
+    /// How many rows are done, where rows are counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<u64>,
+    /// How many rows there are, where that is known or can be estimated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total_rows: Option<u64>,
+    /// When this began.
+    pub since: Timestamp,
+    /// When it was said.
+    pub at: Timestamp,
 }
+
+/// The unit of what moves data.
+pub const BYTES: &str = "bytes";

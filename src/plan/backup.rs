@@ -7,8 +7,8 @@ use kube::ResourceExt;
 use super::{
     Decision, Effect, Progress,
     jobs::{JobFailure, JobProgress, look},
-    lock, millis, volumes,
-    world::{JobView, Settings, Side},
+    lock, millis, progress, volumes,
+    world::{JobState, JobView, Settings, Side},
 };
 use crate::{
     api::{
@@ -129,9 +129,10 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
             advance(world, status, now)
         }
         BackupPhase::Running => match attempt(world, environment, &data, Verb::Backup, &status, now) {
-            Ok(progress) => progress_to_decision(progress),
+            Ok(progress) => going(world, status, progress, now),
             Err(End::Failed(failure)) => fail(world, status, *failure, now),
             Err(End::Succeeded(outcome)) => {
+                status.progress = outcome.progress.as_ref().and_then(progress::told).or(status.progress);
                 let Some(done) = outcome.backup else {
                     let message = "the backup's Job said nothing of what it wrote".into();
                     return fail(world, status, Failure { step: "backup".into(), reason: "OutcomeLost".into(), message }, now);
@@ -147,9 +148,9 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
             }
         },
         BackupPhase::Proving => match attempt(world, environment, &data, Verb::Prove, &status, now) {
-            Ok(progress) => progress_to_decision(progress),
+            Ok(progress) => going(world, status, progress, now),
             Err(End::Failed(failure)) => fail(world, status, *failure, now),
-            Err(End::Succeeded(_)) => {
+            Err(End::Succeeded(outcome)) => {
                 let at = millis(now);
                 let snapshot = status.snapshot.clone().unwrap_or_default();
                 let known = lock::status(environment);
@@ -158,6 +159,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
                     wanted.last_backup = Some(LastBackup { name: backup.name_any(), snapshot, proven_at: at });
                     return Decision::Perform(lock::set(environment, wanted));
                 }
+                status.progress = outcome.progress.as_ref().and_then(progress::told).or(status.progress);
                 status.proven_at = known.last_backup.map(|b| b.proven_at);
                 status.finished_at = Some(at);
                 status.phase = BackupPhase::Completed;
@@ -245,10 +247,25 @@ fn attempt(
     Err(End::Failed(Box::new(Failure { step: step.to_owned(), reason: last.reason, message: last.message })))
 }
 
-fn progress_to_decision(progress: Progress) -> Decision<EnvironmentBackupStatus> {
+/// While a Job is at work the status says how far it is.
+fn going(
+    world: &World<'_>,
+    mut status: EnvironmentBackupStatus,
+    progress: Progress,
+    now: Timestamp,
+) -> Decision<EnvironmentBackupStatus> {
     match progress {
         Progress::Do(effect) => Decision::Perform(effect),
-        Progress::Waiting { until, .. } => Decision::Wait(until),
+        Progress::Waiting { until, .. } => {
+            let at_work = world.jobs.values().find(|j| j.state == JobState::Running);
+            match progress::of_backup(status.progress.as_ref(), at_work) {
+                None => Decision::Wait(until),
+                told => {
+                    status.progress = told;
+                    advance(world, status, now)
+                }
+            }
+        }
         Progress::Done(_) | Progress::Retry(_) | Progress::Failed { .. } => Decision::Wait(None),
     }
 }

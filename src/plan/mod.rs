@@ -25,6 +25,7 @@ pub mod migration;
 pub mod modules;
 pub mod preflight;
 pub mod prepare;
+pub mod progress;
 pub mod promotion;
 pub mod queue;
 pub mod release;

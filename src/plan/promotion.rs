@@ -16,7 +16,7 @@ use kube::ResourceExt;
 
 use super::{
     Decision, Effect, Progress, after, alignment, approval, foreign, forward, intervention, ledger, lock, maintenance, millis,
-    prepare, restore, rollback, steps,
+    prepare, progress, restore, rollback, steps,
     world::{Run, World},
 };
 use crate::{
@@ -327,18 +327,19 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
     {
         return decision;
     }
-    let progress = match steps::phase(&step.name) {
+    let came_to = match steps::phase(&step.name) {
         Phase::RollingBack => rollback::step(world, &target.spec, &status, &step, now),
         Phase::NeedsHuman => intervention::step(world, &target.spec, &status, &step, now),
         _ => forward::step(world, &target.spec, &status, &step, now),
     };
-    match progress {
+    match came_to {
         Progress::Do(effect) => Decision::Perform(effect),
         Progress::Waiting { what, until } => {
             // Whoever is called reads why, also while it is tried again.
             if status.phase != Phase::NeedsHuman || intervention::gives_up(&status) {
                 status.next = Some(what.chars().take(1000).collect());
             }
+            progress::tell(world, owner(world), &mut status, &step);
             match advance(world, status, now) {
                 Decision::Wait(_) => Decision::Wait(until),
                 other => other,
@@ -349,6 +350,7 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
             rollback::after_step(world, &mut status, &step, now);
             // What a first attempt has said of foreign hands stays said.
             let message = message.or_else(|| step.message.clone().filter(|_| step.attempt == 0));
+            progress::end(world, owner(world), &mut status, &step);
             steps::end(&mut status.steps, &step.name, StepState::Succeeded, message, now);
             // What was stuck goes on by itself again.
             if status.phase == Phase::NeedsHuman {
@@ -373,6 +375,7 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
         Progress::Retry(message) => {
             if let Some(step) = status.steps.iter_mut().find(|s| s.name == step.name) {
                 step.attempt += 1;
+                step.progress = None;
                 step.message = Some(format!("attempt {} failed: {message}", step.attempt).chars().take(4000).collect());
             }
             advance(world, status, now)

@@ -59,6 +59,7 @@ pub fn begin(world: &World<'_>, mut status: RunStatus, failure: Failure, now: Ti
 pub fn stuck(world: &World<'_>, mut status: RunStatus, step: &Step, failure: Failure, now: Timestamp) -> Decision<RunStatus> {
     if let Some(known) = status.steps.iter_mut().find(|s| s.name == step.name) {
         known.attempt += 1;
+        known.progress = None;
         known.message = Some(format!("attempt {}: {}", known.attempt, failure.message).chars().take(4000).collect());
     }
     if step.attempt + 1 >= ATTEMPTS {

@@ -18,7 +18,7 @@ use crate::{
         Schedule, Timestamp, WorkloadKind, WorkloadRef, labels,
     },
     delivery::direct::Owner,
-    manifest::task::Outcome,
+    manifest::task::{Outcome, Progress},
 };
 
 /// A run, whichever its kind: what steps, lock and rollback need to know of it.
@@ -350,6 +350,8 @@ pub struct JobView {
     pub disruption: Option<String>,
     /// What the agent wrote.
     pub outcome: Option<Outcome>,
+    /// How far the agent is, by its own last words. None: they could not be read, or there were none yet.
+    pub progress: Option<Progress>,
     /// What keeps the pod from running: `ImagePullBackOff: …`, `Unschedulable: …`.
     pub trouble: Option<String>,
     /// The gate at which its pod waits, where it was made before its turn and has a pod.

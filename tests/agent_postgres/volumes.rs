@@ -271,7 +271,7 @@ async fn a_backup_that_lost_a_file_on_its_way_is_not_proven() {
     let target = world.directory.path().join("elsewhere");
     fs::create_dir_all(&target).unwrap();
     fs::write(target.join("here"), "stays").unwrap();
-    let put = |total| restore::put_back(&target, (&reader, Path::new("volumes/uploads")), total, &Stop::never(), &|_| {});
+    let put = |total| restore::put_back(&target, (&reader, Path::new("volumes/uploads")), total, &Stop::never(), &|_, _| {});
     let refused = put(&fewer).unwrap_err().to_string();
     assert!(refused.contains("nothing was changed"), "{refused}");
     assert_eq!(listing(&target).len(), 1);
@@ -329,7 +329,7 @@ async fn what_is_killed_anywhere_is_finished_by_the_next() {
     for entries in [1_usize, 20, 40, 60, 80, 100] {
         let (stopper, stop) = stop::channel();
         let seen = std::sync::atomic::AtomicUsize::new(0);
-        let report = |_: u64| {
+        let report = |_: restore::Work, _: u64| {
             if seen.fetch_add(1, std::sync::atomic::Ordering::SeqCst) + 1 >= entries {
                 stopper.stop();
             }

@@ -43,6 +43,9 @@ fn story_a_release_that_was_tested_in_staging_goes_to_production() {
     }
     assert_eq!(keys.len(), 3, "what Production keeps is not in the changelog: {keys:?}");
     assert_eq!(status.approvals.map(|a| a.given), Some(vec![BOB.to_owned()]));
+    let moved = status.steps.iter().find(|s| s.name == "backup").and_then(|s| s.progress.as_ref());
+    let rows = moved.and_then(|p| p.rows.zip(p.total_rows));
+    assert!(rows.is_some_and(|(rows, of)| rows > 0 && rows == of), "a backup says how much it moved, to its end: {moved:?}");
     assert_eq!(status.undo.len(), 1, "the undo point is kept and named: {:?}", status.undo);
 
     // What the issue wants is 10 s on a quiet machine; the numbers are for the reader, the limit for machines that are not.

@@ -32,7 +32,7 @@ fn changed(environment: &mut Option<Environment>, change: impl FnOnce(&mut Value
 }
 
 /// A lower environment, which a person wants to be a mirror of a higher one that lets it.
-fn asked() -> Seen {
+pub fn asked() -> Seen {
     let mut seen = Seen::new();
     changed(&mut seen.target, |spec| {
         spec["tier"] = json!("Development");
@@ -76,7 +76,7 @@ fn next(seen: &mut Seen) -> String {
     seen.status().next.unwrap_or_default()
 }
 
-fn until(seen: &mut Seen, step: &str) {
+pub fn until(seen: &mut Seen, step: &str) {
     for _ in 0..40 {
         settle(seen).unwrap();
         if seen.status().step.as_deref() == Some(step) {
@@ -287,7 +287,7 @@ fn a_grant_that_goes_before_the_lock_stops_the_run_and_after_it_no_more() {
 }
 
 /// A Promotion to a Staging that wants to be a mirror of Production first.
-fn promoted_to_staging() -> Seen {
+pub fn promoted_to_staging() -> Seen {
     let mut seen = Seen::new();
     changed(&mut seen.target, |spec| {
         spec["tier"] = json!("Staging");

@@ -352,6 +352,7 @@ fn job(object: &Value, now: Timestamp) -> JobView {
         disruption: None,
         exit_reason: None,
         outcome: None,
+        progress: None,
         trouble: None,
         gate: object["spec"]["template"]["spec"]["volumes"]
             .as_array()

@@ -101,6 +101,7 @@ impl Seen {
             exit_reason: None,
             disruption: None,
             outcome: Some(outcome),
+            progress: None,
             trouble: None,
             gate: None,
             pulled: BTreeMap::new(),

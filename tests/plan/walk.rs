@@ -15,6 +15,7 @@ use lockkeeper::{
     plan::{
         Decision, Effect, Resource, approval,
         prepare::todays_plan,
+        progress::told,
         queue::Waiting,
         steps::{self, name},
         world::JobState,
@@ -23,7 +24,10 @@ use lockkeeper::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::fixture::{Seen, UID, of, pod};
+use super::{
+    fixture::{Seen, UID, of, pod},
+    progress,
+};
 
 /// What may be seen next.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +49,12 @@ pub enum Change {
     EndpointsFollow,
     EndpointsAreEmpty,
     Backup(BackupPhase),
+    /// The agents at work say how far they are; whatever that is.
+    Told {
+        done: u64,
+        total: Option<u64>,
+        seconds: i64,
+    },
     Approve {
         who: &'static str,
         today: bool,
@@ -82,6 +92,7 @@ pub fn change() -> impl Strategy<Value = Change> {
             Change::PodsFollow, Change::PodsCrash, Change::PodsAreGone, Change::EndpointsFollow, Change::EndpointsAreEmpty,
         ]),
         2 => prop::sample::select(vec![BackupPhase::Running, BackupPhase::Failed, BackupPhase::Completed]).prop_map(Change::Backup),
+        4 => (any::<u64>(), any::<Option<u64>>(), -100i64..100).prop_map(|(done, total, seconds)| Change::Told { done, total, seconds }),
         1 => Just(Change::WithdrawApprovals),
         1 => prop::sample::select(vec![Change::Cancel, Change::Delete, Change::Terminating, Change::CopiesAreGone]),
         2 => prop::sample::select(vec!["Resume", "Resume", "Unlock"]).prop_map(Change::Intervene),
@@ -169,6 +180,14 @@ impl Change {
                 if let Some(backup) = &mut seen.backup {
                     let proven_at = (phase == BackupPhase::Completed).then_some(now);
                     backup.status = Some(EnvironmentBackupStatus { phase, proven_at, ..EnvironmentBackupStatus::default() });
+                }
+            }
+            Self::Told { done, total, seconds } => {
+                let at = seen.now;
+                let said = progress::said(done, total, (at - jiff::SignedDuration::from_secs(seconds), at));
+                jobs(seen, |job| job.progress = Some(said.clone()));
+                if let Some(status) = seen.backup.as_mut().and_then(|b| b.status.as_mut()) {
+                    status.progress = told(&said);
                 }
             }
             Self::Approve { who, today } => {
@@ -284,6 +303,7 @@ pub fn settle(seen: &mut Seen) -> Result<(), TestCaseError> {
         let decision = seen.plan();
         prop_assert_eq!(&decision, &seen.plan(), "the same sight, the same decision");
         judge(seen, &decision)?;
+        progress::is_only_words(seen, &decision)?;
         if !seen.carry_out(&decision) {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::{cell::Cell as StdCell, collections::BTreeMap};
 use jiff::{SignedDuration, Timestamp};
 use lockkeeper::{
     api::labels,
-    controller::{self, Context, Policies, Turn, report::Report, watch::Namespaces},
+    controller::{self, Context, Policies, Turn, progress::Logs, report::Report, watch::Namespaces},
     error::Result,
     plan::world::Settings,
 };
@@ -90,6 +90,7 @@ fn context(cell: &Cell) -> Context {
         },
         report: Report::new(client.clone(), "simulated", &mut Registry::default()),
         policies: Policies::default(),
+        logs: Logs::default(),
         namespaces: Namespaces::new(client, changed),
         clock: now,
     }

@@ -19,7 +19,7 @@ use super::{
     VolumeError,
     digest::Digest,
     failed,
-    restore::{At, Hand, split},
+    restore::{At, Hand, Report, split},
     tree::{child, is_file_systems, look, names, path_at, permissions},
 };
 use crate::data::repository::Reader;
@@ -112,11 +112,14 @@ pub(super) struct Fill<'a> {
     /// By device and inode of what is in place: the first name under which it stands.
     placed: HashMap<(u64, u64), PathBuf>,
     written: usize,
+    /// Bytes of the files that are in place, written or found.
+    bytes: u64,
+    report: Report<'a>,
 }
 
 impl<'a> Fill<'a> {
-    pub(super) fn new(reader: &'a Reader, same: HashSet<usize>) -> Self {
-        Self { reader, same, links: Digest::default(), placed: HashMap::new(), written: 0 }
+    pub(super) fn new(reader: &'a Reader, same: HashSet<usize>, report: Report<'a>) -> Self {
+        Self { reader, same, links: Digest::default(), placed: HashMap::new(), written: 0, bytes: 0, report }
     }
 
     pub(super) fn written(&self) -> usize {
@@ -185,7 +188,11 @@ impl Hand for Fill<'_> {
         }
         let (parent, name) = split(path);
         match &node.node_type {
-            NodeType::File => self.file(at, path, node, number)?,
+            NodeType::File => {
+                self.file(at, path, node, number)?;
+                self.bytes += node.meta.size;
+                (self.report)(self.bytes);
+            }
             NodeType::Dir => {
                 let here = at.look(path).map_err(fail)?;
                 let dir = at.dir(parent).map_err(fail)?;

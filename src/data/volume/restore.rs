@@ -38,8 +38,19 @@ use crate::data::{
 /// So many differences are named.
 const NAMED: usize = 8;
 
-/// Says how many bytes have been read.
+/// Says how many bytes are done.
 pub type Report<'a> = &'a (dyn Fn(u64) + Sync);
+
+/// What is done with a volume that is put back, one after the other, each with as many bytes as the volume has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// The snapshot is read, and compared with what is in place.
+    Reading,
+    /// What differs is written.
+    Writing,
+    /// The volume is read once more.
+    Comparing,
+}
 
 /// What was put back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,11 +162,13 @@ pub fn put_back(
     (reader, prefix): (&Reader, &Path),
     expected: &Total,
     stop: &Stop,
-    report: Report<'_>,
+    report: &(dyn Fn(Work, u64) + Sync),
 ) -> Result<Done, VolumeError> {
+    let (reading, writing) = (|bytes| report(Work::Reading, bytes), |bytes| report(Work::Writing, bytes));
     let root = Root::open(root)?;
     let own = reader.directory(prefix)?;
-    let mut compare = Compare { reader, report, digest: Digest::default(), contents: Contents::default(), same: HashSet::new() };
+    let mut compare =
+        Compare { reader, report: &reading, digest: Digest::default(), contents: Contents::default(), same: HashSet::new() };
     go(reader, &own, &root, stop, &mut compare)?;
     if compare.digest.total() != *expected {
         let what = "what the snapshot holds is not what was backed up; nothing was changed. Restore another backup";
@@ -163,11 +176,11 @@ pub fn put_back(
     }
     let mut clear = Clear::default();
     go(reader, &own, &root, stop, &mut clear)?;
-    let mut fill = Fill::new(reader, compare.same);
+    let mut fill = Fill::new(reader, compare.same, &writing);
     go(reader, &own, &root, stop, &mut fill)?;
     rustix::fs::syncfs(openat(&root, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(sync)?)
         .map_err(sync)?;
-    if in_place(&root, stop, report)? != *expected {
+    if in_place(&root, stop, &|bytes| report(Work::Comparing, bytes))? != *expected {
         let mut differ = Differences { reader, named: Vec::new() };
         go(reader, &own, &root, stop, &mut differ)?;
         return Err(VolumeError::Differs(format!(

@@ -78,7 +78,8 @@ pub async fn export(
         Leaves::Rows(condition, change) => Some((condition.clone(), change.clone())),
     });
     let mut files = Files { writer, prefix, moved: &mut moved, part: 0, piece: 0, current: None };
-    lanes::read(view, parts, stop, report, &mut files).await?;
+    let estimate = parts.iter().map(|p| p.rows).sum();
+    lanes::read(view, (parts, estimate), stop, report, &mut files).await?;
     let large_objects = if masked { Vec::new() } else { large::export(view, tools, writer, prefix, stop).await? };
     let exported = Exported { encoding, tables: moved, sequences, large_objects };
     writer.file(at("load.sql"), exported.script()).await?;

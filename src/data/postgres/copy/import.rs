@@ -54,6 +54,8 @@ pub struct Import<'a> {
     pub stop: &'a Stop,
     /// Told how far it is, in bytes of rows.
     pub report: Report,
+    /// Told once all rows are in. What follows (indexes, constraints) has no measure.
+    pub loaded: &'a (dyn Fn() + Sync),
 }
 
 /// A file of rows, and the statement that takes them.
@@ -85,6 +87,7 @@ pub async fn import(reader: &Reader, exported: &Exported, import: Import<'_>) ->
     tokio::fs::write(&archive, content).await.map_err(CopyError::files("writing the definitions"))?;
     tools.prepare((endpoint, major), database, (role, rights), &archive, stop).await?;
     rows(reader, exported, &import).await?;
+    (import.loaded)();
     let session = session(endpoint, database, role, stop).await?;
     for some in exported.sequences.chunks(500) {
         let sql: String = some.iter().map(super::SequenceValue::statement).collect();
@@ -129,9 +132,10 @@ async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Resu
     let mut tables: Vec<_> = exported.tables.iter().filter(|t| !t.files.is_empty()).collect();
     tables.sort_by_key(|t| std::cmp::Reverse(t.sum.bytes));
     let files: usize = tables.iter().map(|t| t.files.len()).sum();
-    let mut pacer = Pacer::new(report.clone(), exported.sum().bytes);
+    let all = exported.sum();
+    let mut pacer = Pacer::new(report.clone(), all.bytes, Some(all.rows));
     let (give, given) = channel(1);
-    let (done, mut finished) = channel::<u64>(16);
+    let (done, mut finished) = channel::<Sum>(16);
     let (stopper, own) = stop::channel();
     let lane = Arc::new(Lane {
         reader: reader.clone(),
@@ -159,12 +163,12 @@ async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Resu
         }
     };
     let watch = async {
-        while let Some(bytes) = finished.recv().await {
-            pacer.add(bytes);
+        while let Some(sum) = finished.recv().await {
+            pacer.add(sum.bytes, sum.rows);
         }
-        pacer.end();
+        pacer
     };
-    let all = async {
+    let ended = async {
         let mut first: Option<CopyError> = None;
         while let Some(ended) = lanes.join_next().await {
             if let Err(error) = ended.map_err(gave_up).and_then(|r| r) {
@@ -176,7 +180,13 @@ async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Resu
         }
         first.map_or(Ok(()), Err)
     };
-    let work = async { tokio::join!(feed, watch, all).2 };
+    let work = async {
+        let ((), pacer, ended) = tokio::join!(feed, watch, ended);
+        if ended.is_ok() {
+            pacer.end();
+        }
+        ended
+    };
     let mut work = pin!(work);
     tokio::select! {
         result = &mut work => result,
@@ -187,7 +197,7 @@ async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Resu
     }
 }
 
-async fn run(lane: Arc<Lane>, done: tokio::sync::mpsc::Sender<u64>) -> Result<(), CopyError> {
+async fn run(lane: Arc<Lane>, done: tokio::sync::mpsc::Sender<Sum>) -> Result<(), CopyError> {
     let session = session(&lane.endpoint, &lane.database, lane.role.as_deref(), &lane.stop).await?;
     // While one file is sent, the next is read.
     let mut ahead = next(&lane).await;
@@ -200,7 +210,7 @@ async fn run(lane: Arc<Lane>, done: tokio::sync::mpsc::Sender<u64>) -> Result<()
             return Err(RepositoryError::Damaged { doing, cause }.into());
         }
         send(&session, &load, content.into()).await?;
-        let _ = done.send(load.sum.bytes).await;
+        let _ = done.send(load.sum).await;
     }
     Ok(())
 }

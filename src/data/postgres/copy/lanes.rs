@@ -52,6 +52,8 @@ pub struct Part {
     pub change: Option<Change>,
     /// Its share of the server's disk, for progress.
     pub weight: u64,
+    /// How many rows it may have, by the server's estimate.
+    pub rows: Option<u64>,
 }
 
 enum Step {
@@ -82,9 +84,15 @@ impl Take for Vec<Sum> {
     }
 }
 
-/// Reads parts.
-pub async fn read(view: &View, parts: Vec<Part>, stop: &Stop, report: Report, taker: &mut impl Take) -> Result<(), CopyError> {
-    let mut pacer = Pacer::new(report, parts.iter().map(|p| p.weight).sum());
+/// Reads parts. `rows`: how many they have, where that is known or estimated.
+pub async fn read(
+    view: &View,
+    (parts, rows): (Vec<Part>, Option<u64>),
+    stop: &Stop,
+    report: Report,
+    taker: &mut impl Take,
+) -> Result<(), CopyError> {
+    let mut pacer = Pacer::new(report, parts.iter().map(|p| p.weight).sum(), rows);
     let count = connections().min(parts.len().max(1));
     let (give, given) = channel(1);
     let (order, mut ordered) = channel::<(usize, u64, Receiver<Step>)>(2 * count);
@@ -117,13 +125,16 @@ pub async fn read(view: &View, parts: Vec<Part>, stop: &Stop, report: Report, ta
             let mut fresh = true;
             loop {
                 match blocks.recv().await {
-                    Some(Step::Block(block, sum)) => taker.take(table, fresh, block, sum).await?,
+                    Some(Step::Block(block, sum)) => {
+                        taker.take(table, fresh, block, sum).await?;
+                        pacer.add(0, sum.rows);
+                    }
                     Some(Step::Whole) => break,
                     None => return Err(CopyError::Ended),
                 }
                 fresh = false;
             }
-            pacer.add(weight);
+            pacer.add(weight, 0);
         }
         pacer.end();
         Ok(())
@@ -263,7 +274,10 @@ pub fn parts<'a>(
     for (table, moved, size) in tables {
         let Some((condition, change)) = more(table) else { continue };
         let ranges = cut(size);
-        let weight = size.bytes / (ranges.len() as u64).max(1);
+        let many = (ranges.len() as u64).max(1);
+        let weight = size.bytes / many;
+        // How many rows a condition leaves, nobody has counted.
+        let rows = size.rows.filter(|_| moved.condition.is_none() && condition.is_none()).map(|rows| rows / many);
         for range in ranges {
             let conditions: Vec<String> = Range::condition(range)
                 .into_iter()
@@ -275,6 +289,7 @@ pub fn parts<'a>(
                 sql: moved.reading(&conditions, encoding),
                 change: change.clone(),
                 weight,
+                rows,
             });
         }
     }
@@ -299,6 +314,6 @@ pub async fn sums(view: &View, exported: &Exported, stop: &Stop, report: Report)
     let there = exported.tables.iter().enumerate().filter_map(|(at, t)| Some((at, t, *sizes.get(&oids[at]?)?)));
     let mut sums = vec![Sum::default(); exported.tables.len()];
     let parts = parts(there, &exported.encoding, |_| Some((None, None)));
-    read(view, parts, stop, report, &mut sums).await?;
+    read(view, (parts, Some(exported.sum().rows)), stop, report, &mut sums).await?;
     Ok(sums)
 }

@@ -44,8 +44,22 @@ use crate::data::{repository::RepositoryError, stop::Stopped};
 /// adds at once it is shorter than any chunk that the repository would cut.
 const PIECE: usize = 3 << 20;
 
-/// Told how many bytes are done, and how many there are, now and then.
-pub type Report = Arc<dyn Fn(u64, u64) + Send + Sync>;
+/// How much is done, and how much there is. Bytes are those that the tables take on the server's disk where it is read, and those
+/// of the rows' text where it is written: each what is known before it begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// Bytes done.
+    pub bytes: u64,
+    /// All bytes.
+    pub of_bytes: Option<u64>,
+    /// Rows done.
+    pub rows: u64,
+    /// All rows: by the server's own estimate where they were not counted before. `None`: it has none.
+    pub of_rows: Option<u64>,
+}
+
+/// Told how much is done, now and then.
+pub type Report = Arc<dyn Fn(Amount) + Send + Sync>;
 
 /// What was written of a database, beside its definitions. The caller keeps it in the snapshot's manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,26 +245,50 @@ pub fn connections() -> usize {
 /// Reports no more often than people read.
 struct Pacer {
     report: Report,
-    total: u64,
-    done: u64,
+    amount: Amount,
     said: std::time::Instant,
 }
 
 impl Pacer {
-    fn new(report: Report, total: u64) -> Self {
-        report(0, total);
-        Self { report, total, done: 0, said: std::time::Instant::now() }
+    fn new(report: Report, bytes: u64, rows: Option<u64>) -> Self {
+        let amount = Amount { of_bytes: Some(bytes), of_rows: rows, ..Amount::default() };
+        report(amount);
+        Self { report, amount, said: std::time::Instant::now() }
     }
 
-    fn add(&mut self, bytes: u64) {
-        self.done += bytes;
+    fn add(&mut self, bytes: u64, rows: u64) {
+        let Amount { bytes: done, of_bytes, rows: counted, of_rows } = &mut self.amount;
+        *done = done.saturating_add(bytes).min(of_bytes.unwrap_or(u64::MAX));
+        *counted += rows;
+        // An estimate that was too low is no bound.
+        *of_rows = of_rows.map(|of| of.max(*counted));
         if self.said.elapsed().as_millis() >= 500 {
             self.said = std::time::Instant::now();
-            (self.report)(self.done.min(self.total), self.total);
+            (self.report)(self.amount);
         }
     }
 
     fn end(self) {
-        (self.report)(self.total, self.total);
+        let Amount { of_bytes, rows, .. } = self.amount;
+        (self.report)(Amount { bytes: of_bytes.unwrap_or(0), of_bytes, rows, of_rows: Some(rows) });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn an_estimate_that_was_too_low_grows_and_the_end_says_what_was_counted() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let to = said.clone();
+        let mut pacer = Pacer::new(Arc::new(move |amount| to.lock().unwrap().push(amount)), 100, Some(3));
+        pacer.said -= std::time::Duration::from_secs(1);
+        pacer.add(120, 5);
+        pacer.end();
+        let told: Vec<_> = said.lock().unwrap().iter().map(|a: &Amount| (a.bytes, a.of_bytes, a.rows, a.of_rows)).collect();
+        assert_eq!(told, [(0, Some(100), 0, Some(3)), (100, Some(100), 5, Some(5)), (100, Some(100), 5, Some(5))]);
     }
 }

@@ -16,6 +16,8 @@ pub struct Size {
     pub pages: Option<u64>,
     /// Bytes, with what lies beside it because it is large.
     pub bytes: u64,
+    /// Rows, as the planner would guess. None: nobody has looked yet.
+    pub rows: Option<u64>,
 }
 
 /// Pages `from..to` of a table; the last part has no end.
@@ -89,26 +91,27 @@ fn escaped(name: &str) -> String {
 mod tests {
     use super::*;
 
+    fn sized(pages: u64, bytes: u64) -> Size {
+        Size { pages: Some(pages), bytes, rows: None }
+    }
+
     #[test]
     fn parts_cover_every_page_once_and_stay_where_they_were_when_a_table_grows() {
         for pages in [1_u64, 2, 3, 1000, 2047, 2048, 2049, 4096, 150_000, 10_000_000] {
             for width in [8192, 100_000, 50_000_000] {
-                let parts = cut(Size { pages: Some(pages), bytes: pages * width });
+                let parts = cut(sized(pages, pages * width));
                 assert_eq!(parts[0].from, 0);
                 assert_eq!(parts.last().unwrap().to, None);
                 assert!(parts.windows(2).all(|w| w[0].to == Some(w[1].from)), "{pages}");
                 assert!(parts.len() <= 1 << 14);
             }
         }
-        let (before, after) = (
-            cut(Size { pages: Some(140_000), bytes: 140_000 * 8192 }),
-            cut(Size { pages: Some(141_000), bytes: 141_000 * 8192 }),
-        );
+        let (before, after) = (cut(sized(140_000, 140_000 * 8192)), cut(sized(141_000, 141_000 * 8192)));
         assert!(before.len() > 30, "{}", before.len());
         assert_eq!(before[..30], after[..30]);
-        assert!(cut(Size { pages: Some(0), bytes: 0 }).is_empty());
-        assert_eq!(cut(Size { pages: None, bytes: 1 << 40 }).len(), 1);
-        assert_eq!(cut(Size { pages: Some(1), bytes: 8192 })[0].condition(), None);
+        assert!(cut(sized(0, 0)).is_empty());
+        assert_eq!(cut(Size { bytes: 1 << 40, ..Size::default() }).len(), 1);
+        assert_eq!(cut(sized(1, 8192))[0].condition(), None);
     }
 
     #[test]

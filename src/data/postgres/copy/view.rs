@@ -64,7 +64,9 @@ const CONFIGURED: &str = "SELECT c.oid, n.nspname::text, c.relname::text, \
     JOIN pg_class c ON c.oid = f.oid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'r' ORDER BY 2, 3";
 
 const SIZES: &str = "SELECT c.oid, coalesce(m.amname = 'heap', true), pg_relation_size(c.oid) / current_setting('block_size')::bigint, \
-    pg_table_size(c.oid) FROM pg_class c LEFT JOIN pg_am m ON m.oid = c.relam WHERE c.oid = ANY($1)";
+    pg_table_size(c.oid), CASE WHEN c.reltuples < 0 THEN NULL WHEN c.relpages = 0 THEN c.reltuples::bigint \
+      ELSE (c.reltuples::float8 / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::bigint))::bigint END \
+    FROM pg_class c LEFT JOIN pg_am m ON m.oid = c.relam WHERE c.oid = ANY($1)";
 
 impl View {
     /// Takes a view.
@@ -123,7 +125,8 @@ impl View {
             .iter()
             .map(|row| {
                 let pages = row.get::<_, bool>(1).then(|| u64::try_from(row.get::<_, i64>(2)).unwrap_or(0));
-                (row.get(0), Size { pages, bytes: u64::try_from(row.get::<_, i64>(3)).unwrap_or(0) })
+                let rows = row.get::<_, Option<i64>>(4).map(|rows| u64::try_from(rows).unwrap_or(0));
+                (row.get(0), Size { pages, bytes: u64::try_from(row.get::<_, i64>(3)).unwrap_or(0), rows })
             })
             .collect())
     }
