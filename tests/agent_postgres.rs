@@ -15,6 +15,8 @@ mod leaving;
 #[path = "agent_postgres/own_role.rs"]
 mod own_role;
 mod postgres;
+#[path = "agent_postgres/proof.rs"]
+mod proof;
 #[path = "agent_postgres/s3.rs"]
 mod s3;
 #[path = "agent_postgres/volumes.rs"]

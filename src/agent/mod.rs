@@ -17,6 +17,7 @@ mod masking;
 mod outcome;
 mod page;
 mod preflight;
+mod proof;
 mod prove;
 mod prune;
 mod release;
@@ -46,8 +47,9 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, GATE_PATH, MASKING_KEY_DIR, OWN_DIR, Outcome, OutcomeError, POLICY_DIR, Progress, REPOSITORY_CREDENTIALS_DIR,
-        REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, VOLUMES_DIR, Verb, exit,
+        DataTask, GATE_PATH, MASKING_KEY_DIR, OWN_DIR, Outcome, OutcomeError, POLICY_DIR, PROOF_DIR, Progress,
+        REPOSITORY_CREDENTIALS_DIR, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV,
+        Task, VOLUMES_DIR, Verb, exit,
     },
 };
 
@@ -74,6 +76,8 @@ pub struct Paths {
     pub repository_credentials: PathBuf,
     /// The environment's own repository beside the exchange; `LOCKKEEPER_OWN_DIR`.
     pub own: PathBuf,
+    /// The Secret of the server on which restores are proven; `LOCKKEEPER_PROOF_DIR`.
+    pub proof: PathBuf,
     /// The masking policy's copy; `LOCKKEEPER_POLICY_DIR`.
     pub policy: PathBuf,
     /// The masking policy's key; `LOCKKEEPER_MASKING_KEY_DIR`.
@@ -93,6 +97,7 @@ impl Default for Paths {
             repository_password: REPOSITORY_PASSWORD_DIR.into(),
             repository_credentials: REPOSITORY_CREDENTIALS_DIR.into(),
             own: OWN_DIR.into(),
+            proof: PROOF_DIR.into(),
             policy: POLICY_DIR.into(),
             masking_key: MASKING_KEY_DIR.into(),
             scratch: SCRATCH_DIR.into(),
@@ -112,6 +117,7 @@ impl Paths {
             repository_password,
             repository_credentials,
             own,
+            proof,
             policy,
             masking_key,
             scratch,
@@ -124,6 +130,7 @@ impl Paths {
             repository_password: path("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password),
             repository_credentials: path("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials),
             own: path("LOCKKEEPER_OWN_DIR", own),
+            proof: path("LOCKKEEPER_PROOF_DIR", proof),
             policy: path("LOCKKEEPER_POLICY_DIR", policy),
             masking_key: path("LOCKKEEPER_MASKING_KEY_DIR", masking_key),
             scratch: path("LOCKKEEPER_SCRATCH_DIR", scratch),

@@ -503,6 +503,17 @@ pub struct Backups {
     /// When backups are made by themselves: five fields as in cron (minute, hour, day, month, weekday), in UTC. A time that was missed is made up for once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<CronSchedule>,
+    /// A server of its own on which restores are proven. Absent: the server of each data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofServer>,
+}
+
+/// A server on which restores are proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProofServer {
+    /// Secret with the connection, keys as in a data's connectionSecret; without `dbname` it is `postgres`. Its role needs CREATEDB, and CONNECT on that database. The server is of the same major version as each data's, or newer.
+    pub connection_secret: LocalRef,
 }
 
 /// What happens before each Promotion: exactly one member.
@@ -575,6 +586,7 @@ impl Exchange {
             password_secret: self.password_secret.clone(),
             retention: Some(Retention { keep_last: None, keep_within: Some(self.keep_within.clone()) }),
             schedule: None,
+            proof: None,
         }
     }
 }

@@ -35,6 +35,8 @@ pub const OWN_REPOSITORY: &str = "repository";
 pub const OWN_PASSWORD: &str = "repository-password";
 /// See [`OWN_DIR`].
 pub const OWN_CREDENTIALS: &str = "repository-credentials";
+/// The directory that holds the keys of the Secret of the server on which restores are proven, where that is one of its own.
+pub const PROOF_DIR: &str = "/lockkeeper/proof";
 /// The directory that holds the file `key` of the MaskingPolicy's Secret, where it keeps one.
 pub const MASKING_KEY_DIR: &str = "/lockkeeper/masking-key";
 /// Where a gated task reads its epoch, and after it the addresses of [`Task::covered_addresses`]: a file that is empty until
@@ -190,6 +192,10 @@ pub struct Task {
     /// Whether a repository is mounted.
     #[serde(default)]
     pub repository: bool,
+    /// Prove, and Preflight of a run that makes a backup: whether restores are proven on a server of its own, whose Secret is
+    /// mounted at [`PROOF_DIR`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proof: bool,
     /// Where the repository lies, if not on a volume. Its credentials are mounted at [`REPOSITORY_CREDENTIALS_DIR`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Task>,
@@ -246,6 +252,7 @@ impl Task {
             masking_policy_hash: None,
             origin: None,
             repository: false,
+            proof: false,
             s3: None,
             own: None,
             databases: Vec::new(),

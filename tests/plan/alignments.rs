@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     fixture::{NAMESPACE, Seen, of},
+    volumes::jobs_of,
     walk::{Change, settle},
 };
 
@@ -609,4 +610,13 @@ fn listed_files_are_masked_into_the_exchange_and_undone_from_the_targets_own_rep
             assert_eq!(of("own-repository-password")["mountPath"], "/lockkeeper/own/repository-password");
         }
     }
+}
+
+#[test]
+fn an_alignment_makes_no_backup_and_so_has_no_business_with_a_server_for_proofs() {
+    let mut seen = asked();
+    changed(&mut seen.target, |spec| spec["backups"]["proof"] = json!({"connectionSecret": {"name": "prover"}}));
+    let jobs = jobs_of(&mut seen, |_| {});
+    assert_eq!(seen.status().phase, Phase::Completed, "{:?}", seen.status());
+    assert!(jobs.len() > 3 && jobs.values().all(|job| !job.to_string().contains("prover")), "{:?}", jobs.keys());
 }
