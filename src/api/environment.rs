@@ -572,11 +572,26 @@ pub struct Exchange {
     /// How long masked snapshots stay; older ones go when the next is written. The newest stays. Default 168h.
     #[serde(default = "Exchange::default_keep_within")]
     pub keep_within: Period,
+    /// Of the source: a masked snapshot whose data was read no longer ago is handed over again, to every environment that is granted the same data by the same policy, as long as the source runs the same release. Absent: each DownAlignment has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse_within: Option<Period>,
 }
 
 impl Exchange {
+    /// How long a run may take to load what it was handed: what is handed over again must not go meanwhile.
+    const IN_USE: Duration = Duration::from_secs(24 * 3600);
+
     fn default_keep_within() -> Period {
         "168h".into()
+    }
+
+    /// How long masked snapshots stay: as long as the Environment says, and until whoever was handed one has loaded it.
+    fn kept_within(&self) -> Period {
+        let in_use = self.reuse_within.as_ref().and_then(Period::get).map(|reuse| reuse + Self::IN_USE);
+        match (self.keep_within.get(), in_use) {
+            (Some(keep), Some(in_use)) if keep < in_use => Period(format!("{}s", in_use.as_secs())),
+            _ => self.keep_within.clone(),
+        }
     }
 
     /// The exchange as a place that a Job mounts.
@@ -584,7 +599,7 @@ impl Exchange {
         Backups {
             repository: self.repository.clone(),
             password_secret: self.password_secret.clone(),
-            retention: Some(Retention { keep_last: None, keep_within: Some(self.keep_within.clone()) }),
+            retention: Some(Retention { keep_last: None, keep_within: Some(self.kept_within()) }),
             schedule: None,
             proof: None,
         }

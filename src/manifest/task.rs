@@ -186,6 +186,12 @@ pub struct Task {
     /// Snapshot: the hash of the policy that [`Self::policy`] must be a copy of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masking_policy_hash: Option<String>,
+    /// Snapshot: the release that the source runs: its data fits no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Snapshot: one that was masked no longer ago, in seconds, by the same policy, of the same data and release, serves again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse_within_seconds: Option<u64>,
     /// Restore of a DownAlignment: the UID of the Environment whose masked data it is, of which the snapshot must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
@@ -250,6 +256,8 @@ impl Task {
             keep: Vec::new(),
             remove: Vec::new(),
             masking_policy_hash: None,
+            release: None,
+            reuse_within_seconds: None,
             origin: None,
             repository: false,
             proof: false,

@@ -91,7 +91,16 @@ fn over_s3(world: &World, hash: &str) -> Gateway {
     wait(api.create(&kube::api::PostParams::default(), &alignment(world, "over-s3"))).expect("alice may ask");
     let status = ends(world, "over-s3");
     assert_eq!(status.phase, Phase::Completed, "{:?} {:?}", status.failure, status.next);
-    assert_eq!(status.snapshot.and_then(|s| s.masking_policy_hash).as_deref(), Some(hash));
+    assert_eq!(status.snapshot.as_ref().and_then(|s| s.masking_policy_hash.as_deref()), Some(hash));
+    // Production's owner lets it serve once more.
+    let reuse = json!({"spec": {"exchange": {"reuseWithin": "1h"}}});
+    patch(&world.production, "environment", "production", &reuse).expect("Production's exchange");
+    wait(api.create(&kube::api::PostParams::default(), &alignment(world, "over-s3-again"))).expect("alice may ask");
+    let again = ends(world, "over-s3-again");
+    assert_eq!(again.phase, Phase::Completed, "{:?} {:?}", again.failure, again.next);
+    assert_eq!(again.snapshot, status.snapshot, "the same one, of the same time");
+    let said: Vec<String> = again.steps.iter().filter_map(|s| s.message.clone()).collect();
+    assert!(said.iter().any(|m| m.contains("over-s3 of the data at") && m.contains("again to")), "{said:?}");
     eventually("the backup on S3 is proven", PATIENCE, || {
         let phase =
             kubectl(&["-n", &world.production, "get", "ebk", "on-s3", "-o", "jsonpath={.status.phase} {.status.failure}"])?;
