@@ -237,6 +237,14 @@ async fn a_young_masked_snapshot_serves_again_by_the_same_policy_of_the_same_rel
     let said = pair.production.refused(&asks(&hash, both), exit::PERMANENT, "Refused").await.error.unwrap().message;
     assert!(said.contains("says nothing of data more"), "{said}");
 
+    // A column that nobody has classified stops what serves again too.
+    let database = format!("{}_people", pair.production.database);
+    let app = pair.production.server.connect(&pair.production.app, &database).await.unwrap();
+    app.batch_execute("ALTER TABLE users ADD COLUMN phone text").await.unwrap();
+    let said = pair.production.refused(&asks(&hash, json!({})), exit::PERMANENT, "Refused").await.error.unwrap().message;
+    assert!(said.contains("public.users, column phone"), "{said}");
+    app.batch_execute("ALTER TABLE users DROP COLUMN phone").await.unwrap();
+
     // Another policy: nothing that was masked by the one before.
     let other = pair.policy(|p| p["data"][0]["tables"][0]["columns"]["settings"] = json!({"null": {}}));
     let task = json!({"maskingPolicyHash": other, "policy": "copy", "run": "99999999-aaaa-4bbb-8ccc-dddddddddddd", "release": "r1", "reuseWithinSeconds": 3600});

@@ -67,6 +67,16 @@ fn ends(world: &World, name: &str) -> lockkeeper::api::RunStatus {
     })
 }
 
+/// Lets Production's restores be proven on Staging's server.
+fn proven_below(world: &World) -> Value {
+    let role = "CREATE ROLE prover LOGIN CREATEDB PASSWORD 'of-proofs'";
+    Database::of(&world.staging).query("postgres", role).expect("a role that may make databases");
+    let (host, namespace) = (format!("--from-literal=host=postgres.{}.svc", world.staging), &world.production);
+    let (user, password) = ("--from-literal=user=prover", "--from-literal=password=of-proofs");
+    kubectl(&["-n", namespace, "create", "secret", "generic", "prover", &host, user, password]).expect("a Secret");
+    json!({"connectionSecret": {"name": "prover"}})
+}
+
 /// The same with Production's backups and the exchange on S3, each side with a Secret of its own.
 fn over_s3(world: &World, hash: &str) -> Gateway {
     let gateway = Gateway::start_with(NODE, &[]);
@@ -79,7 +89,9 @@ fn over_s3(world: &World, hash: &str) -> Gateway {
         json!({"repository": {"s3": s3, "volume": null}, "passwordSecret": {"name": password}})
     };
     let exchange = place("exchange", "exchange-key");
-    let both = json!({"spec": {"exchange": exchange, "backups": place("production", "backup-key")}});
+    let mut backups = place("production", "backup-key");
+    backups["proof"] = proven_below(world);
+    let both = json!({"spec": {"exchange": exchange, "backups": backups}});
     patch(&world.production, "environment", "production", &both).expect("Production's places");
     patch(&world.staging, "environment", "staging", &json!({"spec": {"exchange": exchange}})).expect("Staging's exchange");
     let backup = json!({
@@ -106,6 +118,7 @@ fn over_s3(world: &World, hash: &str) -> Gateway {
             kubectl(&["-n", &world.production, "get", "ebk", "on-s3", "-o", "jsonpath={.status.phase} {.status.failure}"])?;
         if phase.trim() == "Completed" { Ok(()) } else { Err(phase) }
     });
+    Database::of(&world.staging).log().assert_said("prover@tiny__proof_", "CREATE TABLE public.writes");
     for prefix in ["exchange", "production"] {
         assert!(gateway.bucket().join(prefix).join("config").is_file(), "{prefix} is on S3");
     }
