@@ -17,6 +17,8 @@ mod own_role;
 mod postgres;
 #[path = "agent_postgres/progress.rs"]
 mod progress;
+#[path = "agent_postgres/proof.rs"]
+mod proof;
 #[path = "agent_postgres/s3.rs"]
 mod s3;
 #[path = "agent_postgres/volumes.rs"]

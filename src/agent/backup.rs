@@ -34,7 +34,7 @@ use crate::{
         s3::{Bucket, Location},
         stop::Stopped,
     },
-    manifest::task::{BackupOutcome, OWN_CREDENTIALS, OWN_PASSWORD, OWN_REPOSITORY, Outcome, S3Task, Verb},
+    manifest::task::{BackupOutcome, OWN_CREDENTIALS, OWN_PASSWORD, OWN_REPOSITORY, Outcome, S3Task, Task, Verb},
 };
 
 /// The version of [`Manifest`]'s shape.
@@ -76,6 +76,29 @@ pub struct Manifest {
     pub content: Content,
     /// The files of the rows.
     pub copied: Exported,
+    /// Of masked data: by what, and for whom first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masked: Option<Masked>,
+}
+
+/// What a masked snapshot says of how it came to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Masked {
+    /// Hash of the masking policy.
+    pub policy: String,
+    /// Hash of the release that the source ran.
+    pub release: Option<String>,
+    /// The run that it was made for.
+    pub made_for: String,
+}
+
+impl Masked {
+    /// What this task would write.
+    pub fn of(task: &Task) -> Option<Self> {
+        let (policy, release) = (task.masking_policy_hash.clone()?, task.release.clone());
+        Some(Self { policy, release, made_for: task.run_name.clone() })
+    }
 }
 
 /// What manifests of all shapes have.
@@ -266,6 +289,7 @@ async fn export(
             found,
             content,
             copied: copied.clone(),
+            masked: Masked::of(context.task).filter(|_| masked),
         };
         let json = serde_json::to_vec_pretty(&made);
         manifest = Some(made);
@@ -306,13 +330,17 @@ async fn reported(context: &Context<'_>, repository: Repository, stored: Stored)
 
 /// What a snapshot says of itself.
 pub async fn look(repository: Repository, beginning: &str) -> Result<BackupOutcome, AgentError> {
-    let beginning = beginning.to_owned();
+    Ok(told(found(repository, beginning.to_owned()).await?))
+}
+
+/// What the snapshot holds whose id begins so.
+pub async fn found(repository: Repository, id: String) -> Result<Written, AgentError> {
     let (repository, stored) = blocking(move || {
-        let stored = repository.find(&beginning)?;
+        let stored = repository.find(&id)?;
         Ok((repository, stored))
     })
     .await?;
-    Ok(told(written(repository, stored, None).await?))
+    written(repository, stored, None).await
 }
 
 /// What a snapshot holds, by its manifests; of these databases, or of all, where none are named.
@@ -331,7 +359,7 @@ async fn written(repository: Repository, stored: Stored, names: Option<Vec<Strin
     .await
 }
 
-fn told(written: Written) -> BackupOutcome {
+pub fn told(written: Written) -> BackupOutcome {
     let Written { stored, manifests, volumes, notes: _ } = written;
     let databases = manifests.iter().map(Manifest::summary);
     let contents: Vec<BackupContent> = databases.chain(volumes.iter().map(volumes::Manifest::summary)).collect();

@@ -18,6 +18,7 @@ mod outcome;
 mod page;
 mod preflight;
 mod progress;
+mod proof;
 mod prove;
 mod prune;
 mod release;
@@ -48,7 +49,7 @@ use crate::{
         stop::{self, Stop},
     },
     manifest::task::{
-        DataTask, GATE_PATH, MASKING_KEY_DIR, OWN_DIR, Outcome, OutcomeError, POLICY_DIR, REPOSITORY_CREDENTIALS_DIR,
+        DataTask, GATE_PATH, MASKING_KEY_DIR, OWN_DIR, Outcome, OutcomeError, POLICY_DIR, PROOF_DIR, REPOSITORY_CREDENTIALS_DIR,
         REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, RESULT_PATH, SCRATCH_DIR, SECRETS_DIR, TASK_ENV, Task, VOLUMES_DIR, Verb, exit,
     },
 };
@@ -76,6 +77,8 @@ pub struct Paths {
     pub repository_credentials: PathBuf,
     /// The environment's own repository beside the exchange; `LOCKKEEPER_OWN_DIR`.
     pub own: PathBuf,
+    /// The Secret of the server on which restores are proven; `LOCKKEEPER_PROOF_DIR`.
+    pub proof: PathBuf,
     /// The masking policy's copy; `LOCKKEEPER_POLICY_DIR`.
     pub policy: PathBuf,
     /// The masking policy's key; `LOCKKEEPER_MASKING_KEY_DIR`.
@@ -95,6 +98,7 @@ impl Default for Paths {
             repository_password: REPOSITORY_PASSWORD_DIR.into(),
             repository_credentials: REPOSITORY_CREDENTIALS_DIR.into(),
             own: OWN_DIR.into(),
+            proof: PROOF_DIR.into(),
             policy: POLICY_DIR.into(),
             masking_key: MASKING_KEY_DIR.into(),
             scratch: SCRATCH_DIR.into(),
@@ -114,6 +118,7 @@ impl Paths {
             repository_password,
             repository_credentials,
             own,
+            proof,
             policy,
             masking_key,
             scratch,
@@ -126,6 +131,7 @@ impl Paths {
             repository_password: path("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password),
             repository_credentials: path("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials),
             own: path("LOCKKEEPER_OWN_DIR", own),
+            proof: path("LOCKKEEPER_PROOF_DIR", proof),
             policy: path("LOCKKEEPER_POLICY_DIR", policy),
             masking_key: path("LOCKKEEPER_MASKING_KEY_DIR", masking_key),
             scratch: path("LOCKKEEPER_SCRATCH_DIR", scratch),

@@ -1,9 +1,10 @@
-//! Proves a backup: it is restored beside the data into a scratch database, and compared with what the manifest says.
+//! Proves a backup: it is restored into a scratch database, and compared with what the manifest says.
 //!
-//! 1. For each data: an empty database of the same encoding and collation, into which the snapshot is copied as the owner.
-//!    Every file is compared with the manifest before a row of it goes anywhere.
+//! 1. For each data: an empty database of the same encoding and collation, into which the snapshot is copied: beside the data as
+//!    its owner, or on a server of its own ([`super::proof`]). Every file is compared with the manifest before a row of it goes
+//!    anywhere.
 //! 2. What the tables of that database hold is read once more, in the same way as it was read of the original, and compared.
-//! 3. The scratch database is dropped, whatever happened.
+//! 3. The scratch database is dropped, whatever happened; one of a Job that was killed, by the next attempt or the next proof.
 
 use std::sync::Arc;
 
@@ -11,13 +12,14 @@ use super::{
     Context,
     backup::{self, Manifest},
     error::{AgentError, OfData},
+    proof::{self, ProofServer},
     scratch::Scratch,
     volumes,
 };
 use crate::{
     data::{
         postgres::{
-            Access, catalog, content, control,
+            Access, Endpoint, Session, catalog, content, control,
             copy::{self, Amount, Import, View},
             quote::{Made, ident, made_database},
             tools::{Rights, Tools},
@@ -36,9 +38,18 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         context.task.snapshot.clone().ok_or_else(|| AgentError::Task("verb prove needs the snapshot to prove".into()))?;
     let reader = open(context, &snapshot).await?;
     for access in context.accesses()? {
+        let elsewhere = ProofServer::endpoint(context).of(&proof::said(&access.data))?;
         let name = made_database(access.database(), Made::Proof, &context.task.run);
-        let result = restore_and_compare(context, &access, (&name, Rights::LeftOut), &reader, outcome).await;
-        let cleaned = drop_made(&access, &name).await;
+        let (result, cleaned) = match &elsewhere {
+            None => (
+                restore_and_compare(context, &access, (&name, Rights::LeftOut), &reader, outcome).await,
+                drop_made(&access, &name).await,
+            ),
+            Some(endpoint) => (
+                prove_elsewhere(context, &access, endpoint, &name, &reader, outcome).await,
+                proof::drop_made(endpoint, &access.data, &name).await,
+            ),
+        };
         // The first cause counts, also when cleaning up failed as well.
         result?;
         cleaned?;
@@ -67,41 +78,90 @@ pub async fn restore_and_compare(
     outcome: &mut Outcome,
 ) -> Result<(), AgentError> {
     let data = &access.data;
-    let manifest = manifest(reader, data).await?;
-    let of = context.task.origin.as_ref().unwrap_or(&context.task.environment);
-    if manifest.environment != *of || manifest.data != *data {
-        return Err(AgentError::ProofFailed { data: data.clone(), differences: "its manifest is of other data".into() });
-    }
+    let manifest = manifest_of(context, reader, data).await?;
     let maintenance = control::maintenance(&access.admin, &context.stop).await.of(data)?;
-    let major = catalog::major(&maintenance).await.of(data)?;
-    let tools = Tools::find(major).await.of(data)?;
-    maintenance.run("dropping an earlier scratch database", &drop_statement(name)).await.of(data)?;
     let owner = match catalog::database(&maintenance, access.database()).await.of(data)? {
         Some(database) => database.owner,
         None => manifest.found.owner.clone(),
     };
-    maintenance.run("making a scratch database", &catalog::create_like(name, &owner, &manifest.row)).await.of(data)?;
+    let place = Place { access, endpoint: &access.admin, maintenance, name, owner: &owner, rights, said: data.clone() };
+    put(context, place, &manifest, reader, outcome).await
+}
+
+/// The same on the server that is for proofs alone, whose role owns what it makes there.
+async fn prove_elsewhere(
+    context: &Context<'_>,
+    access: &Access,
+    endpoint: &Endpoint,
+    name: &str,
+    reader: &Reader,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
+    let said = proof::said(&access.data);
+    let manifest = manifest_of(context, reader, &access.data).await?;
+    let server = ProofServer::enter(endpoint.clone(), &context.stop).await.of(&said)?;
+    let wrong = server.wrong((manifest.server_major, &format!("data {}", access.data)));
+    if !wrong.is_empty() {
+        return Err(AgentError::Refused(wrong.join("; ")));
+    }
+    let (maintenance, rights) = (server.session, Rights::Elsewhere);
+    let place = Place { access, endpoint, maintenance, name, owner: &endpoint.user, rights, said };
+    put(context, place, &manifest, reader, outcome).await
+}
+
+/// Where a snapshot of a data is put.
+struct Place<'a> {
+    access: &'a Access,
+    /// The server, and the role that works there.
+    endpoint: &'a Endpoint,
+    /// That role, outside of what it makes.
+    maintenance: Session,
+    /// The database that is made.
+    name: &'a str,
+    owner: &'a str,
+    rights: Rights,
+    /// The data, for messages.
+    said: String,
+}
+
+async fn put(
+    context: &Context<'_>,
+    place: Place<'_>,
+    manifest: &Manifest,
+    reader: &Reader,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
+    let Place { access, endpoint, maintenance, name, owner, rights, said: data } = &place;
+    let (name, owner) = (*name, *owner);
+    let major = catalog::major(maintenance).await.of(data)?;
+    let tools = Tools::find(major).await.of(data)?;
+    if context.task.verb == Verb::Prove {
+        proof::claim(maintenance, access.database(), name).await.of(data)?;
+    }
+    maintenance.run("dropping an earlier scratch database", &drop_statement(name)).await.of(data)?;
+    let doing = format!("making a scratch database of {}", catalog::locale(&manifest.row));
+    maintenance.run(&doing, &catalog::create_like(name, owner, &manifest.row)).await.of(data)?;
     let closed = format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", ident(name));
     maintenance.run("closing the scratch database", &closed).await.of(data)?;
     // A superuser restores as itself: the owner could not make every extension.
-    let role = (!catalog::is_superuser(&maintenance).await.of(data)?).then_some(owner.as_str());
+    let role = (!catalog::is_superuser(maintenance).await.of(data)?).then_some(owner);
     let scratch = Scratch::new(&context.paths.scratch, "restore")?;
     let import = Import {
         tools: &tools,
-        endpoint: &access.admin,
+        endpoint,
         major,
         database: name,
         role,
-        rights,
+        rights: *rights,
         analyze: context.task.verb != Verb::Prove,
-        prefix: data,
+        prefix: &access.data,
         scratch: scratch.path(),
         stop: &context.stop,
         report: Arc::new(context.told.begin(format!("restoring {data}"))),
         loaded: &|| context.told.begin(format!("making indexes and constraints of {data}"))(Amount::default()),
     };
     copy::import(reader, &manifest.copied, import).await.of(data)?;
-    let view = View::open(&access.admin, name, &context.stop).await.of(data)?;
+    let view = View::open(endpoint, name, &context.stop).await.of(data)?;
     let report = context.told.begin(format!("comparing {data}"));
     let sums = copy::sums(&view, &manifest.copied, &context.stop, Arc::new(report)).await.of(data)?;
     let mut restored = content::read(&view.session, backup::tables(&manifest.copied, &sums)).await.of(data)?;
@@ -122,7 +182,7 @@ pub async fn restore_and_compare(
         return Err(AgentError::ProofFailed { data: data.clone(), differences: named.join(", ") });
     }
     // Masked definitions lack comments and more: their text was never the same.
-    let hash = if masked { String::new() } else { tools.schema_hash(&access.admin, name, None, &context.stop).await.of(data)? };
+    let hash = if masked { String::new() } else { tools.schema_hash(endpoint, name, None, &context.stop).await.of(data)? };
     if hash != manifest.schema_hash {
         // PostgreSQL reads some expressions back in another spelling than it was given.
         outcome.notes.push(format!("{data}: some definitions read back in another spelling; names, columns and rows are equal"));
@@ -135,9 +195,15 @@ pub async fn restore_and_compare(
     Ok(())
 }
 
-async fn manifest(reader: &Reader, data: &str) -> Result<Manifest, AgentError> {
-    let (reader, data) = (reader.clone(), data.to_owned());
-    backup::blocking(move || Manifest::read(&reader, &data)).await
+/// The manifest of a data, if it is of the environment whose backup this is to be.
+async fn manifest_of(context: &Context<'_>, reader: &Reader, data: &str) -> Result<Manifest, AgentError> {
+    let (reader, name) = (reader.clone(), data.to_owned());
+    let manifest = backup::blocking(move || Manifest::read(&reader, &name)).await?;
+    let of = context.task.origin.as_ref().unwrap_or(&context.task.environment);
+    if manifest.environment != *of || manifest.data != data {
+        return Err(AgentError::ProofFailed { data: data.to_owned(), differences: "its manifest is of other data".into() });
+    }
+    Ok(manifest)
 }
 
 /// Not stopped by a signal: it is what a signal must not leave behind.

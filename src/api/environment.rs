@@ -503,6 +503,17 @@ pub struct Backups {
     /// When backups are made by themselves: five fields as in cron (minute, hour, day, month, weekday), in UTC. A time that was missed is made up for once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<CronSchedule>,
+    /// A server of its own on which restores are proven. Absent: the server of each data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofServer>,
+}
+
+/// A server on which restores are proven.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ProofServer {
+    /// Secret with the connection, keys as in a data's connectionSecret; without `dbname` it is `postgres`. Its role needs CREATEDB, and CONNECT on that database. The server is of the same major version as each data's, or newer.
+    pub connection_secret: LocalRef,
 }
 
 /// What happens before each Promotion: exactly one member.
@@ -561,11 +572,26 @@ pub struct Exchange {
     /// How long masked snapshots stay; older ones go when the next is written. The newest stays. Default 168h.
     #[serde(default = "Exchange::default_keep_within")]
     pub keep_within: Period,
+    /// Of the source: a masked snapshot whose data was read no longer ago is handed over again, to every environment that is granted the same data by the same policy, as long as the source runs the same release. Absent: each DownAlignment has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse_within: Option<Period>,
 }
 
 impl Exchange {
+    /// How long a run may take to load what it was handed: what is handed over again must not go meanwhile.
+    const IN_USE: Duration = Duration::from_secs(24 * 3600);
+
     fn default_keep_within() -> Period {
         "168h".into()
+    }
+
+    /// How long masked snapshots stay: as long as the Environment says, and until whoever was handed one has loaded it.
+    fn kept_within(&self) -> Period {
+        let in_use = self.reuse_within.as_ref().and_then(Period::get).map(|reuse| reuse + Self::IN_USE);
+        match (self.keep_within.get(), in_use) {
+            (Some(keep), Some(in_use)) if keep < in_use => Period(format!("{}s", in_use.as_secs())),
+            _ => self.keep_within.clone(),
+        }
     }
 
     /// The exchange as a place that a Job mounts.
@@ -573,8 +599,9 @@ impl Exchange {
         Backups {
             repository: self.repository.clone(),
             password_secret: self.password_secret.clone(),
-            retention: Some(Retention { keep_last: None, keep_within: Some(self.keep_within.clone()) }),
+            retention: Some(Retention { keep_last: None, keep_within: Some(self.kept_within()) }),
             schedule: None,
+            proof: None,
         }
     }
 }

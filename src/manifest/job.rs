@@ -12,7 +12,8 @@ use super::{
     Owner,
     task::{
         GATE_PATH, MASKING_KEY_DIR, MIGRATIONS, MigrationTask, OWN_CREDENTIALS, OWN_DIR, OWN_PASSWORD, OWN_REPOSITORY,
-        POLICY_DIR, REPOSITORY_CREDENTIALS_DIR, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, S3Task, SECRETS_DIR, TASK_ENV, Task,
+        POLICY_DIR, PROOF_DIR, REPOSITORY_CREDENTIALS_DIR, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, S3Task, SECRETS_DIR,
+        TASK_ENV, Task,
     },
 };
 use crate::{
@@ -163,7 +164,13 @@ pub fn agent(
 ) -> Effect {
     let (mut mounts, mut volumes) = (agent_mounts(data, backups), agent_volumes(data, backups));
     let s3 = backups.and_then(|b| b.repository.s3.as_ref()).map(S3Task::of);
-    let task = &Task { s3, ..task.clone() };
+    // Whoever proves nothing has no business with that server.
+    let proof = backups.and_then(|b| b.proof.as_ref()).filter(|_| task.proof && !task.data.is_empty());
+    let task = &Task { s3, proof: proof.is_some(), ..task.clone() };
+    if let Some(proof) = proof {
+        mounts.push(json!({"name": "proof", "mountPath": PROOF_DIR, "readOnly": true}));
+        volumes.push(json!({"name": "proof", "secret": secret(&proof.connection_secret.name)}));
+    }
     for (volume, path, name) in migration_secrets(task) {
         mounts.push(json!({"name": volume, "mountPath": path, "readOnly": true}));
         volumes.push(json!({"name": volume, "secret": secret(name)}));

@@ -35,6 +35,8 @@ pub const OWN_REPOSITORY: &str = "repository";
 pub const OWN_PASSWORD: &str = "repository-password";
 /// See [`OWN_DIR`].
 pub const OWN_CREDENTIALS: &str = "repository-credentials";
+/// The directory that holds the keys of the Secret of the server on which restores are proven, where that is one of its own.
+pub const PROOF_DIR: &str = "/lockkeeper/proof";
 /// The directory that holds the file `key` of the MaskingPolicy's Secret, where it keeps one.
 pub const MASKING_KEY_DIR: &str = "/lockkeeper/masking-key";
 /// Where a gated task reads its epoch, and after it the addresses of [`Task::covered_addresses`]: a file that is empty until
@@ -184,12 +186,22 @@ pub struct Task {
     /// Snapshot: the hash of the policy that [`Self::policy`] must be a copy of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masking_policy_hash: Option<String>,
+    /// Snapshot: the release that the source runs: its data fits no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// Snapshot: one that was masked no longer ago, in seconds, by the same policy, of the same data and release, serves again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reuse_within_seconds: Option<u64>,
     /// Restore of a DownAlignment: the UID of the Environment whose masked data it is, of which the snapshot must be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<String>,
     /// Whether a repository is mounted.
     #[serde(default)]
     pub repository: bool,
+    /// Prove, and Preflight of a run that makes a backup: whether restores are proven on a server of its own, whose Secret is
+    /// mounted at [`PROOF_DIR`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub proof: bool,
     /// Where the repository lies, if not on a volume. Its credentials are mounted at [`REPOSITORY_CREDENTIALS_DIR`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3Task>,
@@ -244,8 +256,11 @@ impl Task {
             keep: Vec::new(),
             remove: Vec::new(),
             masking_policy_hash: None,
+            release: None,
+            reuse_within_seconds: None,
             origin: None,
             repository: false,
+            proof: false,
             s3: None,
             own: None,
             databases: Vec::new(),

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     api::{
         API_VERSION, Data, DataGrant, DownAlignment, DownAlignmentSpec, Environment, EnvironmentSpec, Exchange, Grant, LocalRef,
-        Module, Phase, Release, RunStatus, SnapshotStatus, Step, Tier, Timestamp, labels, reasons,
+        Module, Period, Phase, Release, RunStatus, SnapshotStatus, Step, Tier, Timestamp, labels, reasons,
     },
     data::mask::files,
     manifest::{
@@ -492,6 +492,10 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     task.masking_policy_hash = Some(policy.hash.clone());
     task.policy = Some(copy);
     task.retention = place.retention.clone();
+    if let Some(within) = source.spec.exchange.as_ref().and_then(|e| e.reuse_within.as_ref()).and_then(Period::get) {
+        task.reuse_within_seconds = Some(within.as_secs());
+    }
+    task.release = running(world, source);
     let mounts = volumes::mounts(&source.spec, &wanted, world.source_side, false);
     let make = || {
         let job = job::snapshot(
@@ -520,6 +524,14 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
         },
         JobProgress::Failed(failure) => failure.into_progress(step.attempt, ATTEMPTS),
     }
+}
+
+/// The hash of all that the source runs now: by it one that was masked earlier is known to fit. None: that cannot be said.
+fn running(world: &World<'_>, source: &Environment) -> Option<String> {
+    let modules: Vec<&Module> = source.spec.modules.iter().collect();
+    let namespace = &world.run.alignment()?.from.namespace;
+    let release = release::read(namespace, &source.spec, world.source_side, &modules, &[], Reading::Exact).ok()?;
+    Some(release.hash)
 }
 
 fn short(hash: &str) -> String {

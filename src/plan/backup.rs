@@ -216,6 +216,7 @@ fn attempt(
     task.snapshot = Some(world.backup.spec.reason.to_string());
     if verb == Verb::Prove {
         task.snapshot = status.snapshot.clone();
+        task.proof = true;
     }
     // What is proven is what the repository holds.
     let mounts = match verb {

@@ -71,6 +71,8 @@ pub fn run(
         task.max_transaction_age_seconds = spec.preflight.max_transaction_age.get().map(|d| d.as_secs());
         task.minimum_free_factor = Some(spec.preflight.minimum_free_factor);
         task.covered_addresses = covered_addresses(world, spec);
+        // Of these runs a Promotion alone makes a backup first.
+        task.proof = world.run.promotion().is_some();
         migration::fill(world, spec, &mut task);
         restore::fill(world, &mut task);
         let data: Vec<_> = spec.data.iter().collect();

@@ -180,3 +180,74 @@ async fn a_snapshot_of_another_environment_is_not_loaded() {
     development.ok("release", 1).await;
     assert!(development.rows().await > 0, "what was there is there");
 }
+
+#[tokio::test]
+async fn a_young_masked_snapshot_serves_again_by_the_same_policy_of_the_same_release_and_data_and_no_other_does() {
+    let mut pair = Pair::new("again").await;
+    let hash = pair.policy(|_| {});
+    let runs = std::cell::Cell::new(0);
+    let asks = |hash: &str, more: Value| {
+        runs.set(runs.get() + 1);
+        let mut task = json!({
+            "maskingPolicyHash": hash, "policy": "copy", "run": format!("{:08}-aaaa-4bbb-8ccc-dddddddddddd", runs.get()),
+            "runName": format!("DownAlignment low/mirror-{}", runs.get()), "release": "r1", "reuseWithinSeconds": 3600,
+        });
+        task.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        pair.production.task_with("snapshot", task)
+    };
+    let first = pair.production.done(&asks(&hash, json!({}))).await;
+    assert!(first.notes.is_empty(), "{first:?}");
+    let first = first.backup.unwrap();
+    let again = pair.production.done(&asks(&hash, json!({}))).await;
+    let said = again.notes.join("\n");
+    assert!(
+        said.contains("made for DownAlignment low/mirror-1") && said.contains("again to DownAlignment low/mirror-2"),
+        "{said}"
+    );
+    let again = again.backup.unwrap();
+    assert_eq!((&again.snapshot, again.taken_at, &again.contents), (&first.snapshot, first.taken_at, &first.contents));
+    // Nobody said that it may, its age, what the source runs now, and what it does not say of itself.
+    let mut known = std::collections::BTreeSet::from([first.snapshot.clone()]);
+    for not in [
+        json!({"reuseWithinSeconds": null}),
+        json!({"reuseWithinSeconds": 0}),
+        json!({"release": "r2"}),
+        json!({"release": null}),
+        json!({"release": null}),
+    ] {
+        let new = pair.production.done(&asks(&hash, not.clone())).await.backup.unwrap();
+        assert!(known.insert(new.snapshot), "{not}");
+    }
+    // The newest that fits; those of the other release do not.
+    let newest = pair.production.done(&asks(&hash, json!({}))).await.backup.unwrap();
+    assert!(newest.snapshot != first.snapshot && newest.taken_at > first.taken_at, "{newest:?}");
+
+    // It can be loaded as one of its own.
+    let development = &pair.development;
+    development.ok("fence", 1).await;
+    let load = json!({"epoch": 1, "snapshot": newest.snapshot, "origin": pair.production.environment});
+    development.done(&development.task_with("restore", load)).await;
+    development.ok("release", 1).await;
+
+    // What the exchange holds of other data is not what is asked for.
+    for (which, role) in [("connection", &pair.production.app), ("admin", &pair.production.admin)] {
+        pair.production.secret("more", which, role, &pair.production.database);
+    }
+    let both = json!({"data": [{"name": "store"}, {"name": "more"}]});
+    let said = pair.production.refused(&asks(&hash, both), exit::PERMANENT, "Refused").await.error.unwrap().message;
+    assert!(said.contains("says nothing of data more"), "{said}");
+
+    // A column that nobody has classified stops what serves again too.
+    let database = format!("{}_people", pair.production.database);
+    let app = pair.production.server.connect(&pair.production.app, &database).await.unwrap();
+    app.batch_execute("ALTER TABLE users ADD COLUMN phone text").await.unwrap();
+    let said = pair.production.refused(&asks(&hash, json!({})), exit::PERMANENT, "Refused").await.error.unwrap().message;
+    assert!(said.contains("public.users, column phone"), "{said}");
+    app.batch_execute("ALTER TABLE users DROP COLUMN phone").await.unwrap();
+
+    // Another policy: nothing that was masked by the one before.
+    let other = pair.policy(|p| p["data"][0]["tables"][0]["columns"]["settings"] = json!({"null": {}}));
+    let task = json!({"maskingPolicyHash": other, "policy": "copy", "run": "99999999-aaaa-4bbb-8ccc-dddddddddddd", "release": "r1", "reuseWithinSeconds": 3600});
+    let masked = pair.production.done(&pair.production.task_with("snapshot", task)).await;
+    assert!(masked.notes.is_empty() && masked.backup.unwrap().taken_at > newest.taken_at);
+}

@@ -388,6 +388,26 @@ async fn the_credentials_of_s3_are_read_by_the_agents_pods_alone_and_only_where_
 }
 
 #[tokio::test]
+async fn the_secret_of_a_server_for_proofs_is_mounted_where_the_environment_names_it() {
+    let (world, mut spec) = world("bounds-proof").await;
+    let namespace = &world.production;
+    let proof = json!({"connectionSecret": {"name": "prover"}});
+    spec.backups.as_mut().unwrap().proof = serde_json::from_value(proof.clone()).unwrap();
+    let data: Vec<_> = spec.data.iter().collect();
+    let mut task = Task::new(Verb::Prove, owner(namespace), ("e".into(), "production"));
+    (task.data, task.proof) = (Task::data_of(&spec.data), true);
+    let names = ("lk-prove", "prove");
+    let (backups, patience) = (spec.backups.as_ref(), Duration::from_secs(60));
+    let proves = manifest(job::agent(owner(namespace), &settings(), names, &task, (&data, backups), &[], patience));
+    let refused = make(&world, &proves).await.unwrap_err();
+    assert!(refused.contains("mounts only Secrets that the Environment names"), "{refused}");
+    let target = api(&world.admin(), namespace, "Environment");
+    let change = Patch::Merge(json!({"spec": {"backups": {"proof": proof}}}));
+    target.patch("production", &PatchParams::default(), &change).await.unwrap();
+    eventually(async || make(&world, &proves).await).await;
+}
+
+#[tokio::test]
 async fn where_there_is_no_environment_nobody_is_hindered() {
     let (world, spec) = world("bounds-none").await;
     let target = api(&world.admin(), &world.production, "Environment");

@@ -85,3 +85,25 @@ async fn a_repository_is_a_volume_or_s3_and_its_endpoint_a_server_and_nothing_mo
         }
     }
 }
+
+#[tokio::test]
+async fn a_server_for_proofs_is_named_by_its_secret_and_nothing_else() {
+    let world = World::new("proof-server").await;
+    let target = api(&world.admin(), &world.production, "Environment");
+    let dry = PatchParams { dry_run: true, field_validation: Some(ValidationDirective::Strict), ..PatchParams::default() };
+    let proof =
+        async |proof: Value| target.patch("production", &dry, &merge(json!({"spec": {"backups": {"proof": proof}}}))).await;
+    let there = proof(json!({"connectionSecret": {"name": "prover"}})).await.unwrap();
+    assert_eq!(there.data["spec"]["backups"]["proof"]["connectionSecret"]["name"], "prover");
+    for (bad, words) in [
+        (json!({}), "connectionSecret"),
+        (json!({"connectionSecret": {}}), "name"),
+        (json!({"connectionSecret": {"name": ""}}), "name"),
+        (json!({"connectionSecret": {"name": "No Name"}}), "name"),
+        (json!({"connectionSecret": {"name": "prover", "namespace": "other"}}), "unknown field"),
+        (json!({"connectionSecret": {"name": "prover"}, "host": "db"}), "unknown field"),
+    ] {
+        let error = proof(bad.clone()).await.err().unwrap_or_else(|| panic!("{bad} is taken")).to_string();
+        assert!(error.contains(words), "{bad}: {error}");
+    }
+}

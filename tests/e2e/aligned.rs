@@ -67,6 +67,16 @@ fn ends(world: &World, name: &str) -> lockkeeper::api::RunStatus {
     })
 }
 
+/// Lets Production's restores be proven on Staging's server.
+fn proven_below(world: &World) -> Value {
+    let role = "CREATE ROLE prover LOGIN CREATEDB PASSWORD 'of-proofs'";
+    Database::of(&world.staging).query("postgres", role).expect("a role that may make databases");
+    let (host, namespace) = (format!("--from-literal=host=postgres.{}.svc", world.staging), &world.production);
+    let (user, password) = ("--from-literal=user=prover", "--from-literal=password=of-proofs");
+    kubectl(&["-n", namespace, "create", "secret", "generic", "prover", &host, user, password]).expect("a Secret");
+    json!({"connectionSecret": {"name": "prover"}})
+}
+
 /// The same with Production's backups and the exchange on S3, each side with a Secret of its own.
 fn over_s3(world: &World, hash: &str) -> Gateway {
     let gateway = Gateway::start_with(NODE, &[]);
@@ -79,7 +89,9 @@ fn over_s3(world: &World, hash: &str) -> Gateway {
         json!({"repository": {"s3": s3, "volume": null}, "passwordSecret": {"name": password}})
     };
     let exchange = place("exchange", "exchange-key");
-    let both = json!({"spec": {"exchange": exchange, "backups": place("production", "backup-key")}});
+    let mut backups = place("production", "backup-key");
+    backups["proof"] = proven_below(world);
+    let both = json!({"spec": {"exchange": exchange, "backups": backups}});
     patch(&world.production, "environment", "production", &both).expect("Production's places");
     patch(&world.staging, "environment", "staging", &json!({"spec": {"exchange": exchange}})).expect("Staging's exchange");
     let backup = json!({
@@ -91,12 +103,22 @@ fn over_s3(world: &World, hash: &str) -> Gateway {
     wait(api.create(&kube::api::PostParams::default(), &alignment(world, "over-s3"))).expect("alice may ask");
     let status = ends(world, "over-s3");
     assert_eq!(status.phase, Phase::Completed, "{:?} {:?}", status.failure, status.next);
-    assert_eq!(status.snapshot.and_then(|s| s.masking_policy_hash).as_deref(), Some(hash));
+    assert_eq!(status.snapshot.as_ref().and_then(|s| s.masking_policy_hash.as_deref()), Some(hash));
+    // Production's owner lets it serve once more.
+    let reuse = json!({"spec": {"exchange": {"reuseWithin": "1h"}}});
+    patch(&world.production, "environment", "production", &reuse).expect("Production's exchange");
+    wait(api.create(&kube::api::PostParams::default(), &alignment(world, "over-s3-again"))).expect("alice may ask");
+    let again = ends(world, "over-s3-again");
+    assert_eq!(again.phase, Phase::Completed, "{:?} {:?}", again.failure, again.next);
+    assert_eq!(again.snapshot, status.snapshot, "the same one, of the same time");
+    let said: Vec<String> = again.steps.iter().filter_map(|s| s.message.clone()).collect();
+    assert!(said.iter().any(|m| m.contains("over-s3 of the data at") && m.contains("again to")), "{said:?}");
     eventually("the backup on S3 is proven", PATIENCE, || {
         let phase =
             kubectl(&["-n", &world.production, "get", "ebk", "on-s3", "-o", "jsonpath={.status.phase} {.status.failure}"])?;
         if phase.trim() == "Completed" { Ok(()) } else { Err(phase) }
     });
+    Database::of(&world.staging).log().assert_said("prover@tiny__proof_", "CREATE TABLE public.writes");
     for prefix in ["exchange", "production"] {
         assert!(gateway.bucket().join(prefix).join("config").is_file(), "{prefix} is on S3");
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     fixture::{NAMESPACE, Seen, of},
+    volumes::jobs_of,
     walk::{Change, settle},
 };
 
@@ -609,4 +610,48 @@ fn listed_files_are_masked_into_the_exchange_and_undone_from_the_targets_own_rep
             assert_eq!(of("own-repository-password")["mountPath"], "/lockkeeper/own/repository-password");
         }
     }
+}
+
+#[test]
+fn an_alignment_makes_no_backup_and_so_has_no_business_with_a_server_for_proofs() {
+    let mut seen = asked();
+    changed(&mut seen.target, |spec| spec["backups"]["proof"] = json!({"connectionSecret": {"name": "prover"}}));
+    let jobs = jobs_of(&mut seen, |_| {});
+    assert_eq!(seen.status().phase, Phase::Completed, "{:?}", seen.status());
+    assert!(jobs.len() > 3 && jobs.values().all(|job| !job.to_string().contains("prover")), "{:?}", jobs.keys());
+}
+
+#[test]
+fn a_masked_snapshot_serves_again_where_the_sources_owner_says_so_and_stays_as_long_as_it_is_needed() {
+    let asks = |exchange: Value, spoil: fn(&mut Seen)| {
+        let mut seen = asked();
+        changed(&mut seen.source, |spec| spec["exchange"].as_object_mut().unwrap().extend(exchange.as_object().unwrap().clone()));
+        // What the target says of its own exchange is for those who take from the target.
+        changed(&mut seen.target, |spec| spec["exchange"]["reuseWithin"] = json!("1h"));
+        until(&mut seen, "snapshot");
+        spoil(&mut seen);
+        let Some(Effect::In { effect, .. }) = first_job(&mut seen) else { panic!("a Job in the source") };
+        let Effect::Create { manifest, .. } = *effect else { panic!("a Job") };
+        let task = task(&manifest);
+        let kept = task.retention.unwrap().keep_within.unwrap().to_string();
+        (task.reuse_within_seconds, task.release, kept)
+    };
+    let (reuse, release, kept) = asks(json!({}), |_| {});
+    assert_eq!((reuse, kept.as_str()), (None, "168h"));
+    assert!(release.is_some(), "what is written says of which release it is");
+    let (reuse, same, kept) = asks(json!({"reuseWithin": "2h"}), |_| {});
+    assert_eq!((reuse, same, kept.as_str()), (Some(7200), release.clone(), "168h"));
+    let (reuse, _, kept) = asks(json!({"reuseWithin": "2h", "keepWithin": "1h"}), |_| {});
+    assert_eq!(
+        (reuse, kept.as_str()),
+        (Some(7200), "93600s"),
+        "two hours, and a day for whoever was handed it in the last minute"
+    );
+    let configured = |seen: &mut Seen| {
+        let data = seen.source_side.config_maps[0].data.as_mut().unwrap();
+        data.values_mut().for_each(|value| value.push('x'));
+    };
+    assert_ne!(asks(json!({"reuseWithin": "2h"}), configured).1, release, "what the source runs has changed");
+    let unknown = |seen: &mut Seen| seen.source_side.pods.clear();
+    assert_eq!(asks(json!({"reuseWithin": "2h"}), unknown).1, None, "what cannot be said fits nothing");
 }

@@ -63,7 +63,7 @@ fn with_files(context: &Value) -> Seen {
 }
 
 /// Carries a run to its end, all going well; gives its Jobs by step.
-fn jobs_of(seen: &mut Seen, mut meanwhile: impl FnMut(&mut Seen)) -> BTreeMap<String, Value> {
+pub fn jobs_of(seen: &mut Seen, mut meanwhile: impl FnMut(&mut Seen)) -> BTreeMap<String, Value> {
     let mut jobs = BTreeMap::new();
     for _ in 0..60 {
         for _ in 0..200 {

@@ -40,13 +40,19 @@ impl Server {
         if let Some(server) = shared.upgrade() {
             return server;
         }
-        let server = Arc::new(Self::start());
+        let server = Arc::new(Self::start(bin()));
         *shared = Arc::downgrade(&server);
         server
     }
 
-    fn start() -> Self {
-        let bin = bin();
+    /// One more, of the same version.
+    #[allow(dead_code)]
+    pub fn another() -> Arc<Self> {
+        Arc::new(Self::start(bin()))
+    }
+
+    /// One of the programs in that directory.
+    pub fn start(bin: PathBuf) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
         fs::write(directory.path().join("password"), format!("{PASSWORD}\n")).unwrap();
@@ -274,7 +280,12 @@ pub struct World {
 impl World {
     /// With a database whose name begins with `name`, some content, and an admin role that has every right it needs.
     pub async fn new(name: &str) -> Self {
-        let world = Self::without_rights(name).await;
+        Self::on(Server::shared(), name).await
+    }
+
+    /// The same on a server.
+    pub async fn on(server: Arc<Server>, name: &str) -> Self {
+        let world = Self::without_rights_on(server, name).await;
         let boss = world.server.boss("postgres").await;
         let (app, admin) = (ident(&world.app), ident(&world.admin));
         boss.batch_execute(&format!("ALTER ROLE {admin} CREATEDB; GRANT {app}, pg_signal_backend, pg_read_all_stats TO {admin}"))
@@ -284,7 +295,10 @@ impl World {
     }
 
     pub async fn without_rights(name: &str) -> Self {
-        let server = Server::shared();
+        Self::without_rights_on(Server::shared(), name).await
+    }
+
+    async fn without_rights_on(server: Arc<Server>, name: &str) -> Self {
         let count = COUNT.fetch_add(1, Ordering::SeqCst);
         let directory = tempfile::tempdir().unwrap();
         let below = |part: &str| directory.path().join(part);
@@ -297,6 +311,7 @@ impl World {
             repository_password: below("password"),
             repository_credentials: below("credentials"),
             own: below("own"),
+            proof: below("proof"),
             scratch: below("scratch"),
             result: below("result"),
         };
@@ -343,6 +358,15 @@ impl World {
         fs::write(directory.join("uri"), uri).unwrap();
     }
 
+    /// Lets restores be proven on another server, as a role with that password.
+    #[allow(dead_code)]
+    pub fn proven_on(&self, server: &Server, role: &str, password: &str) {
+        fs::create_dir_all(&self.paths.proof).unwrap();
+        for (key, value) in [("host", "127.0.0.1"), ("port", &server.port.to_string()), ("user", role), ("password", password)] {
+            fs::write(self.paths.proof.join(key), value).unwrap();
+        }
+    }
+
     /// Every role's.
     pub fn password(&self) -> &'static str {
         PASSWORD
@@ -369,6 +393,7 @@ impl World {
             repository_password,
             repository_credentials,
             own,
+            proof,
             policy,
             masking_key,
             scratch,
@@ -383,6 +408,7 @@ impl World {
             .env("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", repository_password)
             .env("LOCKKEEPER_REPOSITORY_CREDENTIALS_DIR", repository_credentials)
             .env("LOCKKEEPER_OWN_DIR", own)
+            .env("LOCKKEEPER_PROOF_DIR", proof)
             .env("LOCKKEEPER_POLICY_DIR", policy)
             .env("LOCKKEEPER_MASKING_KEY_DIR", masking_key)
             .env("LOCKKEEPER_SCRATCH_DIR", scratch)

@@ -67,15 +67,7 @@ pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<
         checks.pass("restoring", "a superuser can make everything again");
         return Ok(());
     }
-    let mut names: Vec<String> = Vec::new();
-    for row in inside.query("looking for what only a superuser can make", SUPERUSERS, &[]).await? {
-        names.push(row.get(0));
-    }
-    if subject.major >= 15 {
-        for row in inside.query("looking for what only a superuser can make", SCHEMA_PUBLICATIONS, &[]).await? {
-            names.push(row.get(0));
-        }
-    }
+    let names = superusers(subject, inside).await?;
     if names.is_empty() {
         checks.pass("restoring", format!("role {} can make everything again", subject.database.owner));
     } else {
@@ -90,7 +82,18 @@ pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<
     Ok(())
 }
 
-fn named(mut names: Vec<String>) -> Vec<String> {
+/// What only a superuser can make again.
+pub(super) async fn superusers(subject: &Subject<'_>, inside: &Session) -> Result<Vec<String>, PgError> {
+    let doing = "looking for what only a superuser can make";
+    let mut names: Vec<String> = inside.query(doing, SUPERUSERS, &[]).await?.iter().map(|row| row.get(0)).collect();
+    if subject.major >= 15 {
+        names.extend(inside.query(doing, SCHEMA_PUBLICATIONS, &[]).await?.iter().map(|row| row.get::<_, String>(0)));
+    }
+    Ok(names)
+}
+
+/// The first few.
+pub(super) fn named(mut names: Vec<String>) -> Vec<String> {
     let more = names.len().saturating_sub(NAMED);
     names.truncate(NAMED);
     if more > 0 {

@@ -1,7 +1,8 @@
 //! Everything that can be known before anyone is locked out, as named checks. Each failed one says what mends it.
 //!
 //! 1. For each data: the server is reached, the rights are there ([`rights`]), nothing stands in the way of the fence
-//!    ([`traffic`]), and what is in the database can be restored by its role ([`contents`]).
+//!    ([`traffic`]), and what is in the database can be restored by its role ([`contents`]), where proofs have a server of their
+//!    own there too ([`proof`]).
 //! 2. For each volume: its files can be read and put back by the pod's user ([`volume`]).
 //! 3. The repository opens, is this environment's, and has room.
 //!
@@ -10,6 +11,7 @@
 mod claim;
 mod contents;
 mod migration;
+mod proof;
 mod rights;
 mod traffic;
 mod undo;
@@ -176,7 +178,10 @@ async fn inspect(
     migration::check(context, &subject, migrations, &identity, checks).await.of(data)?;
     if complete {
         match Session::open(&access.admin, access.database(), Pace::Short, &context.stop).await {
-            Ok(inside) => contents::check(&subject, &inside, checks).await.of(data)?,
+            Ok(inside) => {
+                contents::check(&subject, &inside, checks).await.of(data)?;
+                proof::check(context, &subject, &inside, checks).await.of(data)?;
+            }
             Err(error) => checks.fail("contents", error.to_string()),
         }
     }

@@ -330,6 +330,10 @@ fn secret_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
     if let Some(backups) = &spec.backups {
         let name = &*backups.password_secret.name;
         wanted.insert(name, ("password of the repository".into(), mend::repository_password(name, here)));
+        if let Some(proof) = &backups.proof {
+            let name = &*proof.connection_secret.name;
+            wanted.entry(name).or_insert_with(|| ("server of backups.proof".into(), mend::proof_secret(name, here)));
+        }
     }
     if let Some(exchange) = &spec.exchange {
         let name = &*exchange.password_secret.name;

@@ -142,6 +142,20 @@ fn a_repository_on_s3_is_named_with_the_secret_that_it_needs() {
 }
 
 #[test]
+fn a_server_for_proofs_is_among_the_secrets_with_the_sql_that_makes_its_role() {
+    let proof = |s: &mut EnvironmentSeen| {
+        s.environment.spec.backups.as_mut().unwrap().proof = Some(object(json!({"connectionSecret": {"name": "prover"}})));
+    };
+    one(proof, "Bad secret: prover is not there", "server of backups.proof");
+    let mut seen = healthy();
+    proof(&mut seen);
+    let mend = findings(&seen).into_iter().find_map(|f| f.mend).unwrap();
+    assert!(mend.contains("CREATE ROLE lockkeeper_proof LOGIN CREATEDB") && mend.contains("GRANT CONNECT"), "{mend}");
+    seen.secrets.insert("prover".into(), Visible::Found(()));
+    assert!(findings(&seen).iter().all(|f| f.mend.is_none()));
+}
+
+#[test]
 fn what_may_not_be_read_is_neither_there_nor_missing() {
     one(|s| s.secrets.insert("db".into(), Visible::Hidden).map_or((), |_| ()), "Hidden secret: cannot see db", "");
     one(|s| s.services = Visible::Hidden, "Hidden services", "");

@@ -61,6 +61,18 @@ GRANT pg_signal_backend, pg_read_all_stats TO lockkeeper_admin;",
     )
 }
 
+/// A Secret with the connection to a server on which restores are proven, and the SQL that makes the role.
+pub fn proof_secret(name: &str, namespace: &str) -> String {
+    format!(
+        "\
+{}
+of a server of the same major version or newer, dbname: postgres, with a role made once by whoever owns it:
+CREATE ROLE lockkeeper_proof LOGIN CREATEDB PASSWORD '…';
+GRANT CONNECT ON DATABASE postgres TO lockkeeper_proof;",
+        connection_secret(name, namespace)
+    )
+}
+
 /// A Secret with the connection of a migration's own role, and the SQL that makes the role.
 pub fn migration_secret(name: &str, namespace: &str) -> String {
     format!(

@@ -243,6 +243,7 @@ fn secret_names(environment: &Environment) -> Vec<String> {
         .filter_map(|d| d.postgres.as_ref())
         .flat_map(|p| std::iter::once(&p.connection_secret).chain(&p.admin_secret))
         .chain(spec.backups.iter().flat_map(|b| secrets_of(&b.repository, &b.password_secret)))
+        .chain(spec.backups.iter().filter_map(|b| Some(&b.proof.as_ref()?.connection_secret)))
         .chain(spec.exchange.iter().flat_map(|e| secrets_of(&e.repository, &e.password_secret)))
         .map(|r| r.name.to_string())
         .collect();

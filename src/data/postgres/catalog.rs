@@ -278,6 +278,22 @@ fn list(value: &str) -> Vec<String> {
     parts
 }
 
+/// Encoding and collation of the catalog's row of a database, for messages.
+pub fn locale(row: &Value) -> String {
+    let text = |key: &str| row.get(key).and_then(Value::as_str);
+    let mut said =
+        format!("collation {} and character type {}", text("datcollate").unwrap_or("?"), text("datctype").unwrap_or("?"));
+    let provider = match text("datlocprovider") {
+        Some("i") => "ICU",
+        Some("b") => "builtin",
+        _ => return said,
+    };
+    if let Some(locale) = text("datlocale").or(text("daticulocale")) {
+        said += &format!(", {provider} locale {locale}");
+    }
+    said
+}
+
 /// The statement that makes an empty database with encoding and collation of another.
 pub fn create_like(name: &str, owner: &str, like: &Value) -> String {
     let text = |key: &str| like.get(key).and_then(Value::as_str).map(str::to_owned);

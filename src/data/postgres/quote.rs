@@ -65,12 +65,15 @@ pub fn made_database(database: &str, made: Made, run: &str) -> String {
 
 /// Whether the name is one that [`made_database`] makes beside `database`, whichever the run.
 pub fn is_made_database(database: &str, name: &str) -> bool {
-    [Made::Undo, Made::Failed, Made::Proof, Made::Load].into_iter().any(|made| {
-        name.len() >= 8
-            && name.is_char_boundary(name.len() - 8)
-            && name[name.len() - 8..].chars().all(|c| c.is_ascii_alphanumeric())
-            && name == made_database(database, made, &name[name.len() - 8..])
-    })
+    [Made::Undo, Made::Failed, Made::Proof, Made::Load].into_iter().any(|made| is_made(database, made, name))
+}
+
+/// The same of one kind.
+pub fn is_made(database: &str, made: Made, name: &str) -> bool {
+    name.len() >= 8
+        && name.is_char_boundary(name.len() - 8)
+        && name[name.len() - 8..].chars().all(|c| c.is_ascii_alphanumeric())
+        && name == made_database(database, made, &name[name.len() - 8..])
 }
 
 #[cfg(test)]

@@ -69,6 +69,13 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
+    /// Reads the Secret of the server on which restores are proven. What it names as `dbname` is only where one enters.
+    pub fn of_proof(directory: &Path) -> Result<Self, PgError> {
+        let mut keys = Keys::read(directory, "of backups.proof".into())?;
+        keys.database.get_or_insert_with(|| "postgres".into());
+        keys.endpoint(None)
+    }
+
     /// Host and port, for messages.
     pub fn server(&self) -> String {
         format!("{}:{}", self.host, self.port)

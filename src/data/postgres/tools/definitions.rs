@@ -24,6 +24,8 @@ pub enum Rights {
     Kept,
     /// Everything belongs to the role that restores.
     LeftOut,
+    /// The same on another server, which may lack tablespaces.
+    Elsewhere,
 }
 
 impl Rights {
@@ -31,6 +33,7 @@ impl Rights {
         match self {
             Self::Kept => &[],
             Self::LeftOut => &["--no-owner", "--no-acl"],
+            Self::Elsewhere => &["--no-owner", "--no-acl", "--no-tablespaces"],
         }
     }
 }
