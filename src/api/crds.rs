@@ -20,7 +20,7 @@ const UNUSED: &[(&str, &[&str])] = &[
 ];
 
 /// Every program that reads JSON tells integers up to here apart. Counts and epochs stay far below.
-const GREATEST_INTEGER: f64 = 9_007_199_254_740_991.0;
+pub const GREATEST_INTEGER: i64 = 9_007_199_254_740_991;
 
 /// The definitions of all kinds, in the order in which a reader meets them.
 pub fn all() -> Vec<CustomResourceDefinition> {
@@ -96,7 +96,7 @@ fn tidy(schema: &mut JSONSchemaProps) {
     }
     if schema.type_.as_deref() == Some("integer") {
         schema.minimum.get_or_insert(0.0);
-        schema.maximum.get_or_insert(GREATEST_INTEGER);
+        schema.maximum.get_or_insert(GREATEST_INTEGER as f64);
     }
     let properties = schema.properties.get_or_insert_default();
     for (name, property) in properties.iter_mut() {

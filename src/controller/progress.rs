@@ -28,9 +28,10 @@ use crate::{
 
 /// How long one answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often a log is read; until it says something, more often.
+/// How often a log is read; in the beginning, until it says something, more often. Not all that may move data says anything.
 const PAUSE: Duration = Duration::from_secs(3);
 const FIRST: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(10);
 /// A log that no turn has asked for so long is read no more. Turns of what is at work come more often.
 const MEMORY: Duration = Duration::from_secs(30);
 /// The last line of progress is among so many: the agent logs little else while it moves data.
@@ -51,6 +52,7 @@ pub struct Logs {
 
 struct Seen {
     asked: Instant,
+    since: Instant,
     last: Option<Progress>,
 }
 
@@ -77,9 +79,9 @@ impl Logs {
             seen.asked = Instant::now();
             return seen.last.clone();
         }
-        all.insert(uid.clone(), Seen { asked: Instant::now(), last: None });
+        all.insert(uid.clone(), Seen { asked: Instant::now(), since: Instant::now(), last: None });
         let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-        let heard = Heard { namespace, run: pod.labels().get(labels::RUN).cloned() };
+        let heard = Heard { namespace, run: pod.labels().get(labels::RUN).cloned(), progress: true };
         tokio::spawn(self.clone().follow(api, pod.name_any(), uid, heard));
         None
     }
@@ -105,7 +107,7 @@ impl Logs {
                 let _ = news.unbounded_send(heard.clone());
             }
         }
-        Some(if seen.last.is_none() { FIRST } else { PAUSE })
+        Some(if seen.last.is_none() && seen.since.elapsed() < SOON { FIRST } else { PAUSE })
     }
 }
 

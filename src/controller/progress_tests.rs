@@ -82,7 +82,7 @@ async fn news_wake_the_run_whose_they_are_and_turns_do_not_make_a_log_be_read_mo
     let (progress, heard) = told(&client, pod("backup", "running")).await;
     let progress = progress.unwrap();
     assert_eq!((progress.done, progress.total, progress.rows), (10, Some(40), Some(3)));
-    assert_eq!(heard, Some(Heard { namespace: "shop".into(), run: Some("r".into()) }));
+    assert_eq!(heard, Some(Heard { namespace: "shop".into(), run: Some("r".into()), progress: true }));
     assert_eq!(asked.load(Ordering::SeqCst), 1);
 }
 
@@ -90,7 +90,7 @@ async fn news_wake_the_run_whose_they_are_and_turns_do_not_make_a_log_be_read_mo
 async fn a_log_is_read_on_as_long_as_turns_ask_for_it_and_then_forgotten() {
     let (client, _) = server(200, LINE);
     let (logs, api) = (Logs::default(), Api::namespaced(client.clone(), "shop"));
-    let heard = Heard { namespace: "shop".into(), run: None };
+    let heard = Heard { namespace: "shop".into(), run: None, progress: true };
     let look = async || logs.look(&api, "p", "p", &heard).await;
     assert_eq!(look().await, None, "nobody has asked");
     logs.tell(&client, &[pod("backup", "running")], &mut jobs());

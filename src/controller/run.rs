@@ -238,22 +238,26 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
     let backups_now = backup_store.clone();
     let fan_out = heard.for_each(move |heard| {
         wake.heard(&heard);
-        let namespace = heard.namespace;
-        for reference in of_namespace(&going_restores, &namespace, under_way) {
+        let Heard { namespace, run, progress } = heard;
+        let concerned = |uid: Option<&str>| !progress || uid == run.as_deref();
+        for reference in of_namespace(&going_restores, &namespace, |r| under_way(r) && concerned(r.meta().uid.as_deref())) {
             let _ = to_restores.unbounded_send(reference);
         }
-        for reference in going_alignments(&namespace) {
+        for reference in going_alignments(&namespace).into_iter().filter(|a| concerned(a.extra.uid.as_deref())) {
             let _ = to_alignments.unbounded_send(reference);
+        }
+        let open = |b: &Slim<EnvironmentBackup>| b.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
+        for reference in of_namespace(&backup_store, &namespace, |b| open(b) && concerned(b.meta().uid.as_deref())) {
+            let _ = to_backups.unbounded_send(reference);
+        }
+        if progress {
+            return futures::future::ready(());
         }
         for reference in of_namespace(&environment_store, &namespace, |_| true) {
             let _ = to_environments.unbounded_send(reference);
         }
         for reference in of_namespace(&policies_now, &namespace, |_| true) {
             let _ = to_policies.unbounded_send(reference);
-        }
-        let open = |b: &Slim<EnvironmentBackup>| b.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
-        for reference in of_namespace(&backup_store, &namespace, open) {
-            let _ = to_backups.unbounded_send(reference);
         }
         futures::future::ready(())
     });
@@ -279,12 +283,14 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
             move |run, context| {
                 let places = places.clone();
                 async move {
-                    let _place = places.place(&ObjectRef::from_obj(&*run)).await;
+                    let reference = ObjectRef::from_obj(&*run);
+                    let _place = places.place(&reference).await;
                     let (namespace, name) = (run.namespace().unwrap_or_default(), run.name_any());
                     let turn =
                         turns(&context, "Promotion", (&namespace, &name), |c, ns, n| Box::pin(promotion::turn(c, ns, n))).await?;
+                    places.looked_at(&run);
                     let over = promotion::phase(&run).is_terminal();
-                    Ok(action(turn, if over { Duration::from_secs(3600) } else { places.patience(&run) }))
+                    Ok(action(turn, if over { Duration::from_secs(3600) } else { places.patience(&reference) }))
                 }
             },
             |run, error: &Error, context| failed("Promotion", &context, &run.name_any(), error),

@@ -15,8 +15,11 @@ use kube::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{promotion, slim::Slim, watch::Heard};
-use crate::api::{Phase, Promotion};
+use super::{driven::Locks, promotion, slim::Slim, watch::Heard};
+use crate::{
+    api::{Phase, Promotion, Timestamp},
+    plan::{prepare::OTHERS_CHECKS, queue},
+};
 
 /// Runs that wait are looked at together, after a pause of so much for each of them, and the more of them the longer: a look at
 /// one takes as long as all of the environment's objects take to read, and who is always looked at again leaves no time for
@@ -26,7 +29,7 @@ const LULL_OF_MANY: Duration = Duration::from_millis(10);
 /// How many runs at work are looked at at once, and how many others: all that a look reads is in memory at once.
 const AT_WORK: usize = 16;
 const OTHERS: usize = 8;
-/// Of the runs that were never checked, so many are woken with each thing that is heard of another: its checks may be over.
+/// Of the runs that wait for others' checks, so many are woken with each thing that is heard of another: its may be over.
 const UNCHECKED: usize = 2;
 /// A run that waits is looked at anew so often though nothing was heard; where many wait, after so much for each, and at most.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -83,8 +86,14 @@ impl Wake {
         match &heard.run {
             Some(uid) => {
                 self.send(self.of(&heard.namespace, |p| p.metadata.uid.as_ref() == Some(uid)));
-                let never = |p: &Promotion| waits(p) && p.status.as_ref().is_none_or(|s| s.preflight_at.is_none());
-                self.send(self.of(&heard.namespace, never).into_iter().take(UNCHECKED));
+                if heard.progress {
+                    return;
+                }
+                let unchecked = |p: &Promotion| {
+                    let next = p.status.as_ref().and_then(|s| s.next.as_deref());
+                    waits(p) && next.is_some_and(|next| next.ends_with(OTHERS_CHECKS))
+                };
+                self.send(self.of(&heard.namespace, unchecked).into_iter().take(UNCHECKED));
             }
             None => {
                 self.send(self.of(&heard.namespace, |p| !waits(p)));
@@ -94,10 +103,20 @@ impl Wake {
         self.send(self.first(&heard.namespace));
     }
 
+    /// A run was looked at, as it was before that. One that is out of the queue without having had its turn changes nothing
+    /// that is heard, and who is next now must hear of it.
+    pub fn looked_at(&self, run: &Promotion) {
+        let phase = promotion::phase(run);
+        if phase.is_terminal() || phase == Phase::Validated && queue::waiting(run.as_run(), Timestamp::now()).is_none() {
+            self.send(self.first(&run.namespace().unwrap_or_default()));
+        }
+    }
+
     /// How long a run is left alone when nothing is heard.
-    pub fn patience(&self, run: &Promotion) -> Duration {
-        if !waits(run) {
-            return promotion::patience(promotion::phase(run));
+    pub fn patience(&self, run: &ObjectRef<Slim<Promotion>>) -> Duration {
+        let Some(run) = self.runs.get(run) else { return PATIENCE };
+        if !waits(&run) {
+            return promotion::patience(promotion::phase(&run));
         }
         let many = self.of(&run.namespace().unwrap_or_default(), waits).len();
         PATIENCE.max(PATIENCE_OF_EACH.saturating_mul(u32::try_from(many).unwrap_or(u32::MAX))).min(PATIENCE_AT_MOST)
@@ -131,12 +150,10 @@ impl Wake {
     /// The run whose turn is next in a namespace: it does not wait for those behind it.
     fn first(&self, namespace: &str) -> Option<ObjectRef<Slim<Promotion>>> {
         let all = self.runs.state();
-        let validated = all.iter().filter_map(|p| {
-            let status = p.status.as_ref().filter(|s| s.phase == Phase::Validated)?;
-            let here = p.namespace().as_deref() == Some(namespace);
-            here.then_some(((status.validated_at, p.name_any()), p))
-        });
-        validated.min_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, first)| ObjectRef::from_obj(&**first))
+        let now = Timestamp::now();
+        let here = all.iter().filter(|p| p.namespace().as_deref() == Some(namespace));
+        let waiting = here.filter_map(|p| Some((queue::waiting(p.as_run(), now)?, p)));
+        waiting.min_by(|(a, _), (b, _)| a.place().cmp(&b.place())).map(|(_, first)| ObjectRef::from_obj(&**first))
     }
 
     fn send(&self, runs: impl IntoIterator<Item = ObjectRef<Slim<Promotion>>>) {
@@ -173,7 +190,7 @@ mod tests {
             "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "Promotion",
             "metadata": {"name": name, "namespace": "shop", "uid": name},
             "spec": {"environment": {"name": "p"}, "from": {"namespace": "staging", "name": "s"}, "requestedBy": {"username": "alice"}},
-            "status": {"phase": phase},
+            "status": {"phase": phase, "next": if phase == "Scheduled" { "preflight: checks of other runs" } else { "" }},
         }))
         .unwrap()
     }
@@ -192,23 +209,29 @@ mod tests {
         }
         let (to, mut woken) = mpsc::unbounded();
         let wake = Wake::new(store, to);
-        let heard = |run: Option<&str>| Heard { namespace: "shop".into(), run: run.map(str::to_owned) };
+        let heard = |run: Option<&str>| Heard { namespace: "shop".into(), run: run.map(str::to_owned), progress: false };
         // What belongs to nobody, three times; then what was made for one that waits.
         for _ in 0..3 {
             wake.heard(&heard(None));
         }
         wake.heard(&heard(Some("queued-too")));
         let mut names = Vec::new();
-        while names.len() < 13 {
-            names.push(woken.next().await.unwrap().name);
+        while let Ok(Some(next)) = tokio::time::timeout(Duration::from_secs(2), woken.next()).await {
+            names.push(next.name);
         }
-        // With each thing that is heard, who is first in the queue. Of another's, itself, and two that may be checked now. At
-        // last all that wait.
+        // With each thing that is heard, who is first in the queue. Of another's, itself, and who may be checked now. At last all
+        // that wait.
         let nobodys = ["at-work", "queued"].repeat(3);
-        let anothers = ["queued-too", "new", "queued", "queued"];
+        let anothers = ["queued-too", "new", "queued"];
         assert_eq!(names, [&nobodys[..], &anothers, &["new", "queued", "queued-too"]].concat());
         assert!(wake.due.lock().unwrap().is_empty(), "what is heard from now on makes them due again");
-        assert_eq!(wake.patience(&run("queued", "Validated")), PATIENCE);
+        assert_eq!(wake.patience(&ObjectRef::new("queued").within("shop")), PATIENCE);
+        wake.heard(&Heard { progress: true, ..heard(Some("at-work")) });
+        // Who leaves the queue tells the next; who stands in it tells nobody.
+        wake.looked_at(&run("queued", "Validated"));
+        wake.looked_at(&run("over", "Completed"));
+        let news: Vec<String> = std::iter::from_fn(|| woken.try_recv().ok()).map(|r| r.name).collect();
+        assert_eq!(news, ["at-work", "queued"]);
         assert_eq!(wake.of_environment("staging").iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["at-work"]);
     }
     #[tokio::test]

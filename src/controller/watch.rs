@@ -26,7 +26,10 @@ pub struct Heard {
     pub namespace: String,
     /// UID of the run, backup or Environment for which it was made. `None`: it is not ours, or it is not known what it was.
     pub run: Option<String>,
+    /// Nothing but how far its agent is: of interest to whoever it was made for, and to nobody else.
+    pub progress: bool,
 }
+
 /// How many objects come at once when a watch begins. There may be hundreds of watches, and a connection never gives back
 /// what it needed for its longest answer.
 const PAGE: u32 = 20;
@@ -104,7 +107,7 @@ impl Namespaces {
                             }
                             watcher::Event::Init | watcher::Event::InitDone => None,
                         };
-                        if changed.unbounded_send(Heard { namespace: namespace.clone(), run }).is_err() {
+                        if changed.unbounded_send(Heard { namespace: namespace.clone(), run, progress: false }).is_err() {
                             return;
                         }
                     }

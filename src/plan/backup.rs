@@ -132,7 +132,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
             Ok(progress) => going(world, status, progress, now),
             Err(End::Failed(failure)) => fail(world, status, *failure, now),
             Err(End::Succeeded(outcome)) => {
-                status.progress = outcome.progress.as_ref().and_then(progress::told).or(status.progress);
+                status.progress = outcome.progress.as_ref().and_then(|said| progress::told(said, now)).or(status.progress);
                 let Some(done) = outcome.backup else {
                     let message = "the backup's Job said nothing of what it wrote".into();
                     return fail(world, status, Failure { step: "backup".into(), reason: "OutcomeLost".into(), message }, now);
@@ -159,7 +159,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
                     wanted.last_backup = Some(LastBackup { name: backup.name_any(), snapshot, proven_at: at });
                     return Decision::Perform(lock::set(environment, wanted));
                 }
-                status.progress = outcome.progress.as_ref().and_then(progress::told).or(status.progress);
+                status.progress = outcome.progress.as_ref().and_then(|said| progress::told(said, now)).or(status.progress);
                 status.proven_at = known.last_backup.map(|b| b.proven_at);
                 status.finished_at = Some(at);
                 status.phase = BackupPhase::Completed;
@@ -259,7 +259,7 @@ fn going(
         Progress::Do(effect) => Decision::Perform(effect),
         Progress::Waiting { until, .. } => {
             let at_work = world.jobs.values().find(|j| j.state == JobState::Running);
-            match progress::of_backup(status.progress.as_ref(), at_work) {
+            match progress::of_backup(status.progress.as_ref(), at_work, now) {
                 None => Decision::Wait(until),
                 told => {
                     status.progress = told;

@@ -28,6 +28,8 @@ use crate::{
 const RECHECK: Duration = Duration::from_secs(60);
 /// So many runs of an environment are checked at the same time, or a few more: their pods are the environment's node's to start.
 const CHECKED_AT_ONCE: usize = 4;
+/// What the runs wait for that are more than that.
+pub const OTHERS_CHECKS: &str = "checks of other runs";
 /// A passed `notBefore` without `startDeadline` expires after this.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(86_400);
 /// On a copy of configuration: which side it is of, [`RELEASE`] or [`PRIOR`].
@@ -341,7 +343,7 @@ fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, now: Tim
             return Checked::Going(Progress::waiting(format!("{} {} to give the lock back", holder.kind, holder.name)));
         }
         if checked_now(world, step) >= CHECKED_AT_ONCE {
-            return Checked::Going(Progress::waiting("checks of other runs"));
+            return Checked::Going(Progress::waiting(OTHERS_CHECKS));
         }
     }
     match preflight::run(world, owner, &target.spec, &release, (step, status.preflight_attempt), now) {

@@ -339,7 +339,7 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
             if status.phase != Phase::NeedsHuman || intervention::gives_up(&status) {
                 status.next = Some(what.chars().take(1000).collect());
             }
-            progress::tell(world, owner(world), &mut status, &step);
+            progress::tell(world, owner(world), &mut status, &step, now);
             match advance(world, status, now) {
                 Decision::Wait(_) => Decision::Wait(until),
                 other => other,
@@ -350,7 +350,7 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
             rollback::after_step(world, &mut status, &step, now);
             // What a first attempt has said of foreign hands stays said.
             let message = message.or_else(|| step.message.clone().filter(|_| step.attempt == 0));
-            progress::end(world, owner(world), &mut status, &step);
+            progress::end(world, owner(world), &mut status, &step, now);
             steps::end(&mut status.steps, &step.name, StepState::Succeeded, message, now);
             // What was stuck goes on by itself again.
             if status.phase == Phase::NeedsHuman {

@@ -19,7 +19,7 @@ pub struct Waiting {
 
 impl Waiting {
     /// The place in the queue. Names decide between runs of one instant, so that all see the same order.
-    fn place(&self) -> (Timestamp, &str, &str) {
+    pub fn place(&self) -> (Timestamp, &str, &str) {
         (self.since, &self.run.name, &self.run.uid)
     }
 }

@@ -18,6 +18,10 @@ use crate::{
 /// How long a pod that mounts a volume may still take to go, once the workloads are down.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
+const FS_GROUP: &str = "fsGroup";
+/// What must be the same of all that mount volumes of an environment: one Job works on them all.
+const OF_ALL: [&str; 3] = ["runAsUser", "runAsGroup", FS_GROUP];
+
 /// The claims of data, by name of the data.
 fn claims<'a>(data: impl IntoIterator<Item = &'a Data>) -> Vec<(&'a str, &'a str)> {
     data.into_iter().filter_map(|d| Some((&*d.name, d.claim()?))).collect()
@@ -54,7 +58,12 @@ pub fn read_for_another(data: &[&Data], side: &Side, run: &str) -> Option<String
 /// How a Job mounts the volumes among these data. Nothing, where there are none.
 pub fn mounts(spec: &EnvironmentSpec, data: &[&Data], side: &Side, writable: bool) -> Mounts {
     let claims = claims(data.iter().copied());
-    let user = claims.iter().find_map(|(_, claim)| user(spec, side, claim)).unwrap_or_default();
+    let users: Vec<_> = claims.iter().filter_map(|(_, claim)| user(spec, side, claim)).collect();
+    let mut user = users.first().cloned().unwrap_or_default();
+    // A pod's fsGroup is that of all its volumes: the kubelet would give the files of one to the group of another.
+    if users.iter().any(|other| other.get(FS_GROUP) != user.get(FS_GROUP)) {
+        user.remove(FS_GROUP);
+    }
     let node =
         claims.iter().filter(|(_, claim)| side.volume(claim).is_none_or(of_one_node)).find_map(|(_, claim)| node(side, claim));
     Mounts { claims: claims.into_iter().map(|(d, c)| (d.to_owned(), c.to_owned())).collect(), writable, user, node }
@@ -100,6 +109,19 @@ fn node(side: &Side, claim: &str) -> Option<(String, Vec<Value>)> {
 /// What keeps the volumes among these data from being backed up and put back, by what objects say.
 pub fn problems(spec: &EnvironmentSpec, data: &[&Data], side: &Side) -> Vec<String> {
     let mut out = missing(data, side);
+    let all: Vec<_> =
+        claims(data.iter().copied()).into_iter().filter_map(|(d, claim)| Some((d, user(spec, side, claim)?))).collect();
+    if let Some((first, one)) = all.first() {
+        let said = |user: &Map<String, Value>, field| user.get(field).map_or("nothing".to_owned(), Value::to_string);
+        out.extend(all.iter().flat_map(|(other, user)| OF_ALL.map(|field| (other, field, said(one, field), said(user, field)))).filter(
+            |(_, _, a, b)| a != b,
+        ).map(|(other, field, a, b)| {
+            format!(
+                "data {first} and data {other}: of the workloads that mount them one says {field} {a}, the other {b}; one Job works on \
+                 the files of both: let them say the same"
+            )
+        }));
+    }
     for (data, name) in claims(data.iter().copied()) {
         let Some(claim) = side.volume(name) else { continue };
         let of = format!("data {data}: PersistentVolumeClaim {name}");
@@ -116,7 +138,7 @@ pub fn problems(spec: &EnvironmentSpec, data: &[&Data], side: &Side) -> Vec<Stri
         }
         out.extend(staying(spec, side, name).into_iter().map(|who| {
             format!(
-                "{of}: {who} mounts it and stays up while locked: make its workload one of a module's, or name it under                  maintenance.pause, and not under maintenance.exclude"
+                "{of}: {who} mounts it and stays up while locked: make its workload one of a module's, or name it under maintenance.pause, and not under maintenance.exclude"
             )
         }));
     }

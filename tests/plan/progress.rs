@@ -64,17 +64,27 @@ fn done(seen: &Seen, name: &str) -> Option<i64> {
 
 #[test]
 fn a_rate_is_the_mean_since_it_began_and_what_is_left_follows_from_it() {
+    let told = |said: &Progress| told(said, at(60));
     let all = told(&said(300, Some(1000), (at(0), at(10)))).unwrap();
     assert_eq!((all.done, all.total, all.rows, all.total_rows), (300, Some(1000), Some(3), Some(10)));
     assert_eq!((all.rate, all.seconds_left), (Some(30), Some(24)), "23.3 s");
     let open = told(&said(300, None, (at(0), at(10)))).unwrap();
     assert_eq!((open.rate, open.seconds_left), (Some(30), None), "nobody knows how much there is");
-    for (done, since, now) in [(0, 0, 10), (5, 10, 10), (5, 10, 0)] {
+    for (done, since, now) in [(0, 0, 10), (5, 10, 10)] {
         let early = told(&said(done, Some(10), (at(since), at(now)))).unwrap();
         assert_eq!((early.rate, early.seconds_left), (None, None), "too early to tell");
     }
     let more = told(&said(u64::MAX, Some(10), (at(0), at(10)))).unwrap();
-    assert_eq!((more.done, more.seconds_left), (i64::MAX, Some(0)), "never less than nothing");
+    assert_eq!(
+        (more.done, more.seconds_left),
+        ((1 << 53) - 1, Some(0)),
+        "never less than nothing, nor more than a status may say"
+    );
+    assert_eq!(told(&said(5, Some(10), (at(10), at(0)))), None, "it ends before it begins");
+    for hours in [-25, 25] {
+        let astray = at(60) + jiff::SignedDuration::from_hours(hours);
+        assert_eq!(told(&said(5, Some(10), (astray, astray))), None, "a clock that is a day away");
+    }
     let odd = Progress { doing: format!("a\n{}", "b".repeat(300)), ..said(1, None, (at(0), at(1))) };
     assert_eq!(told(&odd).unwrap().doing, format!("a{}", "b".repeat(99)));
     assert_eq!(told(&Progress { unit: "attempts".into(), ..odd }), None, "it moves no data");
@@ -133,7 +143,7 @@ fn a_mask_is_told_of_from_where_it_works() {
 
 #[test]
 fn a_promotion_tells_of_its_backup_and_of_the_alignment_before_it() {
-    let progress = |bytes: u64, second| json!(told(&said(bytes, Some(100), (at(0), at(second)))).unwrap());
+    let progress = |bytes: u64, second| json!(told(&said(bytes, Some(100), (at(0), at(second))), at(second)).unwrap());
     let mut seen = promoted_to_staging();
     until(&mut seen, "align");
     settle(&mut seen).unwrap();

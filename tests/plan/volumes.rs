@@ -311,3 +311,32 @@ fn a_volume_is_restored_only_with_a_database_whose_epoch_guards_it() {
         stalled.message
     );
 }
+
+#[test]
+fn volumes_of_different_users_are_refused_and_no_job_gives_files_of_one_to_the_group_of_the_other() {
+    let mut seen = with_files(&json!({"fsGroup": 1000}));
+    let mut target = serde_json::to_value(seen.target.take().unwrap()).unwrap();
+    target["spec"]["data"].as_array_mut().unwrap().push(json!({"name": "media", "volume": {"claim": {"name": "media"}}}));
+    seen.target = Some(of(target));
+    let mut media = claim(json!(["ReadWriteOnce"]), json!({}));
+    media["metadata"]["name"] = json!("media");
+    seen.target_side.volumes.push(of(media));
+    let mut other = serde_json::to_value(&seen.target_side.deployments[0]).unwrap();
+    other["metadata"]["name"] = json!("media");
+    let pod = &mut other["spec"]["template"]["spec"];
+    pod["volumes"][0]["persistentVolumeClaim"]["claimName"] = json!("media");
+    pod["securityContext"]["fsGroup"] = json!(2000);
+    seen.target_side.deployments.push(of(other));
+    let said = wrong(&seen);
+    assert!(said.contains("data uploads and data media") && said.contains("one says fsGroup 1000, the other 2000"), "{said}");
+    assert!(!said.contains("runAsUser"), "{said}");
+    let spec = seen.target.as_ref().unwrap().spec.clone();
+    let mounts = |names: &[&str]| {
+        let data: Vec<_> = spec.data.iter().filter(|d| names.contains(&&*d.name)).collect();
+        lockkeeper::plan::volumes::mounts(&spec, &data, &seen.target_side, false).user.get("fsGroup").cloned()
+    };
+    assert_eq!(
+        (mounts(&["uploads"]), mounts(&["media"]), mounts(&["uploads", "media"])),
+        (Some(json!(1000)), Some(json!(2000)), None)
+    );
+}

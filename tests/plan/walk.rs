@@ -187,7 +187,7 @@ impl Change {
                 let said = progress::said(done, total, (at - jiff::SignedDuration::from_secs(seconds), at));
                 jobs(seen, |job| job.progress = Some(said.clone()));
                 if let Some(status) = seen.backup.as_mut().and_then(|b| b.status.as_mut()) {
-                    status.progress = told(&said);
+                    status.progress = told(&said, at);
                 }
             }
             Self::Approve { who, today } => {
