@@ -205,7 +205,7 @@ impl Repository {
         Ok(repository)
     }
 
-    /// Opens a repository from which something is read. Who only reads a bucket needs no right to write there.
+    /// Opens a repository from which something is read, and makes none. Who only reads a bucket needs no right to write there.
     pub fn open_to_read(place: impl Into<Place>, password_directory: &Path, environment: &str) -> Result<Self, RepositoryError> {
         Self::enter(place.into(), password_directory, environment, false)
     }

@@ -156,7 +156,7 @@ fn keep_files(world: &World<'_>, status: &mut RunStatus, now: Timestamp) {
 }
 
 /// What the fence's pod said, by the attempt that ended well.
-fn fenced_outcome(world: &World<'_>, status: &RunStatus) -> Option<Outcome> {
+pub fn fenced_outcome(world: &World<'_>, status: &RunStatus) -> Option<Outcome> {
     let step = status.steps.iter().find(|s| s.name == name::FENCE)?;
     world.jobs.get(&owner(world).object_name(&step.name, step.attempt))?.outcome.clone()
 }

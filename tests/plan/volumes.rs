@@ -171,7 +171,59 @@ fn a_rollback_writes_the_files_and_its_pod_is_never_taken_for_gone() {
     let steps: Vec<&String> = jobs.keys().collect();
     let (pod, reads) = jobs.get("rollback-data").and_then(mount).unwrap_or_else(|| panic!("it mounts the claim: {steps:?}"));
     assert!(!reads && pod["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository"));
+    let volumes = task(&jobs["rollback-data"]).volumes;
+    assert_eq!(volumes[0].undo, Some("b2".repeat(32)), "it is told what to put back, wherever the repository is by then");
     assert!(mount(&jobs["rollback-release-data"]).is_none());
+}
+
+#[test]
+fn before_the_undo_point_stands_in_the_status_a_rollback_needs_neither_claim_nor_repository() {
+    for (step, method, repository) in
+        [("fence", "Auto", false), ("undo", "Auto", false), ("undo", "Clone", false), ("undo", "Backup", true)]
+    {
+        let mut seen = with_files(&json!({}));
+        seen.target.as_mut().unwrap().spec.data[0].undo.method = of(json!(method));
+        let mut cancelled = false;
+        let jobs = jobs_of(&mut seen, |seen| {
+            if seen.status().step.as_deref() == Some(step) && !cancelled {
+                cancelled = true;
+                // What the fence's pod cloned it says; of a database that is not cloned it says nothing.
+                if method == "Backup" {
+                    seen.jobs.values_mut().filter(|j| j.step == "fence").for_each(|j| j.outcome = Some(Default::default()));
+                }
+                Change::Cancel.happen(seen);
+            }
+        });
+        assert!(cancelled, "{step}");
+        assert_eq!(seen.status().phase, Phase::RolledBack, "{step} {method}: {:?}", seen.status());
+        let job = &jobs["rollback-data"];
+        assert!(mount(job).is_none() && task(job).volumes.is_empty(), "{step} {method}: no file was changed");
+        let mounted = job["spec"]["template"]["spec"]["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository");
+        assert_eq!((mounted, task(job).repository), (repository, repository), "{step} {method}");
+    }
+}
+
+#[test]
+fn data_that_is_taken_out_of_the_spec_is_not_left_out_of_the_rollback() {
+    let mut seen = with_files(&json!({}));
+    let whole = seen.target.clone().unwrap().spec.data;
+    let mut taken = false;
+    let jobs = jobs_of(&mut seen, |seen| {
+        if seen.status().step.is_some_and(|s| s.starts_with("workloads")) && !taken {
+            taken = true;
+            seen.target.as_mut().unwrap().spec.data.retain(|d| d.volume.is_none());
+            Change::Cancel.happen(seen);
+        }
+    });
+    let status = seen.status();
+    assert_eq!(status.phase, Phase::NeedsHuman, "{status:?}");
+    assert!(!jobs.contains_key("rollback-data"), "nothing is put back by halves");
+    let next = status.next.unwrap();
+    assert!(next.contains("data uploads was taken out of") && next.contains("add data uploads again"), "{next}");
+    seen.target.as_mut().unwrap().spec.data = whole;
+    let jobs = jobs_of(&mut seen, |seen| seen.now += jiff::SignedDuration::from_secs(60));
+    assert_eq!(seen.status().phase, Phase::RolledBack, "{:?}", seen.status());
+    assert!(mount(&jobs["rollback-data"]).is_some());
 }
 
 /// What keeps its volumes from being mounted, in words.
