@@ -8,7 +8,7 @@ use lockkeeper::{
     plan::{
         Decision, Effect, Progress, Resource, backup, restore,
         volumes::{problems, read_for_another, unused},
-        world::{Run, World},
+        world::{JobState, JobView, Run, World},
     },
 };
 use serde_json::{Value, json};
@@ -284,13 +284,25 @@ fn what_would_stay_and_what_cannot_be_mounted_is_refused_by_name() {
     // But the lock waits for one that reads it for a backup: what it reads would be half of the one and half of the other.
     let spec = seen.target.clone().unwrap().spec;
     let data: Vec<_> = spec.data.iter().collect();
-    assert_eq!(read_for_another(&data, &seen.target_side, "uid-of-a-run").as_deref(), Some("ours"));
+    assert_eq!(read_for_another(&data, &seen.target_side, "uid-of-a-run").as_deref(), Some("pod ours"));
     let ours = seen.target_side.pods.last().cloned().unwrap();
     let jobs = jobs_of(&mut seen, |seen| seen.target_side.pods.push(ours.clone()));
     assert_eq!(seen.status().next.as_deref(), Some("pod ours, which reads a volume for a backup"));
     assert!(!jobs.contains_key("undo"));
     seen.target_side.pods.retain(|p| p.metadata.name.as_deref() != Some("ours"));
-    assert!(jobs_of(&mut seen, |_| {}).contains_key("undo"));
+    // A Job is there a while before its pod is.
+    let mut job = json!({
+        "metadata": {"name": "backup-1", "labels": {"lockkeeper.dev/run": "uid-b"}},
+        "spec": {"template": {"spec": {"containers": [{"name": "agent"}]}}},
+    });
+    mounting(&mut job["spec"]["template"]["spec"], &json!({}));
+    seen.target_side.starting = vec![of(job.clone())];
+    let jobs = jobs_of(&mut seen, |_| {});
+    assert_eq!(seen.status().next.as_deref(), Some("Job backup-1, which reads a volume for a backup"));
+    assert!(!jobs.contains_key("undo"));
+    job["spec"]["template"]["spec"]["volumes"] = json!([]);
+    seen.target_side.starting = vec![of(job)];
+    assert!(jobs_of(&mut seen, |_| {}).contains_key("undo"), "one that mounts nothing is in nobody's way");
 }
 
 #[test]
@@ -342,6 +354,62 @@ fn a_backup_reads_the_volume_where_it_is_used_and_its_proof_does_without() {
     none.volumes.clear();
     let Decision::Advance(status) = decide(json!({"phase": "Pending"}), &none) else { panic!("it says what is missing") };
     assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.message.contains("uploads does not exist: make it")));
+}
+
+#[test]
+fn a_backup_that_is_tried_again_waits_for_the_lock_of_another_run_as_its_first_attempt_did() {
+    let mut seen = with_files(&json!({}));
+    let backup: EnvironmentBackup = of(json!({
+        "metadata": {"name": "b", "namespace": NAMESPACE, "uid": "uid-b", "finalizers": ["lockkeeper.dev/run"]},
+        "spec": {"environment": {"name": "production"}, "data": {"all": {}}, "reason": "", "keep": false},
+        "status": {"phase": "Running"},
+    }));
+    let decide = |seen: &Seen, jobs: &BTreeMap<String, JobView>| {
+        let world = backup::World {
+            settings: &seen.settings,
+            backup: &backup,
+            environment: seen.target.as_ref(),
+            jobs,
+            side: &seen.target_side,
+            missing_policies: &[],
+            refused: None,
+        };
+        backup::plan(&world, seen.now)
+    };
+    let made = |decision| match decision {
+        Decision::Perform(Effect::Create { manifest, .. }) => manifest["metadata"]["name"].as_str().unwrap().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let mut jobs = BTreeMap::new();
+    let name = made(decide(&seen, &jobs));
+    let first = JobView {
+        name: name.clone(),
+        uid: "j".into(),
+        step: "backup".into(),
+        state: JobState::Running,
+        created_at: Some(seen.now),
+        deleting: false,
+        exit_code: None,
+        exit_reason: None,
+        disruption: Some("evicted".into()),
+        outcome: None,
+        progress: None,
+        trouble: None,
+        gate: None,
+        pulled: BTreeMap::new(),
+        log_tail: None,
+    };
+    jobs.insert(name.clone(), first);
+    let holder = of(json!({"epoch": 3, "holder": {"kind": "Promotion", "name": "r-9", "uid": "other"}}));
+    seen.target.as_mut().unwrap().status.get_or_insert_default().lock = Some(holder);
+    assert_eq!(decide(&seen, &jobs), Decision::Wait(None), "the lock was taken while it read; it goes on");
+    jobs.get_mut(&name).unwrap().state = JobState::Failed("BackoffLimitExceeded".into());
+    let Decision::Advance(status) = decide(&seen, &jobs) else { panic!("it waits and says why") };
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
+    assert!(stalled.reason == "Locked" && stalled.message.contains("Promotion r-9"), "{stalled:?}");
+    seen.target.as_mut().unwrap().status = None;
+    let second = made(decide(&seen, &jobs));
+    assert_ne!(second, name, "and is tried again once the lock is free");
 }
 
 #[test]
