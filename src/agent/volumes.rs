@@ -28,7 +28,7 @@ use crate::{
     api::{BackupContent, Timestamp},
     data::{
         postgres::copy::Amount,
-        repository::{Entries, Reader, Repository, RepositoryError, Stored, VOLUMES},
+        repository::{Entries, Reader, Repository, RepositoryError, Stored, VOLUMES, VOLUMES_INDEX},
         stop::Stopped,
         volume::{LeftOut, Total, VolumeError, restore, restore::Work, store},
     },
@@ -39,7 +39,7 @@ use crate::{
 };
 
 /// The file of a snapshot that tells of all its volumes: beside their directory, which holds nothing but their files.
-pub const INDEX: &str = "volumes.json";
+pub const INDEX: &str = VOLUMES_INDEX;
 /// The version of [`Manifest`]'s shape.
 const FORMAT: u32 = 1;
 

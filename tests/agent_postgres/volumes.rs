@@ -317,6 +317,25 @@ async fn a_backup_that_lost_a_file_on_its_way_is_not_proven() {
 }
 
 #[tokio::test]
+async fn a_database_whose_data_is_called_volumes_is_proven_and_restored_like_any_other() {
+    let world = World::new("called").await;
+    symlink(world.paths.secrets.join("store"), world.paths.secrets.join("volumes")).unwrap();
+    let task = |verb: &str, more: serde_json::Value| {
+        let mut all = json!({"data": [{"name": "volumes", "undo": "Backup"}]});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        world.task_with(verb, all)
+    };
+    let backup = world.done(&task("backup", json!({"run": OTHER_RUN}))).await.backup.unwrap();
+    world.done(&task("prove", json!({"snapshot": backup.snapshot}))).await;
+    for verb in ["fence", "undo"] {
+        world.done(&task(verb, json!({"epoch": 1}))).await;
+    }
+    world.as_app().await.batch_execute("DELETE FROM orders WHERE id % 2 = 0").await.unwrap();
+    world.done(&task("rollback", json!({"epoch": 1}))).await;
+    assert_eq!(world.rows().await, 2000);
+}
+
+#[tokio::test]
 async fn a_restore_brings_files_back_and_keeps_todays_for_its_undo() {
     let (world, before) = world("back").await;
     let backup = world.done(&task(&world, "backup", json!({"run": OTHER_RUN}))).await.backup.unwrap();
