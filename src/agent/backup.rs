@@ -402,9 +402,15 @@ async fn open_at(
     environment: String,
     reads: bool,
 ) -> Result<Repository, AgentError> {
+    // A new one, made where the old one is gone, would only hide that.
+    let finds = context.task.verb == Verb::Rollback;
     let opening = blocking(move || {
         let Some(S3Task { endpoint, region, bucket, prefix }) = s3 else {
-            let opened = Repository::open(&directory, &password, &environment);
+            let opened = if finds {
+                Repository::open_to_read(&directory, &password, &environment)
+            } else {
+                Repository::open(&directory, &password, &environment)
+            };
             volumes::share(&directory);
             return opened;
         };

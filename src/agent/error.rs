@@ -54,6 +54,20 @@ pub enum AgentError {
         /// The server.
         server: String,
     },
+    /// The undo point of a volume is gone.
+    #[error(
+        "data {data}: its undo point, snapshot {snapshot}, is not in the repository in {place}. Nothing was changed. Let \
+         spec.backups.repository of the Environment name the one that holds it; if it was removed, put the files back by hand \
+         from another backup, or unlock with the data as it is"
+    )]
+    FilesUndoPointMissing {
+        /// The data.
+        data: String,
+        /// The snapshot that should be there.
+        snapshot: String,
+        /// Where it was looked for.
+        place: String,
+    },
     /// The restored data is not what was backed up.
     #[error(
         "data {data}: the restored backup differs from the original: {differences}. Make a new backup; see that the volume is sound"
@@ -109,7 +123,7 @@ impl AgentError {
             Self::Fenced { .. } => "Fenced",
             Self::Task(_) => "TaskInvalid",
             Self::State { .. } => "WrongState",
-            Self::UndoPointMissing { .. } => "UndoPointMissing",
+            Self::UndoPointMissing { .. } | Self::FilesUndoPointMissing { .. } => "UndoPointMissing",
             Self::ProofFailed { .. } => "ProofFailed",
             Self::Refused(_) => "Refused",
             Self::Postgres { source, .. } => source.reason(),
@@ -133,6 +147,7 @@ impl AgentError {
             Self::Task(_)
             | Self::State { .. }
             | Self::UndoPointMissing { .. }
+            | Self::FilesUndoPointMissing { .. }
             | Self::ProofFailed { .. }
             | Self::Refused(_)
             | Self::Http(_) => true,

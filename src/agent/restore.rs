@@ -67,7 +67,8 @@ async fn files(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &mut
         return Err(AgentError::Task("verb restore names no snapshot for volumes".into()));
     };
     let repository = super::backup::open(context).await?;
-    volumes::put_back(context, all.first().map(|(guarded, _)| guarded), &repository, snapshot, outcome).await
+    let guard = all.first().map(|(guarded, _)| guarded);
+    volumes::put_back(context, guard, (&repository, snapshot), &context.volumes(), outcome).await
 }
 
 fn loaded_name(context: &Context<'_>, guarded: &Guarded<'_>) -> String {

@@ -42,10 +42,11 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         }
         guarded.run("giving the row back", "ROLLBACK").await?;
     }
+    let points = volumes::undo_points(context, outcome).await?;
     for guarded in &all {
         close(context, guarded, outcome).await?;
     }
-    volumes::roll_back(context, all.first(), outcome).await?;
+    volumes::roll_back(context, all.first(), &points, outcome).await?;
     from_snapshot(context, &all, outcome).await?;
     let began = Instant::now();
     for guarded in &all {

@@ -1,10 +1,12 @@
 //! Data that is a volume: into a snapshot beside the databases, and back.
 //!
 //! A volume has no fence of its own. What changes it does so under the lock of a database's row, with the epoch checked, and
-//! only once the snapshot that undoes it is whole. That snapshot is the run's own, and is found by the run in the repository:
-//! as long as there is none, nothing was changed.
+//! only once the snapshot that undoes it is whole. That snapshot is the run's own. A rollback is told its name; only where load
+//! made it and was killed before it could say so is it found by the run in the repository, and as long as there is none, nothing
+//! was changed.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     time::Instant,
 };
@@ -26,18 +28,18 @@ use crate::{
     api::{BackupContent, Timestamp},
     data::{
         postgres::copy::Amount,
-        repository::{Entries, Reader, Repository, RepositoryError, Stored, VOLUMES},
+        repository::{Entries, Reader, Repository, RepositoryError, Stored, VOLUMES, VOLUMES_INDEX},
         stop::Stopped,
         volume::{LeftOut, Total, VolumeError, restore, restore::Work, store},
     },
     manifest::{
         job::USER,
-        task::{Aside, Outcome, Verb},
+        task::{Aside, Outcome, Verb, VolumeTask},
     },
 };
 
 /// The file of a snapshot that tells of all its volumes: beside their directory, which holds nothing but their files.
-pub const INDEX: &str = "volumes.json";
+pub const INDEX: &str = VOLUMES_INDEX;
 /// The version of [`Manifest`]'s shape.
 const FORMAT: u32 = 1;
 
@@ -251,27 +253,75 @@ pub fn aside(context: &Context<'_>, snapshot: &str) -> Vec<Aside> {
     context.volumes().into_iter().map(of).collect()
 }
 
-/// Puts the task's volumes back to what they were at the lock, where they may have been changed.
-pub async fn roll_back(context: &Context<'_>, guard: Option<&Guarded<'_>>, outcome: &mut Outcome) -> Result<(), AgentError> {
-    if context.task.volumes.is_empty() {
-        return Ok(());
-    }
-    let repository = backup::open_own(context).await?;
-    match undo_point(context, &repository).await? {
-        Some(stored) => put_back(context, guard, &repository, &stored.snapshot, outcome).await,
-        None => {
-            outcome.notes.push(format!("{}: nothing was changed yet; nothing to put back", context.volumes().join(", ")));
-            Ok(())
-        }
-    }
+/// The undo points of the task's volumes, each looked at before anything is put back.
+pub struct UndoPoints {
+    /// None: there are no volumes.
+    repository: Option<Repository>,
+    /// By snapshot, the data that it holds.
+    of: BTreeMap<String, Vec<String>>,
 }
 
-/// Makes the task's volumes what a snapshot holds. The row of the guard stays locked meanwhile: what another run may do waits.
+/// Sees that the undo points are there which the task names. Those that it does not name are looked up by the run; without one
+/// nothing was changed.
+pub async fn undo_points(context: &Context<'_>, outcome: &mut Outcome) -> Result<UndoPoints, AgentError> {
+    let mut points = UndoPoints { repository: None, of: BTreeMap::new() };
+    let Some(first) = context.task.volumes.first() else { return Ok(points) };
+    let missing = |volume: &VolumeTask, place: String| {
+        let (data, snapshot) = (volume.name.clone(), volume.undo.clone().unwrap_or_default());
+        AgentError::FilesUndoPointMissing { data, snapshot, place }
+    };
+    let repository = match backup::open_own(context).await {
+        Err(AgentError::Repository(RepositoryError::Absent { place })) if first.undo.is_some() => {
+            return Err(missing(first, place));
+        }
+        opened => opened?,
+    };
+    let mut unchanged = Vec::new();
+    for volume in &context.task.volumes {
+        let found = match &volume.undo {
+            None => undo_point(context, &repository).await?,
+            Some(named) => {
+                let (inner, named) = (repository.clone(), named.clone());
+                match blocking(move || inner.find(&named)).await {
+                    Err(AgentError::Repository(RepositoryError::SnapshotMissing(_))) => {
+                        return Err(missing(volume, repository.place().to_string()));
+                    }
+                    found => Some(found?),
+                }
+            }
+        };
+        match found {
+            Some(stored) => points.of.entry(stored.snapshot).or_default().push(volume.name.clone()),
+            None => unchanged.push(volume.name.as_str()),
+        }
+    }
+    if !unchanged.is_empty() {
+        outcome.notes.push(format!("{}: nothing was changed yet; nothing to put back", unchanged.join(", ")));
+    }
+    points.repository = Some(repository);
+    Ok(points)
+}
+
+/// Puts the task's volumes back to what they were at the lock, where they may have been changed.
+pub async fn roll_back(
+    context: &Context<'_>,
+    guard: Option<&Guarded<'_>>,
+    points: &UndoPoints,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
+    let Some(repository) = &points.repository else { return Ok(()) };
+    for (snapshot, volumes) in &points.of {
+        put_back(context, guard, (repository, snapshot), volumes, outcome).await?;
+    }
+    Ok(())
+}
+
+/// Makes volumes what a snapshot holds. The row of the guard stays locked meanwhile: what another run may do waits.
 pub async fn put_back(
     context: &Context<'_>,
     guard: Option<&Guarded<'_>>,
-    repository: &Repository,
-    snapshot: &str,
+    (repository, snapshot): (&Repository, &str),
+    volumes: &[String],
     outcome: &mut Outcome,
 ) -> Result<(), AgentError> {
     let Some(guard) = guard else {
@@ -283,11 +333,11 @@ pub async fn put_back(
         read = opening => read?,
         () = context.stop.asked() => return Err(Stopped.into()),
     };
-    for data in context.volumes() {
+    for data in volumes {
         let began = Instant::now();
-        let manifest = manifest(context, &reader, &data).await?;
+        let manifest = manifest(context, &reader, data).await?;
         guard.begin_held().await?;
-        let (root, inner, stop) = (context.paths.volumes.join(&data), reader.clone(), context.stop.clone());
+        let (root, inner, stop) = (context.paths.volumes.join(data), reader.clone(), context.stop.clone());
         let total = Some(manifest.total.bytes);
         let read = reporter(context, format!("comparing {data} with the snapshot"), total);
         let write = reporter(context, format!("putting back {data}"), total);
@@ -297,8 +347,8 @@ pub async fn put_back(
             Work::Writing => write(bytes),
             Work::Comparing => compare(bytes),
         };
-        let prefix = place(&data);
-        let done = on_files(&data, move || restore::put_back(&root, (&inner, &prefix), &manifest.total, &stop, &report)).await;
+        let prefix = place(data);
+        let done = on_files(data, move || restore::put_back(&root, (&inner, &prefix), &manifest.total, &stop, &report)).await;
         guard.run("giving the row back", "ROLLBACK").await?;
         let done = done?;
         outcome.notes.push(format!(

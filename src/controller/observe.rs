@@ -130,6 +130,11 @@ pub async fn side(client: &Client, namespace: &str, spec: &EnvironmentSpec, run:
             side.claims.extend(call(what, claims.get_opt(&volume.claim.name)).await?.map(|c| c.name_any()));
         }
         side.volumes = claims_of_data(client, namespace, spec).await?;
+        if !side.volumes.is_empty() {
+            let mut ours: Vec<Job> = list(client, namespace, &ListParams::default().labels(labels::RUN)).await?;
+            ours.retain(|j| pod_of(j, &side.pods).is_none() && view(j, &[]).state == JobState::Running);
+            side.starting = ours;
+        }
         let mut crashes = BTreeMap::new();
         let workloads = spec.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.find(w));
         for pod in workloads.flat_map(|w| side.pods_of(w)) {

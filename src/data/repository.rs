@@ -31,6 +31,8 @@ const ENVIRONMENT_TAG: &str = "lockkeeper-environment=";
 const RUN_TAG: &str = "lockkeeper-run=";
 /// The directory of a snapshot that holds the files of volumes, each below its data's name.
 pub const VOLUMES: &str = "volumes";
+/// The file beside it that tells of them. Without it that directory is a database's.
+pub const VOLUMES_INDEX: &str = "volumes.json";
 /// So often snapshots are listed anew where others remove some meanwhile.
 const LISTINGS: u32 = 5;
 
@@ -205,7 +207,7 @@ impl Repository {
         Ok(repository)
     }
 
-    /// Opens a repository from which something is read. Who only reads a bucket needs no right to write there.
+    /// Opens a repository from which something is read, and makes none. Who only reads a bucket needs no right to write there.
     pub fn open_to_read(place: impl Into<Place>, password_directory: &Path, environment: &str) -> Result<Self, RepositoryError> {
         Self::enter(place.into(), password_directory, environment, false)
     }
@@ -268,11 +270,16 @@ impl Repository {
         let found = self.snapshot(snapshot)?;
         let repository = raw(doing, self.opened(doing)?.to_indexed())?;
         let root = raw(doing, repository.node_from_snapshot_and_path(&found, ""))?;
+        let mut with_volumes = false;
+        for entry in raw(doing, repository.ls(&root, &LsOptions::default().recursive(false)))? {
+            let (path, node) = raw(doing, entry)?;
+            with_volumes |= node.is_file() && path == Path::new(VOLUMES_INDEX);
+        }
         let mut files = BTreeMap::new();
         for entry in raw(doing, repository.ls(&root, &LsOptions::default().recursive(true)))? {
             let (path, node) = raw(doing, entry)?;
             // Volumes have many, and are gone through as they are needed.
-            if node.is_file() && !path.starts_with(VOLUMES) {
+            if node.is_file() && !(with_volumes && path.starts_with(VOLUMES)) {
                 files.insert(path, node);
             }
         }

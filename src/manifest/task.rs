@@ -287,7 +287,7 @@ impl Task {
 
     /// The tasks of those data that are volumes.
     pub fn volumes_of<'a>(data: impl IntoIterator<Item = &'a crate::api::Data>) -> Vec<VolumeTask> {
-        data.into_iter().filter(|d| d.volume.is_some()).map(|d| VolumeTask { name: d.name.to_string() }).collect()
+        data.into_iter().filter(|d| d.volume.is_some()).map(|d| VolumeTask { name: d.name.to_string(), undo: None }).collect()
     }
 }
 
@@ -297,6 +297,10 @@ impl Task {
 pub struct VolumeTask {
     /// Name of the data.
     pub name: String,
+    /// Rollback: the snapshot that the run's status names as its undo point. Without one it is looked up by the run, and that
+    /// there is none says that nothing was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<String>,
 }
 
 /// An environment's own repository beside the exchange.

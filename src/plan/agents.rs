@@ -6,17 +6,17 @@ use std::{collections::BTreeSet, time::Duration};
 use kube::ResourceExt;
 
 use super::{
-    Effect, Progress, alignment,
+    Effect, Progress, alignment, forward,
     jobs::{JobProgress, look},
     maintenance, migration, preflight,
     promotion::{ATTEMPTS, owner},
-    restore, steps,
+    restore, rollback, steps,
     steps::name,
     volumes,
     world::World,
 };
 use crate::{
-    api::{EnvironmentSpec, Exchange, HttpCheck, RunStatus, Step, Timestamp, UndoMethod, Verification, labels},
+    api::{Data, EnvironmentSpec, Exchange, HttpCheck, RunStatus, Step, Timestamp, UndoMethod, Verification, labels},
     manifest::{
         Owner, job, patch,
         task::{OwnTask, S3Task, Task, Verb},
@@ -105,11 +105,11 @@ fn make_data_job(
     (verb, epoch): (Verb, Option<i64>),
     addresses: Vec<String>,
 ) -> Effect {
-    let data = restore::data(world, target);
+    let data = if verb == Verb::Rollback { rollback::data(world, target) } else { restore::data(world, target) };
     // What undoes an alignment is this environment's own: in its own repository, and never in the exchange.
     let takes = world.run.alignment().is_some() && verb != Verb::Rollback;
     let exchange = target.exchange.as_ref().filter(|_| takes).map(Exchange::place);
-    let backups = exchange.as_ref().or(target.backups.as_ref()).filter(|_| needs_repository(world, target, verb));
+    let backups = exchange.as_ref().or(target.backups.as_ref()).filter(|_| needs_repository(world, target, (verb, &data)));
     let own = target.backups.as_ref().filter(|_| takes && verb == Verb::Restore && data.iter().any(|d| d.volume.is_some()));
     let mut task = preflight::task(world, owner, verb);
     task.covered_addresses = addresses;
@@ -128,8 +128,14 @@ fn make_data_job(
             restore::fill(world, &mut task);
             alignment::fill(world, &mut task);
         }
-        // What it had taken from aside goes aside again.
-        Verb::Rollback => task.databases = restore::taken(world),
+        Verb::Rollback => {
+            // What it had taken from aside goes aside again.
+            task.databases = restore::taken(world);
+            let undo = world.status().undo;
+            for volume in &mut task.volumes {
+                volume.undo = undo.iter().find(|u| u.data == volume.name).and_then(|u| u.snapshot.clone());
+            }
+        }
         _ => {}
     }
     let deadline = if task.repository { REPOSITORY_DEADLINE } else { DATA_DEADLINE };
@@ -169,14 +175,18 @@ fn http_check(
 
 /// Whether a Job under the lock reads or writes the repository. Its volume is not mounted needlessly: a pod may have to wait for
 /// one, and so would users.
-fn needs_repository(world: &World<'_>, target: &EnvironmentSpec, verb: Verb) -> bool {
+fn needs_repository(world: &World<'_>, target: &EnvironmentSpec, (verb, data): (Verb, &[&Data])) -> bool {
     let status = world.status();
-    let only_clones = target
-        .data
-        .iter()
-        .all(|d| d.undo.method == UndoMethod::Clone || status.undo.iter().any(|u| u.data == *d.name && u.snapshot.is_none()));
+    let cloned = |d: &Data| {
+        d.undo.method == UndoMethod::Clone
+            || status.undo.iter().any(|u| u.data == *d.name && u.snapshot.is_none())
+            // What the fence's pod cloned, while volumes still waited for theirs.
+            || forward::fenced_outcome(world, &status)
+                .is_some_and(|o| o.aside.iter().any(|a| a.data == *d.name && a.snapshot.is_none()))
+    };
+    let only_clones = target.data.iter().filter(|d| d.postgres.is_some()).all(cloned);
     // The undo point of a volume is a snapshot, whatever the run.
-    let volumes = restore::data(world, target).iter().any(|d| d.volume.is_some());
+    let volumes = data.iter().any(|d| d.volume.is_some());
     match verb {
         Verb::Undo | Verb::Restore | Verb::Rollback if volumes => true,
         Verb::Restore => status.snapshot.is_some(),

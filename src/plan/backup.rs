@@ -113,8 +113,12 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
     let files = data.iter().any(|d| d.volume.is_some());
     let begun = match status.phase {
         BackupPhase::Pending => false,
-        // Files are read as they are by the one who reads them: nothing tells what was half changed then.
-        BackupPhase::Running => !files || !world.jobs.is_empty(),
+        // Files are read as they are by the one who reads them: nothing tells what was half changed then. A Job that failed reads
+        // no more, and kept nobody from the lock; the next one waits as the first did.
+        BackupPhase::Running => {
+            let reads = |j: &JobView| matches!(j.state, JobState::Running | JobState::Succeeded);
+            !files || world.jobs.values().any(reads)
+        }
         _ => true,
     };
     if let (false, Some(holder)) = (begun, lock::status(environment).lock.and_then(|l| l.holder)) {

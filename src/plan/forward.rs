@@ -35,6 +35,8 @@ use crate::{
 
 /// A proven backup older than this is made again before the lock is taken.
 const BACKUP_AGE: Duration = Duration::from_secs(3600);
+/// When a Job of another run that has no pod yet is looked at again.
+const READER_PAUSE: Duration = Duration::from_secs(1);
 
 /// What a step needs next. While it waits, the pod of a later step is started: users wait for each second under the lock.
 pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, step: &Step, now: Timestamp) -> Progress {
@@ -156,7 +158,7 @@ fn keep_files(world: &World<'_>, status: &mut RunStatus, now: Timestamp) {
 }
 
 /// What the fence's pod said, by the attempt that ended well.
-fn fenced_outcome(world: &World<'_>, status: &RunStatus) -> Option<Outcome> {
+pub fn fenced_outcome(world: &World<'_>, status: &RunStatus) -> Option<Outcome> {
     let step = status.steps.iter().find(|s| s.name == name::FENCE)?;
     world.jobs.get(&owner(world).object_name(&step.name, step.attempt))?.outcome.clone()
 }
@@ -255,8 +257,10 @@ fn take_lock(world: &World<'_>, status: &RunStatus, now: Timestamp) -> Progress 
     if held.as_ref().and_then(|l| l.holder.as_ref()).is_some_and(|h| h.uid == world.uid()) {
         return Progress::Done(held.map(|l| format!("epoch {}", l.epoch)));
     }
-    if let Some(pod) = volumes::read_for_another(&restore::data(world, &target.spec), world.target_side, world.run.uid()) {
-        return Progress::waiting(format!("pod {pod}, which reads a volume for a backup"));
+    if let Some(reader) = volumes::read_for_another(&restore::data(world, &target.spec), world.target_side, world.run.uid()) {
+        // Of a Job's end nobody tells this run; of its pod's somebody does.
+        let until = reader.starts_with("Job ").then(|| after(now, READER_PAUSE));
+        return Progress::Waiting { what: format!("{reader}, which reads a volume for a backup"), until };
     }
     match lock::take(target, &reference(world), lock::next_epoch(target, status.minimum_epoch), now) {
         Ok(effect) => Progress::Do(effect),

@@ -19,10 +19,10 @@ use super::{
     restore, steps,
     steps::name,
     volumes,
-    world::{JobState, World},
+    world::{JobState, Run, World},
 };
 use crate::{
-    api::{EnvironmentSpec, Failure, Phase, Release, RunStatus, Step, StepState, Timestamp, WorkloadRef},
+    api::{Data, EnvironmentSpec, Failure, Phase, Release, RunStatus, Step, StepState, Timestamp, WorkloadRef},
     manifest::{Owner, patch, task::Verb},
 };
 
@@ -113,12 +113,15 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
             None => {
                 let stopped = maintenance::stop(world, target, owner, epoch, begun, now);
                 match foreign::stopped_enough(stopped, target, status, begun, now) {
-                    Progress::Done(_) => volumes::unused(&restore::data(world, target), world.target_side, begun, now),
+                    Progress::Done(_) => volumes::unused(&data(world, target), world.target_side, begun, now),
                     other => other,
                 }
             }
         },
-        name::BACK_DATA => agents::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
+        name::BACK_DATA => match dropped(target, status) {
+            Some(message) => Progress::failed("DataMissing", message),
+            None => agents::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
+        },
         name::BACK_CONFIGURATION => configuration(world, owner, status),
         name::BACK_WORKLOADS => {
             let prior = status.prior.clone().unwrap_or_default();
@@ -132,6 +135,31 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
         name::BACK_TIDY => forward::tidy(world, owner, status, now),
         other => Progress::failed("UnknownStep", format!("this version of Lockkeeper does not know the step {other}")),
     }
+}
+
+/// The data that the rollback puts back. Files are changed only once the status names their undo point; in a run whose load
+/// makes both, once that has begun. Until then neither claim nor repository is asked for: they may be what is in the way.
+pub fn data<'a>(world: &World<'_>, target: &'a EnvironmentSpec) -> Vec<&'a Data> {
+    let status = world.status();
+    let loaded = |s: &Step| steps::kind(&s.name) == name::LOAD && !matches!(s.state, StepState::Pending | StepState::Skipped);
+    let may_have_changed = |d: &Data| match world.run {
+        Run::Promotion(_) => status.undo.iter().any(|u| u.data == *d.name),
+        Run::Restore(_) | Run::Alignment(_) => status.steps.iter().any(loaded),
+    };
+    let mut all = restore::data(world, target);
+    all.retain(|d| d.volume.is_none() || may_have_changed(d));
+    all
+}
+
+/// Data whose undo point the run has, and that the Environment does not name any more. Where it is, nobody can tell.
+fn dropped(target: &EnvironmentSpec, status: &RunStatus) -> Option<String> {
+    let undo = status.undo.iter().find(|u| target.data.iter().all(|d| *d.name != *u.data))?;
+    let point = undo.snapshot.as_ref().unwrap_or(&undo.database);
+    Some(format!(
+        "data {0} was taken out of the Environment's spec.data while the run was on, and can not be put back to its undo point \
+         {point}: add data {0} again as it was",
+        undo.data
+    ))
 }
 
 /// What a finished step of the rollback leaves in the status.

@@ -5,7 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodSpec};
+use k8s_openapi::{
+    api::{
+        batch::v1::Job,
+        core::v1::{PersistentVolumeClaim, Pod, PodSpec},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::ResourceExt;
 use serde_json::{Map, Value};
 
@@ -45,14 +51,18 @@ fn pods_with<'a>(side: &'a Side, claim: &str) -> impl Iterator<Item = &'a Pod> {
     all_with(side, claim).filter(|p| !p.labels().contains_key(labels::AGENT))
 }
 
-/// A pod of the agent that reads a volume for another run: a backup that was begun before the lock. What changes meanwhile would
-/// be half of the one and half of the other in it.
+/// The pod of the agent, or the Job that is about to have one, that reads a volume for another run: a backup that was begun before
+/// the lock. What changes meanwhile would be half of the one and half of the other in it.
 pub fn read_for_another(data: &[&Data], side: &Side, run: &str) -> Option<String> {
-    let of_another = |p: &&Pod| p.labels().contains_key(labels::AGENT) && p.labels().get(labels::RUN).is_none_or(|r| r != run);
-    claims(data.iter().copied())
-        .into_iter()
-        .find_map(|(_, claim)| all_with(side, claim).find(of_another))
-        .map(ResourceExt::name_any)
+    let of_another = |o: &ObjectMeta| o.labels.as_ref().and_then(|l| l.get(labels::RUN)).is_none_or(|r| r != run);
+    let reads = |p: &&Pod| p.labels().contains_key(labels::AGENT) && of_another(&p.metadata);
+    let mounts =
+        |j: &&Job, claim| j.spec.as_ref().and_then(|s| s.template.spec.as_ref()).is_some_and(|p| volume_of(p, claim).is_some());
+    claims(data.iter().copied()).into_iter().find_map(|(_, claim)| {
+        let pod = all_with(side, claim).find(reads).map(|p| format!("pod {}", p.name_any()));
+        let job = || side.starting.iter().filter(|j| of_another(&j.metadata)).find(|j| mounts(j, claim));
+        pod.or_else(|| job().map(|j| format!("Job {}", j.name_any())))
+    })
 }
 
 /// How a Job mounts the volumes among these data. Nothing, where there are none.

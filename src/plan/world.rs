@@ -224,6 +224,8 @@ pub struct Side {
     pub claims: Vec<String>,
     /// The PersistentVolumeClaims of data that are volumes.
     pub volumes: Vec<PersistentVolumeClaim>,
+    /// Jobs of ours that have no pod yet, where data are volumes: what reads files is known before its pod is.
+    pub starting: Vec<Job>,
     /// By pod: the last lines of the log of a container that crashes again and again. Empty where Services are.
     pub crashes: BTreeMap<String, String>,
 }

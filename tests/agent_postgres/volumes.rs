@@ -224,10 +224,46 @@ async fn files_are_backed_up_with_the_database_and_a_rollback_brings_every_one_b
 #[tokio::test]
 async fn before_there_is_an_undo_point_a_rollback_leaves_files_as_they_are() {
     let (world, before) = world("early").await;
+    world.done(&task(&world, "preflight", json!({}))).await;
     world.done(&task(&world, "fence", json!({"epoch": 1, "repository": false}))).await;
     let outcome = world.done(&task(&world, "rollback", json!({"epoch": 1}))).await;
     assert!(outcome.notes.iter().any(|n| n.contains("uploads: nothing was changed yet")), "{outcome:?}");
     assert_eq!(listing(&files(&world)), before);
+}
+
+#[tokio::test]
+async fn a_rollback_that_does_not_find_its_undo_point_changes_nothing_and_makes_no_repository_in_its_place() {
+    let (world, before) = world("moved").await;
+    for verb in ["fence", "undo"] {
+        world.done(&task(&world, verb, json!({"epoch": 1}))).await;
+    }
+    let repository = Repository::open(&world.paths.repository, &world.paths.repository_password, &world.environment).unwrap();
+    let snapshot = repository.of_run(RUN).unwrap().unwrap().snapshot;
+    let rollback =
+        |snapshot: &str| task(&world, "rollback", json!({"epoch": 1, "volumes": [{"name": "uploads", "undo": snapshot}]}));
+    havoc(&files(&world));
+    world.as_app().await.batch_execute("DELETE FROM orders WHERE id % 2 = 0").await.unwrap();
+    let after = listing(&files(&world));
+
+    let removed = "0".repeat(64);
+    let refused = world.refused(&rollback(&removed), exit::PERMANENT, "UndoPointMissing").await.error.unwrap();
+    assert!(refused.message.contains("data uploads") && refused.message.contains(&removed), "{refused:?}");
+
+    // The Environment names another claim by now, which is empty.
+    let elsewhere = world.directory.path().join("elsewhere");
+    fs::rename(&world.paths.repository, &elsewhere).unwrap();
+    fs::create_dir(&world.paths.repository).unwrap();
+    let refused = world.refused(&rollback(&snapshot), exit::PERMANENT, "UndoPointMissing").await.error.unwrap();
+    assert!(refused.message.contains("data uploads") && refused.message.contains(&snapshot), "{refused:?}");
+    // What load would have made is looked up by the run; where there is no repository nobody knows.
+    world.refused(&task(&world, "rollback", json!({"epoch": 1})), exit::PERMANENT, "RepositoryMissing").await;
+    assert_eq!(fs::read_dir(&world.paths.repository).unwrap().count(), 0, "none was made");
+    assert_eq!((listing(&files(&world)), world.state().await.0, world.rows().await), (after, "open".to_owned(), 1000));
+
+    fs::remove_dir(&world.paths.repository).unwrap();
+    fs::rename(&elsewhere, &world.paths.repository).unwrap();
+    world.done(&rollback(&snapshot)).await;
+    assert_eq!((listing(&files(&world)), world.rows().await), (before, 2000));
 }
 
 /// Flips a bit in each file of the repository that holds data.
@@ -278,6 +314,25 @@ async fn a_backup_that_lost_a_file_on_its_way_is_not_proven() {
     put(&whole).unwrap();
     assert_eq!(listing(&target), listing(&files(&world)), "into an empty place, too");
     assert_eq!(restore::in_place(&Root::open(&target).unwrap(), &Stop::never(), &|_| {}).unwrap(), whole);
+}
+
+#[tokio::test]
+async fn a_database_whose_data_is_called_volumes_is_proven_and_restored_like_any_other() {
+    let world = World::new("called").await;
+    symlink(world.paths.secrets.join("store"), world.paths.secrets.join("volumes")).unwrap();
+    let task = |verb: &str, more: serde_json::Value| {
+        let mut all = json!({"data": [{"name": "volumes", "undo": "Backup"}]});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        world.task_with(verb, all)
+    };
+    let backup = world.done(&task("backup", json!({"run": OTHER_RUN}))).await.backup.unwrap();
+    world.done(&task("prove", json!({"snapshot": backup.snapshot}))).await;
+    for verb in ["fence", "undo"] {
+        world.done(&task(verb, json!({"epoch": 1}))).await;
+    }
+    world.as_app().await.batch_execute("DELETE FROM orders WHERE id % 2 = 0").await.unwrap();
+    world.done(&task("rollback", json!({"epoch": 1}))).await;
+    assert_eq!(world.rows().await, 2000);
 }
 
 #[tokio::test]

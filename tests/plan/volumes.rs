@@ -8,7 +8,7 @@ use lockkeeper::{
     plan::{
         Decision, Effect, Progress, Resource, backup, restore,
         volumes::{problems, read_for_another, unused},
-        world::{Run, World},
+        world::{JobState, JobView, Run, World},
     },
 };
 use serde_json::{Value, json};
@@ -171,7 +171,59 @@ fn a_rollback_writes_the_files_and_its_pod_is_never_taken_for_gone() {
     let steps: Vec<&String> = jobs.keys().collect();
     let (pod, reads) = jobs.get("rollback-data").and_then(mount).unwrap_or_else(|| panic!("it mounts the claim: {steps:?}"));
     assert!(!reads && pod["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository"));
+    let volumes = task(&jobs["rollback-data"]).volumes;
+    assert_eq!(volumes[0].undo, Some("b2".repeat(32)), "it is told what to put back, wherever the repository is by then");
     assert!(mount(&jobs["rollback-release-data"]).is_none());
+}
+
+#[test]
+fn before_the_undo_point_stands_in_the_status_a_rollback_needs_neither_claim_nor_repository() {
+    for (step, method, repository) in
+        [("fence", "Auto", false), ("undo", "Auto", false), ("undo", "Clone", false), ("undo", "Backup", true)]
+    {
+        let mut seen = with_files(&json!({}));
+        seen.target.as_mut().unwrap().spec.data[0].undo.method = of(json!(method));
+        let mut cancelled = false;
+        let jobs = jobs_of(&mut seen, |seen| {
+            if seen.status().step.as_deref() == Some(step) && !cancelled {
+                cancelled = true;
+                // What the fence's pod cloned it says; of a database that is not cloned it says nothing.
+                if method == "Backup" {
+                    seen.jobs.values_mut().filter(|j| j.step == "fence").for_each(|j| j.outcome = Some(Default::default()));
+                }
+                Change::Cancel.happen(seen);
+            }
+        });
+        assert!(cancelled, "{step}");
+        assert_eq!(seen.status().phase, Phase::RolledBack, "{step} {method}: {:?}", seen.status());
+        let job = &jobs["rollback-data"];
+        assert!(mount(job).is_none() && task(job).volumes.is_empty(), "{step} {method}: no file was changed");
+        let mounted = job["spec"]["template"]["spec"]["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository");
+        assert_eq!((mounted, task(job).repository), (repository, repository), "{step} {method}");
+    }
+}
+
+#[test]
+fn data_that_is_taken_out_of_the_spec_is_not_left_out_of_the_rollback() {
+    let mut seen = with_files(&json!({}));
+    let whole = seen.target.clone().unwrap().spec.data;
+    let mut taken = false;
+    let jobs = jobs_of(&mut seen, |seen| {
+        if seen.status().step.is_some_and(|s| s.starts_with("workloads")) && !taken {
+            taken = true;
+            seen.target.as_mut().unwrap().spec.data.retain(|d| d.volume.is_none());
+            Change::Cancel.happen(seen);
+        }
+    });
+    let status = seen.status();
+    assert_eq!(status.phase, Phase::NeedsHuman, "{status:?}");
+    assert!(!jobs.contains_key("rollback-data"), "nothing is put back by halves");
+    let next = status.next.unwrap();
+    assert!(next.contains("data uploads was taken out of") && next.contains("add data uploads again"), "{next}");
+    seen.target.as_mut().unwrap().spec.data = whole;
+    let jobs = jobs_of(&mut seen, |seen| seen.now += jiff::SignedDuration::from_secs(60));
+    assert_eq!(seen.status().phase, Phase::RolledBack, "{:?}", seen.status());
+    assert!(mount(&jobs["rollback-data"]).is_some());
 }
 
 /// What keeps its volumes from being mounted, in words.
@@ -232,13 +284,25 @@ fn what_would_stay_and_what_cannot_be_mounted_is_refused_by_name() {
     // But the lock waits for one that reads it for a backup: what it reads would be half of the one and half of the other.
     let spec = seen.target.clone().unwrap().spec;
     let data: Vec<_> = spec.data.iter().collect();
-    assert_eq!(read_for_another(&data, &seen.target_side, "uid-of-a-run").as_deref(), Some("ours"));
+    assert_eq!(read_for_another(&data, &seen.target_side, "uid-of-a-run").as_deref(), Some("pod ours"));
     let ours = seen.target_side.pods.last().cloned().unwrap();
     let jobs = jobs_of(&mut seen, |seen| seen.target_side.pods.push(ours.clone()));
     assert_eq!(seen.status().next.as_deref(), Some("pod ours, which reads a volume for a backup"));
     assert!(!jobs.contains_key("undo"));
     seen.target_side.pods.retain(|p| p.metadata.name.as_deref() != Some("ours"));
-    assert!(jobs_of(&mut seen, |_| {}).contains_key("undo"));
+    // A Job is there a while before its pod is.
+    let mut job = json!({
+        "metadata": {"name": "backup-1", "labels": {"lockkeeper.dev/run": "uid-b"}},
+        "spec": {"template": {"spec": {"containers": [{"name": "agent"}]}}},
+    });
+    mounting(&mut job["spec"]["template"]["spec"], &json!({}));
+    seen.target_side.starting = vec![of(job.clone())];
+    let jobs = jobs_of(&mut seen, |_| {});
+    assert_eq!(seen.status().next.as_deref(), Some("Job backup-1, which reads a volume for a backup"));
+    assert!(!jobs.contains_key("undo"));
+    job["spec"]["template"]["spec"]["volumes"] = json!([]);
+    seen.target_side.starting = vec![of(job)];
+    assert!(jobs_of(&mut seen, |_| {}).contains_key("undo"), "one that mounts nothing is in nobody's way");
 }
 
 #[test]
@@ -290,6 +354,62 @@ fn a_backup_reads_the_volume_where_it_is_used_and_its_proof_does_without() {
     none.volumes.clear();
     let Decision::Advance(status) = decide(json!({"phase": "Pending"}), &none) else { panic!("it says what is missing") };
     assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.message.contains("uploads does not exist: make it")));
+}
+
+#[test]
+fn a_backup_that_is_tried_again_waits_for_the_lock_of_another_run_as_its_first_attempt_did() {
+    let mut seen = with_files(&json!({}));
+    let backup: EnvironmentBackup = of(json!({
+        "metadata": {"name": "b", "namespace": NAMESPACE, "uid": "uid-b", "finalizers": ["lockkeeper.dev/run"]},
+        "spec": {"environment": {"name": "production"}, "data": {"all": {}}, "reason": "", "keep": false},
+        "status": {"phase": "Running"},
+    }));
+    let decide = |seen: &Seen, jobs: &BTreeMap<String, JobView>| {
+        let world = backup::World {
+            settings: &seen.settings,
+            backup: &backup,
+            environment: seen.target.as_ref(),
+            jobs,
+            side: &seen.target_side,
+            missing_policies: &[],
+            refused: None,
+        };
+        backup::plan(&world, seen.now)
+    };
+    let made = |decision| match decision {
+        Decision::Perform(Effect::Create { manifest, .. }) => manifest["metadata"]["name"].as_str().unwrap().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    let mut jobs = BTreeMap::new();
+    let name = made(decide(&seen, &jobs));
+    let first = JobView {
+        name: name.clone(),
+        uid: "j".into(),
+        step: "backup".into(),
+        state: JobState::Running,
+        created_at: Some(seen.now),
+        deleting: false,
+        exit_code: None,
+        exit_reason: None,
+        disruption: Some("evicted".into()),
+        outcome: None,
+        progress: None,
+        trouble: None,
+        gate: None,
+        pulled: BTreeMap::new(),
+        log_tail: None,
+    };
+    jobs.insert(name.clone(), first);
+    let holder = of(json!({"epoch": 3, "holder": {"kind": "Promotion", "name": "r-9", "uid": "other"}}));
+    seen.target.as_mut().unwrap().status.get_or_insert_default().lock = Some(holder);
+    assert_eq!(decide(&seen, &jobs), Decision::Wait(None), "the lock was taken while it read; it goes on");
+    jobs.get_mut(&name).unwrap().state = JobState::Failed("BackoffLimitExceeded".into());
+    let Decision::Advance(status) = decide(&seen, &jobs) else { panic!("it waits and says why") };
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled").unwrap();
+    assert!(stalled.reason == "Locked" && stalled.message.contains("Promotion r-9"), "{stalled:?}");
+    seen.target.as_mut().unwrap().status = None;
+    let second = made(decide(&seen, &jobs));
+    assert_ne!(second, name, "and is tried again once the lock is free");
 }
 
 #[test]

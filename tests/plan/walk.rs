@@ -119,27 +119,39 @@ impl Change {
                     change.happen(seen);
                 }
             }
-            Self::JobsEnd => jobs(seen, |job| {
-                job.state = JobState::Succeeded;
-                job.exit_code = Some(exit::DONE);
-                job.pulled.values_mut().for_each(|p| *p = true);
-                let aside = vec![Aside {
-                    data: "db".into(),
-                    database: format!("db_{}", job.step),
-                    snapshot: None,
-                    method: "Clone".into(),
-                }];
-                let written = BackupOutcome {
-                    snapshot: "a1".repeat(32),
-                    bytes: 9,
-                    stored_bytes: 5,
-                    rows: 3,
-                    contents: Vec::new(),
-                    taken_at: None,
-                };
-                let backup = (["snapshot", "receive"].contains(&job.step.as_str())).then_some(written);
-                job.outcome = Some(Outcome { aside, backup, control_epoch: Some(3), ..Outcome::default() });
-            }),
+            Self::JobsEnd => {
+                let data = seen.target.iter().flat_map(|t| &t.spec.data).filter(|d| d.volume.is_some());
+                let volumes: Vec<String> = data.map(|d| d.name.to_string()).collect();
+                jobs(seen, |job| {
+                    job.state = JobState::Succeeded;
+                    job.exit_code = Some(exit::DONE);
+                    job.pulled.values_mut().for_each(|p| *p = true);
+                    let mut aside = vec![Aside {
+                        data: "db".into(),
+                        database: format!("db_{}", job.step),
+                        snapshot: None,
+                        method: "Clone".into(),
+                    }];
+                    // A pod that has the files makes their undo point, in the repository.
+                    if ["undo", "load"].contains(&job.step.as_str()) {
+                        let of = |data: &String| {
+                            let (data, snapshot) = (data.clone(), Some("b2".repeat(32)));
+                            Aside { data, database: String::new(), snapshot, method: "Backup".into() }
+                        };
+                        aside.extend(volumes.iter().map(of));
+                    }
+                    let written = BackupOutcome {
+                        snapshot: "a1".repeat(32),
+                        bytes: 9,
+                        stored_bytes: 5,
+                        rows: 3,
+                        contents: Vec::new(),
+                        taken_at: None,
+                    };
+                    let backup = (["snapshot", "receive"].contains(&job.step.as_str())).then_some(written);
+                    job.outcome = Some(Outcome { aside, backup, control_epoch: Some(3), ..Outcome::default() });
+                })
+            }
             Self::JobsFail { code, says } => jobs(seen, |job| {
                 job.state = JobState::Failed("BackoffLimitExceeded".into());
                 job.exit_code = Some(code);

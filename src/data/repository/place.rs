@@ -65,6 +65,9 @@ impl Place {
     pub(super) fn open(&self, credentials: &Credentials, writes: bool) -> Result<Rustic<OpenStatus>, RepositoryError> {
         match self {
             Self::Volume(directory) => {
+                if !writes && !directory.join("config").exists() {
+                    return Err(RepositoryError::Absent { place: self.to_string() });
+                }
                 fs::create_dir_all(directory).map_err(|error| RepositoryError::from_io("making its directory", &error))?;
                 let _alone = alone(directory)?;
                 let doing = "opening it";
