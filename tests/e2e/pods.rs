@@ -77,7 +77,8 @@ fn story_pods_of_a_run_are_evicted_and_deleted_and_its_nodes_kubelet_is_killed()
     outcome::nothing_left(&world, &run, &before);
 }
 
-fn half_is_committed(world: &World) {
+/// Waits until a slow migration is in the middle of its work.
+pub fn half_is_committed(world: &World) {
     eventually("half of the migration is committed", PATIENCE, || {
         world.database.query("tiny", "SELECT count(digits) FROM writes").map(drop)
     });
