@@ -60,7 +60,6 @@ mod operator_killed;
 mod people;
 mod plugin;
 mod pods;
-mod queue;
 mod records;
 mod repository_full;
 mod restored;
