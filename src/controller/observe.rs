@@ -306,9 +306,13 @@ async fn volume_trouble(client: &Client, namespace: &str, pod: &Pod) -> Option<S
     Some(trouble::words(last.reason.as_deref()?, last.message.as_deref()?))
 }
 
-pub(super) fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
-    let uid = job.uid()?;
-    pods.iter().find(|p| p.owner_references().iter().any(|o| o.uid == uid))
+fn pod_of<'a>(job: &Job, pods: &'a [Pod]) -> Option<&'a Pod> {
+    pod_of_uid(&job.uid()?, pods)
+}
+
+/// The pod of the Job with that UID.
+pub(super) fn pod_of_uid<'a>(job: &str, pods: &'a [Pod]) -> Option<&'a Pod> {
+    pods.iter().find(|p| p.owner_references().iter().any(|o| o.uid == job))
 }
 
 /// Whether all containers of a pod that restarts none ended well. `None`: not all have ended. The kubelet says so a second

@@ -19,7 +19,7 @@ use futures::channel::mpsc::UnboundedSender;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::LogParams};
 
-use super::watch::Heard;
+use super::{observe::pod_of_uid, watch::Heard};
 use crate::{
     api::labels,
     manifest::task::{Progress, Verb},
@@ -65,8 +65,7 @@ impl Logs {
     /// Says of each Job at work how far it is, as far as that is known, and has what is old read anew.
     pub fn tell(&self, client: &Client, pods: &[Pod], jobs: &mut BTreeMap<String, JobView>) {
         for job in jobs.values_mut().filter(|j| j.state == JobState::Running) {
-            let of_job = |p: &&Pod| p.owner_references().iter().any(|o| o.uid == job.uid);
-            if let Some(pod) = pods.iter().find(of_job).filter(|p| moves(p)) {
+            if let Some(pod) = pod_of_uid(&job.uid, pods).filter(|p| moves(p)) {
                 job.progress = self.of(client, pod);
             }
         }

@@ -6,6 +6,7 @@ use std::{
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::{FileExt, MetadataExt, PermissionsExt, symlink},
+        process::CommandExt,
     },
     path::{Path, PathBuf},
     process::Command,
@@ -421,26 +422,14 @@ async fn twenty_thousand_small_files_come_back_within_seconds() {
 }
 
 /// The agent as a user without rights of its own, as its pods run.
-fn as_user(world: &World, user: &str, task: &lockkeeper::manifest::task::Task) -> Outcome {
+fn as_user(world: &World, user: u32, task: &lockkeeper::manifest::task::Task) -> Outcome {
     let path = world.directory.path();
     for directory in [path, &world.paths.repository, &world.paths.volumes, &world.paths.scratch] {
         chmod(directory, 0o777);
     }
     fs::write(&world.paths.result, "").unwrap();
     chmod(&world.paths.result, 0o666);
-    let status = Command::new("setpriv")
-        .args(["--reuid", user, "--regid", user, "--clear-groups", env!("CARGO_BIN_EXE_lockkeeper"), "agent", task.verb.as_str()])
-        .env("LOCKKEEPER_TASK", serde_json::to_string(task).unwrap())
-        .envs([
-            ("LOCKKEEPER_SECRETS_DIR", &world.paths.secrets),
-            ("LOCKKEEPER_VOLUMES_DIR", &world.paths.volumes),
-            ("LOCKKEEPER_REPOSITORY_DIR", &world.paths.repository),
-            ("LOCKKEEPER_REPOSITORY_PASSWORD_DIR", &world.paths.repository_password),
-            ("LOCKKEEPER_SCRATCH_DIR", &world.paths.scratch),
-            ("LOCKKEEPER_RESULT_PATH", &world.paths.result),
-        ])
-        .status()
-        .unwrap();
+    let status = world.agent_with(task).uid(user).gid(user).status().unwrap();
     let outcome: Outcome = serde_json::from_str(&fs::read_to_string(&world.paths.result).unwrap()).unwrap();
     assert!(status.success() || outcome.error.is_some(), "{status}");
     outcome
@@ -454,7 +443,7 @@ async fn preflight_names_files_that_could_not_be_read_or_given_back() {
     let (world, _) = world("owners").await;
     let root = files(&world);
     let check = task(&world, "preflight", json!({}));
-    let outcome = as_user(&world, "4242", &check);
+    let outcome = as_user(&world, 4242, &check);
     let message = outcome.checks.iter().find(|c| c.name == "uploads: files" && !c.passed).unwrap().message.clone();
     for part in ["a/deep/er/none", "cannot be read", "belong to others", "a of 0:0", "run as user 4242", "runAsUser"] {
         assert!(message.contains(part), "{part}: {message}");
@@ -462,7 +451,7 @@ async fn preflight_names_files_that_could_not_be_read_or_given_back() {
     let give = Command::new("chown").args(["-R", "-h", "4242:4242"]).arg(&root).status().unwrap();
     assert!(give.success());
     chmod(&root.join("a/deep/er/none"), 0o600);
-    let outcome = as_user(&world, "4242", &check);
+    let outcome = as_user(&world, 4242, &check);
     let all: Vec<_> = outcome.checks.iter().filter(|c| c.name.starts_with("uploads")).collect();
     assert!(all.iter().all(|c| c.passed) && all.len() == 2, "{all:?}");
     assert!(
@@ -473,12 +462,12 @@ async fn preflight_names_files_that_could_not_be_read_or_given_back() {
     // And that user brings all of it back.
     let before = listing(&root);
     for verb in ["fence", "undo"] {
-        let outcome = as_user(&world, "4242", &task(&world, verb, json!({"epoch": 1})));
+        let outcome = as_user(&world, 4242, &task(&world, verb, json!({"epoch": 1})));
         assert_eq!(outcome.error, None);
     }
     havoc(&root);
     assert!(Command::new("chown").args(["-R", "-h", "4242:4242"]).arg(&root).status().unwrap().success());
-    let outcome = as_user(&world, "4242", &task(&world, "rollback", json!({"epoch": 1})));
+    let outcome = as_user(&world, 4242, &task(&world, "rollback", json!({"epoch": 1})));
     assert_eq!(outcome.error, None);
     assert_eq!(listing(&root), before);
     assert_eq!(shown(Path::new("")), "the volume's own directory");
