@@ -52,6 +52,10 @@ if [ "$what" != unit ]; then
     mapfile -t failed < <(sed -n 's/^    \([a-z_0-9]*::story_[a-z_0-9]*\)$/\1/p' "$log" | sort -u)
     [ ${#failed[@]} -gt 0 ] && [ ${#failed[@]} -le 3 ] || exit 1
     say "once more, and to be looked into if it passes now: ${failed[*]}"
-    cargo test --locked --test e2e -- --test-threads=2 --exact "${failed[@]}"
+    cargo test --locked --test e2e -- --test-threads=2 --exact "${failed[@]}" 2>&1 | tee "$log" && exit
+    # A story that fails tells the operator's log after its reason: the reason once more, where it is looked for.
+    say "failed twice"
+    grep -A 4 ' panicked at ' "$log"
+    exit 1
   fi
 fi
