@@ -60,6 +60,7 @@ mod operator_killed;
 mod people;
 mod plugin;
 mod pods;
+mod queue;
 mod records;
 mod repository_full;
 mod restored;
