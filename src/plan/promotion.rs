@@ -11,19 +11,26 @@
 //! 7. **RollingBack**, from 4 to 6 on any failure, cancel or deletion: [`super::rollback`].
 //!
 //! Phases 3 to 7 are a list of steps in the status; [`drive`] does the first that is not over.
+//! Here they are driven; how they end, what they tell and the door before the lock have files of their own.
 
-use kube::ResourceExt;
+mod door;
+mod ending;
+mod telling;
 
+use self::{
+    door::{door, lock_lost},
+    ending::{before_lock, ending, record_end, rollback_cause},
+};
+pub use self::{
+    ending::{finish, refused},
+    telling::{advance, stalled, stalled_with},
+};
 use super::{
-    Decision, Effect, Progress, after, alignment, approval, foreign, forward, intervention, ledger, lock, maintenance, millis,
-    prepare, progress, restore, rollback, steps,
-    world::{Run, World},
+    Decision, Effect, Progress, alignment, foreign, forward, intervention, ledger, maintenance, prepare, progress, restore,
+    rollback, steps, world::World,
 };
 use crate::{
-    api::{
-        Environment, EnvironmentSpec, EnvironmentStatus, FINALIZER, Failure, Kept, LastPromotion, Phase, RunRef, RunStatus, Step,
-        StepState, Timestamp, conditions, reasons,
-    },
+    api::{FINALIZER, Failure, Phase, RunRef, RunStatus, StepState, Timestamp, reasons},
     manifest::Owner,
 };
 
@@ -94,207 +101,6 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<RunStatus> {
             Decision::Wait(None)
         }
     }
-}
-
-/// Why a run that has locked must be put back: a person's word, or its own deletion. Once the data has been given back to
-/// users, what they write may not be undone: the run then finishes.
-fn rollback_cause(world: &World<'_>, status: &RunStatus) -> Option<Failure> {
-    let given_back = |s: &crate::api::Step| {
-        matches!(steps::kind(&s.name), steps::name::RELEASE | steps::name::OPEN) && s.state != StepState::Pending
-    };
-    if status.steps.iter().any(given_back) {
-        return None;
-    }
-    let step = status.step.clone().unwrap_or_default();
-    if let Some(cancel) = world.run.cancel() {
-        return Some(Failure {
-            step,
-            reason: "Cancelled".into(),
-            message: format!("{} cancelled: {}", cancel.username, cancel.reason),
-        });
-    }
-    world.run.is_leaving().then(|| Failure {
-        step,
-        reason: "Deleted".into(),
-        message: format!("the {} was deleted while it held the lock", world.run.kind()),
-    })
-}
-
-/// The end that a run before its lock comes to, if it does.
-fn ending(world: &World<'_>, status: &RunStatus, now: Timestamp) -> Option<(Phase, Failure)> {
-    let step = status.step.clone().unwrap_or_else(|| status.phase.to_string());
-    if let Some(failure) = &status.failure {
-        let phase = match failure.reason.as_str() {
-            "Cancelled" | "Deleted" => Phase::Cancelled,
-            "StartDeadlinePassed" => Phase::Expired,
-            _ => Phase::Failed,
-        };
-        return Some((phase, failure.clone()));
-    }
-    if let Some(cancel) = world.run.cancel() {
-        let message = format!("{} cancelled: {}", cancel.username, cancel.reason);
-        return Some((Phase::Cancelled, Failure { step, reason: "Cancelled".into(), message }));
-    }
-    if world.run.is_leaving() {
-        let message = format!("the {} was deleted before it started", world.run.kind());
-        return Some((Phase::Cancelled, Failure { step, reason: "Deleted".into(), message }));
-    }
-    let deadline = prepare::deadline(world.run)?;
-    (status.phase.is_before_start() && now >= deadline).then(|| {
-        let message = format!("it could not start before {deadline}: {}", status.next.clone().unwrap_or_default());
-        (Phase::Expired, Failure { step, reason: "StartDeadlinePassed".into(), message })
-    })
-}
-
-/// Ends a run that never locked: the cause first, then all that was made for it, the slot, and the phase last.
-fn before_lock(
-    world: &World<'_>,
-    mut status: RunStatus,
-    (phase, failure): (Phase, Failure),
-    now: Timestamp,
-) -> Decision<RunStatus> {
-    let owner = owner(world);
-    if status.failure.is_none() {
-        if let Some(step) =
-            steps::current(&status.steps).filter(|s| s.state == StepState::Running).map(|s: &crate::api::Step| s.name.clone())
-        {
-            steps::end(&mut status.steps, &step, StepState::Failed, Some(failure.message.clone()), now);
-        }
-        status.failure = Some(failure);
-        return advance(world, status, now);
-    }
-    // What the Promotion has begun ends first: it may hold the lock, and then puts everything back.
-    match alignment::call_off(world) {
-        Some(Progress::Do(effect)) => return Decision::Perform(effect),
-        Some(_) => return Decision::Wait(None),
-        None => {}
-    }
-    if let Some(effect) = maintenance::leftovers(world, owner) {
-        return Decision::Perform(effect);
-    }
-    if maintenance::still_leaving(world, owner) {
-        return Decision::Wait(None);
-    }
-    if let Some(effect) = world.target.and_then(|t| lock::give_back_slot(t, owner.uid)) {
-        return Decision::Perform(effect);
-    }
-    finish(world, status, phase, now)
-}
-
-/// Writes the terminal phase.
-pub fn finish(world: &World<'_>, mut status: RunStatus, phase: Phase, now: Timestamp) -> Decision<RunStatus> {
-    let at = millis(now);
-    if let Some(effect) = world.target.and_then(|t| ledger::record(t, world, &status, phase, at)) {
-        return Decision::Perform(effect);
-    }
-    if phase == Phase::Abandoned {
-        let left = intervention::left(world, &status);
-        status.intervention.iter_mut().for_each(|i| i.left = left.clone());
-    }
-    status.phase = phase;
-    status.step = None;
-    status.next = None;
-    status.finished_at = Some(at);
-    for step in status.steps.iter_mut().filter(|s| matches!(s.state, StepState::Pending | StepState::Running)) {
-        step.state = StepState::Skipped;
-    }
-    advance(world, status, now)
-}
-
-fn in_place(run: Run<'_>) -> &'static str {
-    match run {
-        Run::Promotion(_) => "the release is in place",
-        Run::Restore(_) => "what was asked for is back",
-        Run::Alignment(_) => "it is a mirror of its source",
-    }
-}
-
-/// Writes a status with the conditions that follow from it; what does not change is not written.
-pub fn advance(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
-    let generation = world.run.metadata().generation.unwrap_or(0);
-    status.observed_generation = Some(generation);
-    let (reason, message) = match (&status.failure, status.phase) {
-        (_, Phase::Completed) => ("Completed".to_owned(), format!("{}, and users are back", in_place(world.run))),
-        (_, Phase::Abandoned) => (reasons::ABANDONED.to_owned(), abandoned(&status)),
-        (Some(failure), Phase::NeedsHuman) => {
-            let stuck = status.next.clone().unwrap_or_default();
-            ("RollbackFailed".to_owned(), format!("{stuck}. It began with {}: {}", failure.step, failure.message))
-        }
-        (Some(failure), phase) => {
-            let aligned = status
-                .alignment
-                .as_ref()
-                .filter(|_| phase.is_terminal())
-                .map(|a| format!("; aligned, not promoted: what is there now is what DownAlignment {} brought", a.name));
-            let message = format!("{phase}, because of {}: {}{}", failure.step, failure.message, aligned.unwrap_or_default());
-            (failure.reason.clone(), message)
-        }
-        (None, phase) => (phase.to_string(), status.next.clone().unwrap_or_default()),
-    };
-    let list = &mut status.conditions;
-    conditions::set(list, conditions::READY, status.phase == Phase::Completed, &reason, &message, generation, now);
-    conditions::set(list, conditions::RECONCILING, !status.phase.is_terminal(), &status.phase.to_string(), "", generation, now);
-    let stalled = status.phase == Phase::NeedsHuman || (status.phase.is_terminal() && status.phase != Phase::Completed);
-    conditions::set(list, conditions::STALLED, stalled, &reason, if stalled { &message } else { "" }, generation, now);
-    changed(world, status)
-}
-
-/// What is said of a run that was given up: who did it, what is left, and what began it.
-fn abandoned(status: &RunStatus) -> String {
-    let Some(by) = &status.intervention else { return String::new() };
-    let left = if by.left.is_empty() { "nothing that is known".to_owned() } else { by.left.join("; ") };
-    let cause = status.failure.as_ref().map(|f| format!(". It began with {}: {}", f.step, f.message)).unwrap_or_default();
-    format!("{} gave the rollback up: {}. To be put right by hand: {left}{cause}", by.username, by.reason)
-}
-
-/// How long a write that is refused is tried again before the run gives it up.
-const REFUSED_PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
-
-/// What a write comes to that the API server refuses for what it is, by a quota, a policy, a right: said first; after a
-/// while the run fails, or is put back, or calls for a person. Users must not be locked out behind a request that is made
-/// again and again.
-pub fn refused(world: &World<'_>, message: &str, now: Timestamp) -> Decision<RunStatus> {
-    const REASON: &str = "Refused";
-    let status = world.status();
-    let said = status.conditions.iter().find(|c| c.type_ == conditions::STALLED && c.status == "True" && c.reason == REASON);
-    let due = said.is_some_and(|c| after(c.last_transition_time.0, REFUSED_PATIENCE) <= now);
-    let step = steps::current(&status.steps).filter(|s| s.state == StepState::Running).cloned();
-    let (true, Some(step)) = (due, step) else { return stalled(world, REASON, message, now) };
-    let failure = Failure { step: step.name.clone(), reason: REASON.into(), message: message.chars().take(4000).collect() };
-    match status.phase {
-        Phase::RollingBack => rollback::stuck(world, status, &step, failure, now),
-        phase if phase.may_hold_lock() && phase != Phase::NeedsHuman => rollback::begin(world, status, failure, now),
-        Phase::Aligning | Phase::BackingUp | Phase::Snapshotting => before_lock(world, status, (Phase::Failed, failure), now),
-        _ => stalled(world, REASON, message, now),
-    }
-}
-
-/// A status that says why nothing goes on, and the wait for that to change.
-pub fn stalled(world: &World<'_>, reason: &str, message: &str, now: Timestamp) -> Decision<RunStatus> {
-    stalled_with(world, world.status(), reason, message, now)
-}
-
-/// The same, with what else is new in the status.
-pub fn stalled_with(
-    world: &World<'_>,
-    mut status: RunStatus,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) -> Decision<RunStatus> {
-    let generation = world.run.metadata().generation.unwrap_or(0);
-    status.observed_generation = Some(generation);
-    status.next = Some(message.chars().take(1000).collect());
-    let list = &mut status.conditions;
-    conditions::set(list, conditions::READY, false, reason, message, generation, now);
-    conditions::set(list, conditions::RECONCILING, true, &status.phase.to_string(), "", generation, now);
-    conditions::set(list, conditions::STALLED, true, reason, message, generation, now);
-    changed(world, status)
-}
-
-fn changed(world: &World<'_>, mut status: RunStatus) -> Decision<RunStatus> {
-    status.spec_hash.get_or_insert_with(|| ledger::hash_of(world.run));
-    if world.run.status() == Some(&status) { Decision::Wait(None) } else { Decision::Advance(Box::new(status)) }
 }
 
 /// Does the first step that is not over; after the last, ends the run.
@@ -395,123 +201,10 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
     }
 }
 
-/// That a run which took the lock does not hold it any more: somebody took it away by hand, or the Environment was made
-/// again. Another run may work here by now, so this one changes nothing until it holds the lock again.
-fn lock_lost(world: &World<'_>, target: &Environment, status: &RunStatus, step: &Step) -> Option<String> {
-    let epoch = status.epoch?;
-    let giving_up = intervention::gives_up(status)
-        || [steps::name::UNLOCK, steps::name::TIDY, steps::name::BACK_UNLOCK, steps::name::BACK_TIDY]
-            .contains(&steps::kind(&step.name));
-    if giving_up || lock::holds(target, &world.uid(), epoch) {
-        return None;
-    }
-    let holder =
-        lock::status(target).lock.and_then(|l| l.holder).map_or("nobody".to_owned(), |h| format!("{} {}", h.kind, h.name));
-    Some(format!(
-        "the lock of epoch {epoch} was taken from this run; {holder} holds it now. Make sure that nothing else works here, then set \
-         status.lock of Environment {} to {{epoch: {epoch}, holder: {{kind: {}, name: {}, uid: {}}}}}",
-        target.name_any(),
-        world.run.kind(),
-        world.run.name(),
-        world.uid()
-    ))
-}
-
 /// Begins a step.
 pub fn enter(world: &World<'_>, status: &mut RunStatus, step: &str, now: Timestamp) {
     steps::begin(&mut status.steps, step, now);
     status.phase = steps::phase_of(world.run, step);
     status.step = Some(step.to_owned());
     status.next = None;
-}
-
-/// What must still hold when the lock is about to be taken.
-fn door(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus) -> Result<(), Failure> {
-    let fail = |reason: &str, message: String| Err(Failure { step: steps::name::LOCK.into(), reason: reason.into(), message });
-    let today = prepare::todays_plan(world, status).map_err(|message| Failure {
-        step: steps::name::LOCK.into(),
-        reason: "PlanChanged".into(),
-        message,
-    })?;
-    if status.plan_hash.as_deref() != Some(&today.hash) {
-        return fail(
-            "PlanChanged",
-            format!(
-                "what runs in the target, or its Environment, has changed since this was approved: make the {} again",
-                world.run.kind()
-            ),
-        );
-    }
-    if let Err(message) = alignment::consent(world) {
-        return fail("GrantRevoked", message);
-    }
-    if let Some(message) = alignment::changed_since(status, &today.prior) {
-        return fail("PlanChanged", message);
-    }
-    if let Some(message) = restore::unacknowledged(world, status) {
-        return fail("DataLossNotAcknowledged", message);
-    }
-    if !prepare::granted(world, status) {
-        return fail(
-            "GrantRevoked",
-            match world.run {
-                Run::Promotion(_) => format!("{} no longer has the verb promote on the source", world.run.requester()),
-                Run::Restore(_) => format!("{} no longer has the verb restore on this Environment", world.run.requester()),
-                Run::Alignment(_) => format!("{} no longer has the verb align on the source", world.run.requester()),
-            },
-        );
-    }
-    if !approval::enough(&approval::count_of(world.run, &status.modifiers, &target.approvals, &today.hash, world.approvers)) {
-        return fail("ApprovalWithdrawn", "approvals that counted do not count any more".into());
-    }
-    Ok(())
-}
-
-/// Before the terminal phase: what the Environment must remember, then the slot.
-fn record_end(world: &World<'_>, status: RunStatus, phase: Phase, now: Timestamp) -> Decision<RunStatus> {
-    if let Some(target) = world.target {
-        let mut wanted = lock::status(target);
-        let at = status.unlocked_at.unwrap_or_else(|| millis(now));
-        if let Run::Promotion(run) = world.run {
-            let release = status.release.as_ref().map(|r| r.hash.clone()).unwrap_or_default();
-            wanted.last_promotion = Some(LastPromotion { name: run.name_any(), phase: phase.to_string(), release, at });
-        }
-        // What an abandoned run leaves aside may be the only good copy: nobody drops it but a person.
-        if phase != Phase::Abandoned {
-            keep(world, &status, &mut wanted, (phase, at));
-        }
-        if lock::has_slot(target, &world.uid()) {
-            wanted.active = None;
-            return Decision::Perform(lock::set(target, wanted));
-        }
-        // One that works in the turn of a Promotion leaves that to it.
-        if wanted.kept != lock::status(target).kept {
-            return Decision::Perform(lock::set(target, wanted));
-        }
-    }
-    finish(world, status, phase, now)
-}
-
-/// What this run leaves aside, the Environment keeps until its time; what earlier runs left of the same data goes, so that
-/// there is one at most.
-fn keep(world: &World<'_>, status: &RunStatus, wanted: &mut EnvironmentStatus, (phase, at): (Phase, Timestamp)) {
-    for undo in &status.undo {
-        let same = |k: &Kept| k.database == undo.database && k.snapshot == undo.snapshot;
-        for earlier in wanted.kept.iter_mut().filter(|k| k.data == undo.data) {
-            if same(earlier) {
-                earlier.until = undo.until.map_or(earlier.until, |until| earlier.until.max(until));
-            } else if !restore::gave_up_undoing(world, phase, &earlier.run) {
-                earlier.until = earlier.until.min(at);
-            }
-        }
-        if !wanted.kept.iter().any(|k| k.data == undo.data && same(k)) {
-            wanted.kept.push(Kept {
-                data: undo.data.clone(),
-                database: undo.database.clone(),
-                snapshot: undo.snapshot.clone(),
-                run: reference(world),
-                until: undo.until.unwrap_or(after(at, std::time::Duration::from_secs(86_400))),
-            });
-        }
-    }
 }
