@@ -1,47 +1,24 @@
 //! Scheduled and Validated: the release is captured, the plan computed and shown, approvals counted, and the run waits,
 //! holding nothing, for its time and its turn.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+mod checks;
+mod copies;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::ResourceExt;
-use serde_json::json;
+use std::time::Duration;
 
+pub use self::{checks::*, copies::*};
 use super::{
-    Decision, Effect, Progress, Resource, after, alignment, approval, graph, lock, maintenance, millis, modules,
-    preflight::{self, Preflight},
+    Decision, after, alignment, approval, graph, lock, millis, modules,
     promotion::{advance, enter, owner, reference, stalled, stalled_with},
     queue::{self, Waiting},
     release::{self, Content, Reading},
     restore, steps,
     world::{Run, World},
 };
-use crate::{
-    api::{Change, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, labels, reasons},
-    manifest::Owner,
-};
+use crate::api::{Change, Grant, Module, Phase, Promotion, PromotionSpec, Release, RunStatus, Timestamp, reasons};
 
-/// How long failed checks are left before they are asked again.
-const RECHECK: Duration = Duration::from_secs(60);
-/// So many runs of an environment are checked at the same time, or a few more: their pods are the environment's node's to start.
-const CHECKED_AT_ONCE: usize = 4;
-/// What the runs wait for that are more than that.
-pub const OTHERS_CHECKS: &str = "checks of other runs";
 /// A passed `notBefore` without `startDeadline` expires after this.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(86_400);
-/// On a copy of configuration: which side it is of, [`RELEASE`] or [`PRIOR`].
-pub const SIDE: &str = "lockkeeper.dev/copy";
-/// On a copy of configuration: the name of the ConfigMap that it is a copy of.
-pub const COPY_OF: &str = "lockkeeper.dev/copy-of";
-/// On a copy of configuration: that the ConfigMap did not exist.
-pub const ABSENT: &str = "lockkeeper.dev/absent";
-/// The side of what the source ran.
-pub const RELEASE: &str = "release";
-/// The side of what the target ran.
-pub const PRIOR: &str = "prior";
 
 /// When a run that has not started expires.
 pub fn deadline(run: Run<'_>) -> Option<Timestamp> {
@@ -255,35 +232,6 @@ fn expires(world: &World<'_>) -> Option<Timestamp> {
     deadline(world.run)
 }
 
-/// Goes on once all checks have been asked and passed; before that, gives what is to be done for it.
-pub fn preflighted(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Result<RunStatus, Box<Decision<RunStatus>>> {
-    let stop = |decision| Err(Box::new(decision));
-    match checked(world, owner(world), &mut status, now) {
-        Checked::Going(Progress::Do(effect)) => return stop(Decision::Perform(effect)),
-        Checked::Going(Progress::Waiting { until, what }) => {
-            status.next = Some(format!("preflight: {what}"));
-            return stop(or_wait(advance(world, status, now), until));
-        }
-        Checked::Going(_) => return stop(or_wait(advance(world, status, now), None)),
-        Checked::Fresh => return stop(advance(world, status, now)),
-        // Their answers stand in the status. Failing checks are asked again and again: their Jobs must not pile up.
-        Checked::Known => {
-            if let Some(asked) = world.jobs.values().find(|j| !j.deleting) {
-                let (name, uid) = (asked.name.clone(), asked.uid.clone());
-                return stop(Decision::Perform(Effect::Delete { resource: Resource::Job, name, uid, grace: None }));
-            }
-        }
-    }
-    let failing: Vec<String> =
-        status.preflight.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.message)).collect();
-    if failing.is_empty() {
-        return Ok(status);
-    }
-    let message = format!("preflight: {}", failing.join("; "));
-    let until = status.preflight_at.map(|at| after(at, RECHECK));
-    stop(or_wait(stalled_with(world, status, "PreflightFailed", &message, now), until))
-}
-
 /// The slot, then the phase.
 fn take_turn(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decision<RunStatus> {
     let Some(target) = world.target else { return Decision::Wait(None) };
@@ -316,117 +264,4 @@ fn or_wait(decision: Decision<RunStatus>, until: Option<Timestamp>) -> Decision<
         Decision::Wait(None) => Decision::Wait(until),
         other => other,
     }
-}
-
-enum Checked {
-    /// Jobs are under way.
-    Going(Progress),
-    /// New answers stand in the status, which is to be written.
-    Fresh,
-    /// The answers in the status count.
-    Known,
-}
-
-fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, now: Timestamp) -> Checked {
-    let Some(target) = world.target else { return Checked::Known };
-    let failing = status.preflight.iter().any(|c| !c.passed);
-    let due = status.preflight_at.is_none_or(|at| failing && after(at, RECHECK) <= now);
-    if !due {
-        return Checked::Known;
-    }
-    let release = status.release.clone().unwrap_or_default();
-    let step = "preflight-early";
-    let begun = world.jobs.values().any(|j| !j.deleting && j.step.starts_with(step));
-    if !begun {
-        // Of an environment that is locked nothing can be learned: its workloads are down and its databases closed.
-        if let Some(holder) = lock::status(target).lock.and_then(|l| l.holder).filter(|h| h.uid != world.uid()) {
-            return Checked::Going(Progress::waiting(format!("{} {} to give the lock back", holder.kind, holder.name)));
-        }
-        if checked_now(world, step) >= CHECKED_AT_ONCE {
-            return Checked::Going(Progress::waiting(OTHERS_CHECKS));
-        }
-    }
-    match preflight::run(world, owner, &target.spec, &release, (step, status.preflight_attempt), now) {
-        Preflight::Going(progress) => Checked::Going(progress),
-        Preflight::Ended { checks, control_epoch, snapshot } => {
-            restore::found(world, status, snapshot);
-            status.preflight = checks;
-            status.minimum_epoch = control_epoch;
-            status.preflight_at = Some(millis(now));
-            status.preflight_attempt += 1;
-            Checked::Fresh
-        }
-    }
-}
-
-/// How many other runs are being checked in the namespace.
-fn checked_now(world: &World<'_>, step: &str) -> usize {
-    let of = |pod: &Pod| {
-        let labels_ = pod.labels();
-        let checks = labels_.get(labels::STEP).is_some_and(|s| s.starts_with(step)) && !maintenance::is_over(pod);
-        labels_.get(labels::RUN).filter(|run| checks && **run != world.uid()).cloned()
-    };
-    world.target_side.pods.iter().filter_map(of).collect::<BTreeSet<_>>().len()
-}
-
-/// Name of a copy of configuration.
-pub fn copy_name(owner: Owner<'_>, side: &str, config_map: &str) -> String {
-    format!("lk-{}-{side}-{}", owner.id(), &blake3::hash(config_map.as_bytes()).to_hex()[..10])
-}
-
-/// An immutable copy of a ConfigMap's content, in the target's namespace.
-pub fn copy(owner: Owner<'_>, side: &str, config_map: &str, content: Option<&Content>) -> Effect {
-    let mut metadata = owner.metadata(&copy_name(owner, side, config_map), side);
-    let mut annotations = BTreeMap::from([(SIDE.to_owned(), side.to_owned()), (COPY_OF.to_owned(), config_map.to_owned())]);
-    if content.is_none() {
-        annotations.insert(ABSENT.to_owned(), "true".to_owned());
-    }
-    metadata["annotations"] = json!(annotations);
-    let content = content.cloned().unwrap_or_default();
-    let manifest = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "immutable": true,
-        "data": content.data, "binaryData": content.binary_data,
-    });
-    Effect::Create { resource: Resource::ConfigMap, manifest: Box::new(manifest) }
-}
-
-/// Whether a ConfigMap is a copy of what the target had before a run.
-pub fn is_prior(copy: &ConfigMap) -> bool {
-    copy.annotations().get(SIDE).is_some_and(|side| side == PRIOR)
-}
-
-/// The content of a copy. `None`: there is no copy, or the ConfigMap did not exist.
-pub fn copied(world: &World<'_>, owner: Owner<'_>, side: &str, config_map: &str) -> Option<Content> {
-    let copy = world.target_side.config_map(&copy_name(owner, side, config_map))?;
-    (!copy.annotations().contains_key(ABSENT)).then(|| Content::of(copy, &Default::default()))
-}
-
-/// The next ConfigMap of the source that has no copy yet.
-pub fn copy_configuration(world: &World<'_>, owner: Owner<'_>, modules: &[&Module]) -> Option<Effect> {
-    let (source, target) = (world.source?, world.target?);
-    modules.iter().flat_map(|m| m.configuration.iter().map(move |c| (m, c))).find_map(|(module, entry)| {
-        let keep = release::kept_keys(&module.name, &entry.config_map.name, &[&source.spec, &target.spec]);
-        let content = Content::of(world.source_side.config_map(&entry.config_map.name)?, &keep);
-        if let Some(copy) = world.target_side.config_map(&copy_name(owner, RELEASE, &entry.config_map.name)) {
-            // An earlier look that was not taken up: modules were changed since, and the source's ConfigMap too.
-            let (name, uid) = (copy.name_any(), copy.uid().unwrap_or_default());
-            let stale = Content::of(copy, &Default::default()) != content && copy.metadata.deletion_timestamp.is_none();
-            return stale.then_some(Effect::Delete { resource: Resource::ConfigMap, name, uid, grace: None });
-        }
-        Some(copy(owner, RELEASE, &entry.config_map.name, Some(&content)))
-    })
-}
-
-/// The copies and the captured hashes must be of one instant.
-pub fn copies_agree(world: &World<'_>, owner: Owner<'_>, release: &Release) -> Result<(), String> {
-    for entry in release.modules.iter().flat_map(|m| &m.configuration) {
-        let hash = copied(world, owner, RELEASE, &entry.config_map).map(|c| c.hash());
-        if hash.as_deref() != Some(entry.hash.as_str()) {
-            return Err(format!(
-                "ConfigMap {} of the source changed while it was captured: make the Promotion again when the source is at rest",
-                entry.config_map
-            ));
-        }
-    }
-    Ok(())
 }
