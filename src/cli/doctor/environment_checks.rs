@@ -1,21 +1,16 @@
 //! Checks of an environment: what it names must be there and be of a kind that can be locked, backed up and delivered. Pure.
 
+mod services;
+mod workloads;
+
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
-
+use self::{services::service_checks, workloads::workload_checks};
 use super::{
     Finding, mend,
     seen::{EnvironmentSeen, OPERATOR_NAMESPACE, Visible},
 };
-use crate::{
-    api::{Environment, EnvironmentSpec, S3Repository, conditions},
-    plan::workload::Workload,
-};
-
-/// Tools that put a workload back as they know it: what they manage, they would fight over.
-const OTHER_MANAGERS: [(&str, &str); 4] =
-    [("argocd", "Argo CD"), ("kustomize-controller", "Flux"), ("helm-controller", "Flux"), ("helm", "Helm")];
+use crate::api::{Environment, EnvironmentSpec, S3Repository, conditions};
 
 /// All checks of an environment.
 pub fn findings(seen: &EnvironmentSeen) -> Vec<Finding> {
@@ -98,183 +93,6 @@ fn binding_check(seen: &EnvironmentSeen) -> Finding {
         _ => Finding::bad("operator's rights", "no RoleBinding to ClusterRole lockkeeper-environment")
             .mend(mend::operator_binding(namespace)),
     }
-}
-
-fn workload_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (reference, workload) in &seen.workloads {
-        let found = match workload {
-            Visible::Found(found) => found.look(),
-            Visible::Missing => {
-                findings
-                    .push(Finding::bad("workload", format!("{reference} is not there; deploy it once, or correct spec.modules")));
-                continue;
-            }
-            Visible::Hidden => {
-                findings.push(Finding::hidden("workload", format!("you may not read {reference}")));
-                continue;
-            }
-        };
-        findings.extend(container_check(seen, reference, found));
-        findings.extend(digest_check(seen, &reference.to_string(), found));
-        if let Some(why) = found.refuse() {
-            findings.push(Finding::bad("workload", why));
-        }
-        if let Some(tool) = other_manager(found) {
-            findings.push(Finding::note(
-                "workload",
-                format!("{reference} is managed by {tool}, which may put it back; suspend it there, or let it own other fields"),
-            ));
-        }
-        let scaled = seen.autoscalers.found().into_iter().flatten().any(|a| {
-            let target = a.spec.as_ref().map(|s| &s.scale_target_ref);
-            target.is_some_and(|t| t.kind == reference.kind.to_string() && t.name == *reference.name)
-        });
-        if scaled {
-            findings.push(Finding::note(
-                "workload",
-                format!("{reference} has a HorizontalPodAutoscaler; it stands still while the workload is at zero"),
-            ));
-        }
-    }
-    findings
-}
-
-/// The container that carries the migration must be there, and be clear.
-fn container_check(seen: &EnvironmentSeen, reference: &crate::api::WorkloadRef, workload: Workload<'_>) -> Option<Finding> {
-    let module = seen.environment.spec.modules.iter().find(|m| m.migration_workload() == Some(reference))?;
-    let migration = module.migration.as_ref()?;
-    let names: Vec<&str> = workload.containers().iter().map(|c| c.name.as_str()).collect();
-    match &migration.container {
-        Some(wanted) if !names.contains(&&**wanted) => Some(Finding::bad(
-            "migration",
-            format!(
-                "{reference} has no container {wanted}; migration.container of module {} is one of: {}",
-                module.name,
-                names.join(", ")
-            ),
-        )),
-        None if names.len() > 1 => Some(Finding::bad(
-            "migration",
-            format!(
-                "{reference} has several containers; set migration.container of module {} to one of: {}",
-                module.name,
-                names.join(", ")
-            ),
-        )),
-        _ => None,
-    }
-}
-
-/// What runs must be known by digest: only that can be promoted and brought back.
-/// Of a CronJob the operator says it, which looks at its last run.
-fn digest_check(seen: &EnvironmentSeen, name: &str, workload: Workload<'_>) -> Option<Finding> {
-    let selector = workload.selector().cloned()?;
-    let Some(pods) = seen.pods.found() else {
-        return Some(Finding::hidden("image digest", format!("you may not read pods of {name}")));
-    };
-    let images: Vec<(String, String)> = pods
-        .iter()
-        .filter(|p| p.metadata.deletion_timestamp.is_none() && selects(&selector, p.metadata.labels.as_ref()))
-        .flat_map(running_images)
-        .collect();
-    if images.is_empty() {
-        return Some(Finding::bad("image digest", format!("{name} runs no pod: what it runs has no digest until it ran once")));
-    }
-    Some(match images.iter().find(|(_, id)| !id.contains("@sha256:")) {
-        Some((container, _)) => Finding::bad(
-            "image digest",
-            format!(
-                "{name}, container {container} runs an image without a repository's digest; push the image to a registry and pull it from there"
-            ),
-        ),
-        None => Finding::good("workload", format!("{name} is there and runs images with digests")),
-    })
-}
-
-fn running_images(pod: &Pod) -> Vec<(String, String)> {
-    let statuses = pod.status.as_ref().and_then(|s| s.container_statuses.as_ref());
-    statuses.into_iter().flatten().filter(|c| !c.image_id.is_empty()).map(|c| (c.name.clone(), c.image_id.clone())).collect()
-}
-
-fn other_manager(workload: Workload<'_>) -> Option<&'static str> {
-    let managers = workload.metadata().managed_fields.as_ref()?;
-    let names = managers.iter().filter_map(|m| m.manager.as_deref());
-    names.into_iter().find_map(|name| OTHER_MANAGERS.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, tool)| *tool))
-}
-
-fn service_checks(seen: &EnvironmentSeen) -> Vec<Finding> {
-    let Some(services) = seen.services.found() else {
-        return vec![Finding::hidden("services", "you may not read Services here")];
-    };
-    let maintenance = &seen.environment.spec.maintenance;
-    let by_name: BTreeMap<&str, &Service> = services.iter().filter_map(|s| s.metadata.name.as_deref().map(|n| (n, s))).collect();
-    let mut findings = Vec::new();
-    let chosen: Vec<&str> = match &maintenance.services.names {
-        Some(names) => {
-            for name in names.iter().filter(|n| !by_name.contains_key(&***n)) {
-                findings
-                    .push(Finding::bad("services", format!("Service {name} is not there; correct maintenance.services.names")));
-            }
-            names.iter().map(|n| &**n).filter(|n| by_name.contains_key(n)).collect()
-        }
-        None => by_name.iter().filter(|(_, s)| leads_to_modules(seen, s)).map(|(name, _)| *name).collect(),
-    };
-    let mut good = Vec::new();
-    for name in chosen {
-        match refused(by_name[name]) {
-            Some(why) => findings.push(Finding::bad(
-                "services",
-                format!("Service {name} {why}, so it cannot answer with the page; change it, or name the others in maintenance.services.names"),
-            )),
-            None => good.push(name),
-        }
-    }
-    if good.is_empty() {
-        findings.push(Finding::note("services", "no Service leads to the modules' workloads: nobody will see the page"));
-    } else {
-        findings.push(Finding::good("services", format!("answer with the page while locked: {}", good.join(", "))));
-    }
-    findings
-}
-
-/// Whether a Service selects pods of a workload that goes down.
-fn leads_to_modules(seen: &EnvironmentSeen, service: &Service) -> bool {
-    let selector = service.spec.as_ref().and_then(|s| s.selector.clone()).unwrap_or_default();
-    !selector.is_empty()
-        && seen
-            .workloads
-            .iter()
-            .filter(|(reference, _)| !seen.environment.spec.maintenance.exclude.contains(reference))
-            .filter_map(|(_, workload)| workload.found())
-            .any(|w| !governs(w.look(), service) && selects(&selector, Some(&w.look().pod_labels())))
-}
-
-/// Whether this is the headless Service by which a StatefulSet's pods call each other: no user enters by it.
-fn governs(workload: Workload<'_>, service: &Service) -> bool {
-    let Workload::StatefulSet(set) = workload else { return false };
-    let headless = service.spec.as_ref().is_some_and(|s| s.cluster_ip.as_deref() == Some("None"));
-    headless && set.spec.as_ref().and_then(|s| s.service_name.as_ref()) == service.metadata.name.as_ref()
-}
-
-fn selects(selector: &BTreeMap<String, String>, labels: Option<&BTreeMap<String, String>>) -> bool {
-    !selector.is_empty() && labels.is_some_and(|labels| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
-}
-
-/// Why a Service cannot be led to the page and back.
-fn refused(service: &Service) -> Option<&'static str> {
-    let spec = service.spec.as_ref()?;
-    if spec.cluster_ip.as_deref() == Some("None") {
-        return Some("is headless");
-    }
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return Some("is an ExternalName");
-    }
-    if spec.selector.as_ref().is_none_or(BTreeMap::is_empty) {
-        return Some("has no selector");
-    }
-    let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
-    (local(&spec.internal_traffic_policy) || local(&spec.external_traffic_policy)).then_some("has trafficPolicy Local")
 }
 
 fn configuration_checks(seen: &EnvironmentSeen) -> Vec<Finding> {

@@ -1,6 +1,10 @@
 //! An environment that has all it needs, and what is found when something is taken away.
 
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::PersistentVolumeClaim, rbac::v1::RoleBinding};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    core::v1::{PersistentVolumeClaim, Pod, Service},
+    rbac::v1::RoleBinding,
+};
 use serde_json::{Value, json};
 
 use super::*;
