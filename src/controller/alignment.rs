@@ -128,9 +128,8 @@ async fn observe(context: &Context, run: &DownAlignment, namespace: &str) -> Res
     if phase.is_before_start() || phase == Phase::Snapshotting {
         seen.policy = policy(context, run, seen.source.as_ref(), seen.target.as_ref()).await?;
         seen.missing_policies = context.policies.missing(client).await?;
-        let authenticated = vec!["system:authenticated".to_owned()];
-        let requester = &spec.requested_by.username;
-        seen.requester_may = observe::may(client, requester, &authenticated, verbs::ALIGN, (there, &from.name)).await?;
+        seen.requester_may =
+            observe::requester_may(client, &spec.requested_by.username, verbs::ALIGN, (there, &from.name)).await?;
     }
     if phase == Phase::Validated {
         seen.queue = observe::queue(client, namespace, (context.clock)()).await?;

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use super::{
     Context, Turn,
     api::call,
-    execute::{Subject, execute},
+    execute::carry_out,
     observe::{self, Seen},
     status,
 };
@@ -66,13 +66,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     };
     match plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
-        Decision::Perform(effect) => {
-            tracing::info!(backup = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");
-            let version = backup.resource_version().unwrap_or_default();
-            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
-            execute::<EnvironmentBackup>(client, &subject, &effect).await?;
-            Ok(Turn::Again)
-        }
+        Decision::Perform(effect) => carry_out(client, &backup, FINALIZER, &effect).await,
         Decision::Advance(new) => {
             let mut backup = backup.clone();
             let old = backup.status.replace(*new).unwrap_or_default();

@@ -7,7 +7,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use super::{
     Context, Turn,
     api::call,
-    execute::{Subject, execute},
+    execute::carry_out,
     observe::{self, Seen},
     status,
 };
@@ -91,13 +91,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     };
     match plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
-        Decision::Perform(effect) => {
-            tracing::info!(environment = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");
-            let version = environment.resource_version().unwrap_or_default();
-            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: ENVIRONMENT_FINALIZER };
-            execute::<Environment>(client, &subject, &effect).await?;
-            Ok(Turn::Again)
-        }
+        Decision::Perform(effect) => carry_out(client, environment, ENVIRONMENT_FINALIZER, &effect).await,
         Decision::Advance(new) => {
             let mut environment = environment.clone();
             environment.status = Some(*new);

@@ -7,10 +7,14 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
 
-use super::api::{call, dynamic};
+use super::{
+    Turn,
+    api::{call, dynamic},
+};
 use crate::{
     api::{Environment, FIELD_MANAGER, labels},
     error::{Error, Result},
+    manifest::Owner,
     plan::{Effect, PatchKind, Resource},
 };
 
@@ -36,6 +40,24 @@ pub struct Subject<'a> {
     pub resource_version: &'a str,
     /// Its finalizer.
     pub finalizer: &'a str,
+}
+
+/// Does one effect for an object as it was read that locks nothing, and says so in the log.
+pub async fn carry_out<K>(client: &Client, object: &K, finalizer: &str, effect: &Effect) -> Result<Turn>
+where
+    K: kube::Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Serialize
+        + std::fmt::Debug,
+{
+    let kind = K::kind(&());
+    let Owner { kind, name, uid, namespace } = Owner::of(&kind, object.meta());
+    tracing::info!(kind, namespace, name, effect = %effect.describe(), "perform");
+    let version = object.resource_version().unwrap_or_default();
+    let subject = Subject { namespace, name, uid, resource_version: &version, finalizer };
+    execute::<K>(client, &subject, effect).await?;
+    Ok(Turn::Again)
 }
 
 /// Does one effect.

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt, api::ListParams};
 use super::{
     Context, Turn,
     api::call,
-    execute::{Subject, execute},
+    execute::carry_out,
     observe::{self, Seen},
     status,
 };
@@ -57,13 +57,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
     };
     match plan(&world, (context.clock)()) {
         Decision::Wait(until) => Ok(Turn::Wait(until)),
-        Decision::Perform(effect) => {
-            tracing::info!(policy = %format!("{namespace}/{name}"), effect = %effect.describe(), "perform");
-            let version = policy.resource_version().unwrap_or_default();
-            let subject = Subject { namespace, name, uid: &uid, resource_version: &version, finalizer: FINALIZER };
-            execute::<MaskingPolicy>(client, &subject, &effect).await?;
-            Ok(Turn::Again)
-        }
+        Decision::Perform(effect) => carry_out(client, &policy, FINALIZER, &effect).await,
         Decision::Advance(new) => {
             let mut policy = policy.clone();
             policy.status = Some(*new);

@@ -27,7 +27,7 @@ pub use self::{
 };
 use super::api::call;
 use crate::{
-    api::{DownAlignment, Environment, EnvironmentRestore, Promotion, Timestamp, labels, policies, rights, verbs},
+    api::{Approval, DownAlignment, Environment, EnvironmentRestore, Promotion, Timestamp, labels, policies, rights, verbs},
     error::{Error, Result},
     plan::{
         Resource,
@@ -162,6 +162,22 @@ pub async fn may(
     let api: Api<SubjectAccessReview> = Api::all(client.clone());
     let answer = call(format!("ask whether {username} may {verb}"), api.create(&PostParams::default(), &review)).await?;
     Ok(answer.status.is_some_and(|s| s.allowed))
+}
+
+/// Whether who asks for a run still has its verb. By name alone: groups are known only while a request is made.
+pub async fn requester_may(client: &Client, requester: &str, verb: &str, on: (&str, &str)) -> Result<bool> {
+    may(client, requester, &["system:authenticated".to_owned()], verb, on).await
+}
+
+/// By name: whether those who said yes to a run may approve on its target.
+pub async fn approvers(client: &Client, approvals: &[Approval], target: (&str, &str)) -> Result<BTreeMap<String, bool>> {
+    let mut out = BTreeMap::new();
+    for approval in approvals {
+        let groups: Vec<String> = approval.groups.iter().map(ToString::to_string).collect();
+        let may = may(client, &approval.username, &groups, verbs::APPROVE, target).await?;
+        out.insert(approval.username.to_string(), may);
+    }
+    Ok(out)
 }
 
 /// Whether a namespace is being deleted, or gone.

@@ -122,7 +122,9 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
             }
         }
         seen.missing_policies = context.policies.missing(client).await?;
-        gates(context, run, namespace, &mut seen).await?;
+        seen.requester_may_promote =
+            observe::requester_may(client, &spec.requested_by.username, verbs::PROMOTE, (&from.namespace, &from.name)).await?;
+        seen.approvers = observe::approvers(client, &spec.approvals, (namespace, &spec.environment.name)).await?;
     }
     if phase == Phase::Validated {
         seen.queue = observe::queue(client, namespace, (context.clock)()).await?;
@@ -141,22 +143,6 @@ async fn observe(context: &Context, run: &Promotion, namespace: &str) -> Result<
         seen.backup = call(format!("get EnvironmentBackup {namespace}/{name}"), api.get_opt(&name)).await?;
     }
     Ok(seen)
-}
-
-async fn gates(context: &Context, run: &Promotion, namespace: &str, seen: &mut Observed) -> Result<()> {
-    let client = &context.client;
-    let from = &run.spec.from;
-    let authenticated = vec!["system:authenticated".to_owned()];
-    seen.requester_may_promote =
-        observe::may(client, &run.spec.requested_by.username, &authenticated, verbs::PROMOTE, (&from.namespace, &from.name))
-            .await?;
-    for approval in &run.spec.approvals {
-        let groups: Vec<String> = approval.groups.iter().map(ToString::to_string).collect();
-        let target = (namespace, &*run.spec.environment.name);
-        let may = observe::may(client, &approval.username, &groups, verbs::APPROVE, target).await?;
-        seen.approvers.insert(approval.username.to_string(), may);
-    }
-    Ok(())
 }
 
 /// When a run must be looked at again though nothing was heard: watches can be late or lost.

@@ -137,14 +137,8 @@ async fn observe(context: &Context, run: &EnvironmentRestore, namespace: &str) -
         seen.queue = observe::queue(client, namespace, (context.clock)()).await?;
         seen.missing_policies = context.policies.missing(client).await?;
         let target = (namespace, &**reference);
-        let authenticated = vec!["system:authenticated".to_owned()];
-        let requester = &spec.requested_by.username;
-        seen.requester_may = observe::may(client, requester, &authenticated, verbs::RESTORE, target).await?;
-        for approval in &spec.approvals {
-            let groups: Vec<String> = approval.groups.iter().map(ToString::to_string).collect();
-            let may = observe::may(client, &approval.username, &groups, verbs::APPROVE, target).await?;
-            seen.approvers.insert(approval.username.to_string(), may);
-        }
+        seen.requester_may = observe::requester_may(client, &spec.requested_by.username, verbs::RESTORE, target).await?;
+        seen.approvers = observe::approvers(client, &spec.approvals, target).await?;
     }
     Ok(seen)
 }

@@ -10,6 +10,7 @@ pub mod volume;
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::api::{API_VERSION, labels};
@@ -25,6 +26,18 @@ pub struct Owner<'a> {
     pub uid: &'a str,
     /// Namespace of the run, and of all that is made for it.
     pub namespace: &'a str,
+}
+
+impl<'a> Owner<'a> {
+    /// An object of a kind, by its metadata. What the API server gave out has all three.
+    pub fn of(kind: &'a str, metadata: &'a ObjectMeta) -> Self {
+        Self {
+            kind,
+            name: metadata.name.as_deref().unwrap_or_default(),
+            uid: metadata.uid.as_deref().unwrap_or_default(),
+            namespace: metadata.namespace.as_deref().unwrap_or_default(),
+        }
+    }
 }
 
 impl Owner<'_> {

@@ -47,13 +47,7 @@ pub struct World<'a> {
 }
 
 fn owner<'a>(world: &World<'a>) -> Owner<'a> {
-    let metadata = &world.backup.metadata;
-    Owner {
-        kind: "EnvironmentBackup",
-        name: metadata.name.as_deref().unwrap_or_default(),
-        uid: metadata.uid.as_deref().unwrap_or_default(),
-        namespace: metadata.namespace.as_deref().unwrap_or_default(),
-    }
+    Owner::of("EnvironmentBackup", &world.backup.metadata)
 }
 
 /// What to do next.

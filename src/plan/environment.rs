@@ -88,13 +88,7 @@ fn stray<'a>(world: &World<'a>, status: &EnvironmentStatus) -> Option<&'a Made> 
 }
 
 fn owner<'a>(world: &World<'a>) -> Owner<'a> {
-    let metadata = &world.environment.metadata;
-    Owner {
-        kind: "Environment",
-        name: metadata.name.as_deref().unwrap_or_default(),
-        uid: metadata.uid.as_deref().unwrap_or_default(),
-        namespace: metadata.namespace.as_deref().unwrap_or_default(),
-    }
+    Owner::of("Environment", &world.environment.metadata)
 }
 
 /// What to do next.

@@ -51,13 +51,7 @@ pub struct World<'a> {
 }
 
 fn owner<'a>(world: &World<'a>) -> Owner<'a> {
-    let metadata = &world.policy.metadata;
-    Owner {
-        kind: "MaskingPolicy",
-        name: metadata.name.as_deref().unwrap_or_default(),
-        uid: metadata.uid.as_deref().unwrap_or_default(),
-        namespace: metadata.namespace.as_deref().unwrap_or_default(),
-    }
+    Owner::of("MaskingPolicy", &world.policy.metadata)
 }
 
 /// What to do next.
