@@ -1,12 +1,16 @@
 //! The steps of a promotion from its backup to its end, each as a function of what is seen: what it needs next, or that it
 //! is done. A step is resumed, never repeated blindly: each first looks whether its work is there already.
 
+mod deliver;
+
 use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use serde_json::json;
 
+pub use self::deliver::{Images, different, image, images_of, workloads};
+use self::deliver::{module_workloads, other_workloads};
 use super::{
     Effect, Progress, Resource, after, agents, alignment, foreign,
     jobs::{JobProgress, look},
@@ -17,18 +21,15 @@ use super::{
     release, restore, steps,
     steps::name,
     volumes,
-    workload::Workload,
-    world::{Run, World},
+    world::World,
 };
 use crate::{
     api::{
-        API_VERSION, BackupPhase, EnvironmentSpec, LocalRef, Release, ReleaseContainer, ReleaseModule, RunStatus, Step,
-        Timestamp, WorkloadRef, promotion::UndoStatus,
+        API_VERSION, BackupPhase, EnvironmentSpec, LocalRef, Release, ReleaseContainer, RunStatus, Step, Timestamp,
+        promotion::UndoStatus,
     },
     manifest::{
-        Owner,
-        found::FoundWorkload,
-        job, page, patch,
+        Owner, job, page, patch,
         task::{Aside, Outcome, Verb},
     },
 };
@@ -386,71 +387,6 @@ fn migrate(
         JobProgress::Succeeded(_) => Progress::Done(None),
         JobProgress::Failed(failure) => Progress::failed("MigrationFailed", failure.message),
     }
-}
-
-/// By workload: an image for each container.
-pub type Images = BTreeMap<WorkloadRef, BTreeMap<String, String>>;
-
-/// The images of a release's modules, as `image` names them.
-pub fn images_of<'a>(
-    modules: impl IntoIterator<Item = &'a ReleaseModule>,
-    image: impl Fn(&ReleaseContainer) -> String,
-) -> Images {
-    let workloads = modules.into_iter().flat_map(|m| &m.workloads);
-    workloads
-        .map(|w| {
-            let reference = WorkloadRef { kind: w.kind, name: w.name.as_str().into() };
-            (reference, w.containers.iter().map(|c| (c.name.clone(), image(c))).collect())
-        })
-        .collect()
-}
-
-/// How a run names an image: a release by its digest; what a restore brings back, as the specs named it then.
-pub fn image(world: &World<'_>) -> fn(&ReleaseContainer) -> String {
-    match world.run {
-        Run::Promotion(_) | Run::Alignment(_) => ReleaseContainer::pinned,
-        Run::Restore(_) => |container| container.image.clone(),
-    }
-}
-
-fn module_workloads(target: &EnvironmentSpec, module: &str) -> Vec<WorkloadRef> {
-    target.module(module).map(|m| m.workloads.clone()).unwrap_or_default()
-}
-
-fn other_workloads(target: &EnvironmentSpec, release: &Release) -> Vec<WorkloadRef> {
-    let promoted = |name: &str| release.modules.iter().any(|m| m.name == name);
-    target.modules.iter().filter(|m| !promoted(&m.name)).flat_map(|m| m.workloads.clone()).collect()
-}
-
-/// Which of these images a workload does not have yet. A container that it lacks was refused before, or is not its own.
-pub fn different(workload: Workload<'_>, wanted: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let here = workload.all_containers().filter_map(|c| Some((c, wanted.get(&c.name)?)));
-    here.filter(|(c, image)| c.image.as_ref() != Some(image)).map(|(c, image)| (c.name.clone(), image.clone())).collect()
-}
-
-/// Sets images and pod counts, then waits for the rollouts. A CronJob stays suspended until users are back.
-pub fn workloads(world: &World<'_>, images: &Images, workloads: &[WorkloadRef], begun: Timestamp, now: Timestamp) -> Progress {
-    let side = world.target_side;
-    let uid = world.uid();
-    let none = BTreeMap::new();
-    for reference in workloads {
-        let Some(workload) = side.find(reference) else {
-            return Progress::failed("WorkloadMissing", format!("{reference} does not exist any more"));
-        };
-        let stopped = maintenance::found_workload(workload).filter(|f| f.run == uid).map(|f| f.values);
-        let start = stopped.filter(|found| matches!(found, FoundWorkload::Replicas(_)));
-        let images = different(workload, images.get(reference).unwrap_or(&none));
-        if start.is_some() || !images.is_empty() {
-            return Progress::Do(patch::deliver(workload, &images, start));
-        }
-    }
-    for workload in workloads.iter().filter_map(|w| side.find(w)) {
-        match maintenance::rollout(side, workload, begun, now) {
-            Progress::Done(_) => {}
-            other => return other,
-        }
-    }
-    Progress::Done(None)
 }
 
 /// Gives the lock back.
