@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Key,
     columns::Type,
-    personal::{fake, hash, keep, look, look_of_path, null, propose, redact, scalar, yaml},
+    personal::{Look, fake, hash, keep, look, look_of_path, null, propose, redact, scalar, yaml},
     policy::compile,
 };
 use crate::{
@@ -37,6 +37,8 @@ pub type Samples = BTreeMap<(u32, String), Vec<String>>;
 
 /// With fewer values nothing is concluded.
 const FEW: usize = 5;
+/// With fewer values, that some are the same says nothing.
+const MANY: usize = 20;
 /// So many values of a hundred must be of a kind.
 const MOST: usize = 60;
 
@@ -107,19 +109,22 @@ fn one(
     }
     let values = samples.get(&key).map(Vec::as_slice).unwrap_or_default();
     if Type::of(column) == Type::Json {
-        return json(values);
+        return json(values, locale);
     }
     // Applications keep JSON in text too, and what is not JSON any more would break them.
     if nobody && Type::of(column) == Type::Text && super::columns::room(column) == usize::MAX {
         let objects =
             values.iter().filter(|v| serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(v).is_ok()).count();
         if values.len() >= FEW && objects * 100 >= values.len() * MOST {
-            let (mask, why) = json(values);
+            let (mask, why) = json(values, locale);
             return (mask, format!("JSON in text: {why}"));
         }
     }
     let (mask, why) = propose(table, column, locale);
-    let Some((kind, share)) = seen(values).filter(|_| nobody) else { return (mask, why) };
+    let Some((kind, share)) = seen(values).filter(|_| nobody) else {
+        let hint = few(values).filter(|_| nobody && mask.redact.is_some()).unwrap_or_default();
+        return (mask, format!("{why}{hint}"));
+    };
     let unique = table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name));
     let looks = match kind {
         FakeKind::Email => "email addresses",
@@ -134,6 +139,13 @@ fn one(
         fake(if fits { kind } else { FakeKind::Shape }, locale),
         format!("{share} of 100 values that were looked at look like {looks}"),
     )
+}
+
+/// Of states and kinds there are few, and an application may not run without them: what helps to tell them from other text.
+fn few(values: &[String]) -> Option<String> {
+    let different = values.iter().collect::<BTreeSet<_>>().len();
+    let some = values.len() >= MANY && different * 10 <= values.len();
+    some.then(|| format!("; only {different} different in {} that were looked at, perhaps states or kinds", values.len()))
 }
 
 /// What most values look like, and how many of a hundred.
@@ -196,7 +208,7 @@ fn is_date(value: &str) -> bool {
 
 /// Proposes paths. Names are proposed where they are names of a program's making: plain words that most values have. Others may
 /// be data themselves.
-fn json(values: &[String]) -> (Mask, String) {
+fn json(values: &[String], locale: Locale) -> (Mask, String) {
     let mut found: BTreeMap<String, (usize, BTreeSet<&'static str>)> = BTreeMap::new();
     let read: Vec<serde_json::Value> = values.iter().filter_map(|v| serde_json::from_str(v).ok()).collect();
     for value in &read {
@@ -213,12 +225,14 @@ fn json(values: &[String]) -> (Mask, String) {
         if count * 2 < read.len() || mask.paths.len() >= 64 {
             continue;
         }
-        // Numbers and flags that look like nobody's; text and what looks personal stays with its author.
-        let plain = kinds.iter().all(|k| matches!(*k, "number" | "bool" | "null")) && look_of_path(&path).is_none();
-        let one = if plain {
-            JsonPathMask { keep: Some(Keep::default()), ..JsonPathMask::default() }
-        } else {
-            JsonPathMask { redact: Some(crate::api::Empty {}), ..JsonPathMask::default() }
+        // Numbers and flags that look like nobody's leave. Text that looks like somebody's gets the substitute that a column of
+        // that name would, so that the two agree; all else stays with its author.
+        let plain = kinds.iter().all(|k| matches!(*k, "number" | "bool" | "null"));
+        let text = kinds.contains("text") && kinds.iter().all(|k| matches!(*k, "text" | "null"));
+        let one = match look_of_path(&path) {
+            None if plain => JsonPathMask { keep: Some(Keep::default()), ..JsonPathMask::default() },
+            Some(Look::Fake(kind)) if text => JsonPathMask { fake: fake(kind, locale).fake, ..JsonPathMask::default() },
+            _ => JsonPathMask { redact: Some(crate::api::Empty {}), ..JsonPathMask::default() },
         };
         mask.paths.insert(path, one);
     }
@@ -333,10 +347,20 @@ mod tests {
         let values: Vec<String> = (0..9)
             .map(|n| format!(r#"{{"count": {n}, "on": true, "note": "x", "email": "a@b.c", "u{n}@shop.test": 1, "key{n}": 2}}"#))
             .collect();
-        let text = yaml(&json(&values).0);
+        let text = yaml(&json(&values, Locale::Es).0);
         assert_eq!(
             text,
-            r#"{json: {paths: {"$.count": {keep: {}}, "$.email": {redact: {}}, "$.note": {redact: {}}, "$.on": {keep: {}}}}}"#
+            "{json: {paths: {\"$.count\": {keep: {}}, \"$.email\": {fake: {domain: email, kind: email, locale: es}}, \
+             \"$.note\": {redact: {}}, \"$.on\": {keep: {}}}}}"
         );
+    }
+
+    #[test]
+    fn of_free_text_it_is_said_where_it_may_be_a_state() {
+        let of = |different: usize| few(&(0..40).map(|n| format!("value {}", n % different)).collect::<Vec<_>>());
+        let said = of(3).unwrap();
+        assert!(said.contains("3 different in 40") && !said.contains("value"), "{said}");
+        assert_eq!(of(30), None);
+        assert_eq!(few(&vec!["paid".to_owned(); 9]), None);
     }
 }

@@ -134,6 +134,15 @@ const PAIRS: &[(&[&str], &[&str], Look)] = &[
     (&["remote"], &["addr"], Look::Fake(FakeKind::Ip)),
 ];
 
+/// Words that say it where they are the last: `reset_token`, and not `token_name`.
+const LAST: &[(&[&str], Look)] = &[(&["token", "tokens", "secrets"], Look::Secret)];
+
+/// Words of what says little of who somebody is, and does not go as it is all the same.
+const AROUND: &[(&[&str], FakeKind)] = &[
+    (&["city", "town", "ciudad", "poblacion", "localidad", "ciutat", "poblacio"], FakeKind::City),
+    (&["company", "employer", "empresa"], FakeKind::Company),
+];
+
 /// Tables of people: a bare name there is a person's.
 const PEOPLE: &[&str] = &[
     "user",
@@ -181,9 +190,10 @@ pub fn look(table: &Table, column: &Column) -> Option<Look> {
     }
     let words = words(&column.name);
     let (single, pair) = (single_of(&words), pair_of(&words));
+    // A copy of what is kept in parts elsewhere.
+    let bare: Vec<&str> = words.iter().map(String::as_str).filter(|w| !["cached", "cache"].contains(w)).collect();
     let people = self::words(&table.name).iter().any(|w| PEOPLE.contains(&w.as_str()));
-    let bare = (people && matches!(words.as_slice(), [one] if ["name", "nombre", "nom"].contains(&one.as_str())))
-        .then_some(Look::Fake(FakeKind::FullName));
+    let bare = (people && matches!(bare.as_slice(), ["name" | "nombre" | "nom"])).then_some(Look::Fake(FakeKind::FullName));
     let look = pair.or(single).or(bare)?;
     match (kind, look) {
         (Type::Date, Look::Birth) => Some(look),
@@ -197,7 +207,9 @@ pub fn look(table: &Table, column: &Column) -> Option<Look> {
 }
 
 fn single_of(words: &[String]) -> Option<Look> {
-    WORDS.iter().find(|(names, _)| words.iter().any(|w| names.contains(&w.as_str()))).map(|(_, look)| *look)
+    let single = WORDS.iter().find(|(names, _)| words.iter().any(|w| names.contains(&w.as_str())));
+    let last = || LAST.iter().find(|(names, _)| words.last().is_some_and(|w| names.contains(&w.as_str())));
+    single.or_else(last).map(|(_, look)| *look)
 }
 
 fn pair_of(words: &[String]) -> Option<Look> {
@@ -267,6 +279,11 @@ pub fn propose(table: &Table, column: &Column, locale: Locale) -> (Mask, String)
             (keep(None), format!("text that is unique, perhaps a key: look whether it names a person{comment}"))
         }
         Type::Text if column.max_length.is_none_or(|n| n > 64) => {
+            let words = words(&column.name);
+            let around = AROUND.iter().find(|(names, _)| words.iter().any(|w| names.contains(&w.as_str())));
+            if let Some((_, kind)) = around {
+                return (fake(*kind, locale), format!("by its name {}{comment}", Look::Fake(*kind).words()));
+            }
             (redact(), format!("free text may hold anything: keep it where it does not{comment}"))
         }
         _ => (keep(None), format!("{} that looks like nothing personal{comment}", column.type_name)),
@@ -342,6 +359,13 @@ mod tests {
             ("invoice_address_street", FakeKind::Street),
         ] {
             assert_eq!(single_of(&words(name)), Some(Look::Fake(looks)), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_a_secret_and_what_is_said_of_one_is_not() {
+        for (name, looks) in [("token", true), ("notifications_token", true), ("token_name", false), ("tokenCount", false)] {
+            assert_eq!(single_of(&words(name)) == Some(Look::Secret), looks, "{name}");
         }
     }
 
