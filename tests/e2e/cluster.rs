@@ -71,6 +71,12 @@ impl Cluster {
     }
 }
 
+/// Where the cluster keeps what is its own: etcd's files, the pods' logs, volumes.
+pub fn state() -> PathBuf {
+    let kubeconfig = PathBuf::from(env::var_os("KUBECONFIG").expect("KUBECONFIG is set"));
+    kubeconfig.parent().expect("a directory").to_owned()
+}
+
 /// Installs the operator with this image, or upgrades it to that.
 pub fn install(image: &str) -> Result<(), String> {
     let (repository, digest) = image.split_once('@').ok_or("LOCKKEEPER_E2E_IMAGE is no reference by digest: NAME@sha256:…")?;
@@ -106,13 +112,18 @@ pub fn run(command: &mut Command, input: &str) -> Result<String, String> {
 
 /// kubectl, as the cluster's administrator.
 pub fn kubectl(arguments: &[&str]) -> Result<String, String> {
-    run(Command::new(tool("kubectl")).args(arguments).current_dir(ROOT), "")
+    kubectl_with(arguments, "")
 }
 
 /// Applies manifests.
 pub fn apply(manifests: &str) -> Result<(), String> {
     let arguments = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
-    run(Command::new(tool("kubectl")).args(arguments).current_dir(ROOT), manifests).map(drop)
+    kubectl_with(&arguments, manifests).map(drop)
+}
+
+/// kubectl with something to read: `exec -i`.
+pub fn kubectl_with(arguments: &[&str], input: &str) -> Result<String, String> {
+    run(Command::new(tool("kubectl")).args(arguments).current_dir(ROOT), input)
 }
 
 /// helm.

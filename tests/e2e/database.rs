@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::cluster::kubectl;
+use super::cluster::{kubectl, kubectl_with};
 
 /// The server of a namespace.
 #[derive(Clone)]
@@ -29,7 +29,8 @@ impl Database {
         Self { namespace: namespace.to_owned() }
     }
 
-    fn sh(&self, script: &str) -> Result<String, String> {
+    /// What a shell beside the server answers.
+    pub fn sh(&self, script: &str) -> Result<String, String> {
         kubectl(&["-n", &self.namespace, "exec", "deployment/postgres", "--", "sh", "-ec", script])
     }
 
@@ -38,6 +39,14 @@ impl Database {
         let arguments =
             ["exec", "deployment/postgres", "--", "psql", "-h", "/tmp", "-U", "postgres", "-d", database, "-XAtqc", sql];
         kubectl(&[&["-n", &self.namespace][..], &arguments].concat())
+    }
+
+    /// Runs a script of SQL, such as a dump.
+    pub fn load(&self, database: &str, sql: &str) -> Result<(), String> {
+        let arguments = ["-d", database, "-v", "ON_ERROR_STOP=1"];
+        let psql =
+            ["-n", &self.namespace, "exec", "-i", "deployment/postgres", "--", "psql", "-h", "/tmp", "-U", "postgres", "-XAtq"];
+        kubectl_with(&[&psql[..], &arguments].concat(), sql).map(drop)
     }
 
     /// All but the writes.

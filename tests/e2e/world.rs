@@ -316,16 +316,7 @@ fn is_ready(environment: &Value) -> bool {
 
 /// Makes one namespace with all that is in it but the Environment: a server, the schema, the application, rights.
 fn settle(namespace: &str, release: &str, image: &str, roles: &[&str]) {
-    let namespaces: Api<Namespace> = Api::all(cluster::client(None));
-    eventually(&format!("an earlier {namespace} is gone"), PATIENCE, || match wait(namespaces.get_opt(namespace)) {
-        Ok(None) => Ok(()),
-        Ok(Some(found)) if found.metadata.deletion_timestamp.is_some() => Err("it is going".into()),
-        Ok(Some(_)) => {
-            remove(&[namespace.to_owned()]);
-            Err("it is there".into())
-        }
-        Err(error) => Err(error.to_string()),
-    });
+    gone(namespace);
     let fill = |text: &str| filled(text, &[("NAMESPACE", namespace), ("POSTGRES", cluster().image("postgres:18"))]);
     apply(&fill(include_str!("../../demo/manifests/namespace.yaml"))).expect("the namespace applies");
     apply(&fill(include_str!("manifests/postgres.yaml"))).expect("the server applies");
@@ -356,13 +347,27 @@ fn settle(namespace: &str, release: &str, image: &str, roles: &[&str]) {
     kubectl(&["-n", namespace, "delete", "job", "tiny-migrate", "--wait=false"]).expect("the migration goes");
 }
 
+/// Waits until nothing is left of a namespace that an earlier story may have had.
+pub fn gone(namespace: &str) {
+    let namespaces: Api<Namespace> = Api::all(cluster::client(None));
+    eventually(&format!("an earlier {namespace} is gone"), PATIENCE, || match wait(namespaces.get_opt(namespace)) {
+        Ok(None) => Ok(()),
+        Ok(Some(found)) if found.metadata.deletion_timestamp.is_some() => Err("it is going".into()),
+        Ok(Some(_)) => {
+            remove(&[namespace.to_owned()]);
+            Err("it is there".into())
+        }
+        Err(error) => Err(error.to_string()),
+    });
+}
+
 /// A text with its `@NAMES@` filled in.
 pub fn filled(text: &str, values: &[(&str, &str)]) -> String {
     values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("@{name}@"), value))
 }
 
 /// Asks for the end of namespaces and does not wait for it.
-fn remove(namespaces: &[String]) {
+pub fn remove(namespaces: &[String]) {
     if env::var_os("LOCKKEEPER_E2E_KEEP").is_some() {
         return;
     }
