@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# hack/test.sh all|unit|stories|scale: installs what the tests need, then runs them. What is dear is kept outside target/.
+# hack/test.sh all|unit|stories|pretix|scale: installs what the tests need, then runs them. What is dear is kept outside target/.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 what=${1:-all}
@@ -27,6 +27,18 @@ if [ "$what" = scale ]; then
   say "the operator at size"
   exec cargo test --release --locked --test scale -- --ignored --nocapture
 fi
+# Of the build that the tests have made already: an optimised one takes longer than it saves. `make demo` runs that.
+operator_image() {
+  say "the operator's image"
+  cargo build --locked --bins
+  LOCKKEEPER_E2E_IMAGE=$(tests/cluster/lockkeeper-image.sh target/debug | tail -n 1)
+  export LOCKKEEPER_E2E_IMAGE
+}
+if [ "$what" = pretix ]; then
+  operator_image
+  say "pretix: its image takes minutes, once"
+  exec cargo test --locked --test e2e -- --ignored --nocapture story_pretix
+fi
 if [ "$what" != stories ]; then
   say "formatting"
   cargo fmt --check
@@ -38,12 +50,8 @@ if [ "$what" != stories ]; then
   cargo test --locked --no-fail-fast -- --skip story_
 fi
 if [ "$what" != unit ]; then
-  # Of the build that the tests have made already: an optimised one takes longer than it saves. `make demo` runs that.
-  say "the operator's image"
-  cargo build --locked --bins
-  image=$(tests/cluster/lockkeeper-image.sh target/debug | tail -n 1)
-  say "stories on the whole cluster: $image"
-  export LOCKKEEPER_E2E_IMAGE=$image
+  operator_image
+  say "stories on the whole cluster: $LOCKKEEPER_E2E_IMAGE"
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
   # Two at once: a story mostly waits. One that kills the operator is told alone (tests/e2e/turn.rs).

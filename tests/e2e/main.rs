@@ -62,6 +62,7 @@ mod operator_killed;
 mod people;
 mod plugin;
 mod pods;
+mod pretix;
 mod queue;
 mod records;
 mod repository_full;

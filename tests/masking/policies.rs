@@ -201,6 +201,16 @@ fn the_hash_is_the_policys_and_not_its_writers() {
 }
 
 #[test]
+fn the_example_is_a_policy_that_names_each_table_once() {
+    let text = include_str!("../../examples/pretix/masking.yaml");
+    let policy: lockkeeper::api::MaskingPolicy = serde_saphyr::from_str(text).unwrap();
+    let tables = &policy.spec.data[0].tables;
+    let names: std::collections::BTreeSet<&str> = tables.iter().map(|t| &*t.table.0).collect();
+    assert_eq!((tables.len(), names.len()), (149, 149));
+    assert!(tables.iter().all(|t| t.columns.is_empty() != t.rows.as_ref().is_none_or(|rows| rows.none.is_none())));
+}
+
+#[test]
 fn a_draft_keeps_what_applications_would_break_without() {
     use lockkeeper::{api::Locale, data::mask::draft};
     let text = |name: &str| column(name, "text", None, true);
