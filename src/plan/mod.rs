@@ -23,6 +23,7 @@ pub mod maintenance;
 pub mod masking;
 pub mod migration;
 pub mod modules;
+pub mod moved;
 pub mod preflight;
 pub mod prepare;
 pub mod progress;
