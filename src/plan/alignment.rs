@@ -24,7 +24,9 @@ use serde_json::json;
 use super::{
     Decision, Effect, Progress, Resource, forward, graph,
     jobs::{JobProgress, look},
-    lock, preflight,
+    lock,
+    opening::{NotYet, Opening},
+    preflight,
     prepare::{self, Plan, no_environment, policies_message},
     promotion::{ATTEMPTS, advance, owner, stalled},
     release::{self, Content, Reading},
@@ -497,6 +499,13 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     }
     task.release = running(world, source);
     let mounts = volumes::mounts(&source.spec, &wanted, world.source_side, false);
+    let opening = Opening { owner: there, settings: world.settings, jobs: &made.jobs, step: (&step.name, step.attempt) };
+    match opening.first(&task, Some(&place), &mounts, now) {
+        Ok(()) => {}
+        Err(NotYet::Going(Progress::Do(effect))) => return at_home(effect),
+        Err(NotYet::Going(progress)) => return progress,
+        Err(NotYet::Failed(failure)) => return failure.into_progress(step.attempt, ATTEMPTS),
+    }
     let make = || {
         let job = job::snapshot(
             there,
@@ -589,6 +598,12 @@ pub fn receive(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, st
     let mounts = volumes::mounts(target, &data, world.target_side, false);
     task.repository = true;
     fill(world, &mut task);
+    let opening = Opening { owner, settings: world.settings, jobs: world.jobs, step: (&step.name, step.attempt) };
+    match opening.first(&task, Some(&place), &mounts, now) {
+        Ok(()) => {}
+        Err(NotYet::Going(progress)) => return progress,
+        Err(NotYet::Failed(failure)) => return failure.into_progress(step.attempt, ATTEMPTS),
+    }
     let make = || {
         let job = job::agent(owner, world.settings, (&name, &step.name), &task, (&[], Some(&place)), &[], LOOK);
         volume::mount(job, &mounts)

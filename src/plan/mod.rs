@@ -24,6 +24,7 @@ pub mod masking;
 pub mod migration;
 pub mod modules;
 pub mod moved;
+pub mod opening;
 pub mod preflight;
 pub mod prepare;
 pub mod progress;
