@@ -355,6 +355,13 @@ impl Repository {
         raw("removing what is not needed", repository.prune(&options, plan))
     }
 
+    /// Removes a snapshot of this environment, and nothing that it refers to.
+    pub fn forget(&self, snapshot: &str) -> Result<(), RepositoryError> {
+        let doing = "removing a snapshot";
+        let id = self.snapshot(snapshot)?.id;
+        raw(doing, self.opened(doing)?.delete_snapshots(&[id]))
+    }
+
     fn ours(&self) -> Result<Vec<SnapshotFile>, RepositoryError> {
         let ours = |s: &SnapshotFile| tag(s, ENVIRONMENT_TAG).as_deref() == Some(self.environment.as_str());
         Ok(self.snapshots()?.into_iter().filter(ours).collect())
