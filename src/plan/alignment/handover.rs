@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::super::{
     Effect, Progress, Resource,
     jobs::{JobProgress, look},
-    lock,
+    lock, millis,
     opening::{NotYet, Opening},
     preflight,
     promotion::ATTEMPTS,
@@ -167,7 +167,7 @@ pub fn snapshotted(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, 
         masking_policy_hash: world.policy.map(|p| p.hash.clone()),
         rows: Some(done.rows),
         bytes: Some(done.bytes),
-        at: done.taken_at.map(super::millis),
+        at: done.taken_at.map(millis),
     });
 }
 
