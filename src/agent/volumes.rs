@@ -21,6 +21,7 @@ use super::{
     Context,
     backup::{self, blocking},
     error::{AgentError, OfData},
+    head::{Head, Version},
     lock::Guarded,
     snapshot::Policy,
 };
@@ -47,18 +48,9 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// Version of this shape.
-    pub format: u32,
-    /// UID of the Environment.
-    pub environment: String,
-    /// Its namespace and name.
-    pub environment_name: String,
-    /// UID of the run.
-    pub run: String,
-    /// Name of the data.
-    pub data: String,
-    /// When its first file was read.
-    pub taken_at: Timestamp,
+    /// Of which data, and of when.
+    #[serde(flatten)]
+    pub head: Head,
     /// Sum of all entries.
     pub total: Total,
 }
@@ -84,13 +76,8 @@ impl Manifest {
     pub fn summary(&self) -> BackupContent {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let Total { files, bytes, .. } = self.total;
-        BackupContent { data: self.data.clone(), tables: 0, rows: 0, bytes: count(bytes), files: Some(count(files)) }
+        BackupContent { data: self.head.data.clone(), tables: 0, rows: 0, bytes: count(bytes), files: Some(count(files)) }
     }
-}
-
-#[derive(Deserialize)]
-struct Version {
-    format: u32,
 }
 
 /// Where the files of a volume are in a snapshot.
@@ -171,15 +158,7 @@ pub async fn add_to(
         if left_out != LeftOut::default() {
             notes.push(format!("{data}: {left_out}"));
         }
-        out.push(Manifest {
-            format: FORMAT,
-            environment: context.task.environment.clone(),
-            environment_name: context.task.environment_name.clone(),
-            run: context.task.run.clone(),
-            data,
-            taken_at,
-            total,
-        });
+        out.push(Manifest { head: Head::of(context.task, FORMAT, data, taken_at), total });
     }
     Ok((out, notes))
 }
@@ -193,7 +172,7 @@ fn whose<'a>(context: &'a Context<'_>) -> &'a str {
 async fn manifest(reader: &Reader, environment: &str, data: &str) -> Result<Manifest, AgentError> {
     let inner = reader.clone();
     let all = blocking(move || Manifest::all(&inner)).await?;
-    let found = all.into_iter().find(|m| m.data == data && m.environment == *environment);
+    let found = all.into_iter().find(|m| m.head.is_of(environment, data));
     found.ok_or_else(|| AgentError::Refused(format!("data {data}: the snapshot does not hold this volume; name another")))
 }
 
