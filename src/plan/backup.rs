@@ -234,7 +234,7 @@ fn attempt(
             Err(NotYet::Going(progress)) => return Ok(progress),
             Err(NotYet::Failed(failure)) => {
                 let again = failure.retryable;
-                last = Some(failure);
+                last = Some(*failure);
                 if again {
                     continue;
                 }

@@ -42,7 +42,7 @@ pub enum NotYet {
     /// The repository is being opened.
     Going(Progress),
     /// It does not open.
-    Failed(JobFailure),
+    Failed(Box<JobFailure>),
 }
 
 impl Opening<'_> {
@@ -59,7 +59,7 @@ impl Opening<'_> {
         let make = || job::agent(owner, settings, (&name, &step), &asks, (&[], Some(place)), &[], DEADLINE);
         match look(jobs, &name, true, now, make) {
             JobProgress::Going(progress) => Err(NotYet::Going(progress)),
-            JobProgress::Failed(failure) => Err(NotYet::Failed(failure)),
+            JobProgress::Failed(failure) => Err(NotYet::Failed(Box::new(failure))),
             JobProgress::Succeeded(outcome) => {
                 let checks = outcome.map(|o| o.checks).unwrap_or_default();
                 let wrong: Vec<String> = checks.into_iter().filter(|c| !c.passed).map(|c| c.message).collect();
@@ -67,7 +67,7 @@ impl Opening<'_> {
                     return Ok(());
                 }
                 let (reason, message) = ("RepositoryClosed".into(), wrong.join("; "));
-                Err(NotYet::Failed(JobFailure { reason, message, retryable: false, outcome: None }))
+                Err(NotYet::Failed(Box::new(JobFailure { reason, message, retryable: false, outcome: None })))
             }
         }
     }
