@@ -15,12 +15,13 @@ use serde::{Deserialize, Serialize};
 use super::{
     Context,
     error::{AgentError, OfData, files},
+    head::{Head, Version},
     scratch::Scratch,
     snapshot::{self, Policy},
     volumes,
 };
 use crate::{
-    api::{BackupContent, Timestamp},
+    api::BackupContent,
     data::{
         postgres::{
             Access, PgError,
@@ -46,20 +47,11 @@ const MANIFEST: &str = "manifest.json";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// Version of this shape.
-    pub format: u32,
-    /// UID of the Environment.
-    pub environment: String,
-    /// Its namespace and name.
-    pub environment_name: String,
-    /// UID of the run.
-    pub run: String,
-    /// Name of the data.
-    pub data: String,
+    /// Of which data, and of when.
+    #[serde(flatten)]
+    pub head: Head,
     /// Its database.
     pub database: String,
-    /// When the view was taken.
-    pub taken_at: Timestamp,
     /// Major version of the server.
     pub server_major: u32,
     /// Major version of pg_dump.
@@ -101,12 +93,6 @@ impl Masked {
     }
 }
 
-/// What manifests of all shapes have.
-#[derive(Deserialize)]
-struct Version {
-    format: u32,
-}
-
 impl Manifest {
     /// Reads the manifest of a data from a snapshot. Blocks.
     pub fn read(reader: &Reader, data: &str) -> Result<Self, RepositoryError> {
@@ -122,7 +108,7 @@ impl Manifest {
 
     fn summary(&self) -> BackupContent {
         BackupContent {
-            data: self.data.clone(),
+            data: self.head.data.clone(),
             tables: i64::try_from(self.content.tables.len()).unwrap_or(i64::MAX),
             rows: self.content.rows(),
             bytes: self.bytes,
@@ -274,13 +260,8 @@ async fn export(
         content.tables = tables(copied, &sums);
         content.sequences = copied.sequences.iter().map(sequence).collect();
         let made = Manifest {
-            format: FORMAT,
-            environment: context.task.environment.clone(),
-            environment_name: context.task.environment_name.clone(),
-            run: context.task.run.clone(),
-            data: data.clone(),
+            head: Head::of(context.task, FORMAT, data.clone(), view.taken_at),
             database: name.into(),
-            taken_at: view.taken_at,
             server_major: view.major,
             client_major: tools.major,
             bytes: i64::try_from(copied.sum().bytes).unwrap_or(i64::MAX),
@@ -369,7 +350,7 @@ pub fn told(written: Written) -> BackupOutcome {
         stored_bytes: i64::try_from(stored.stored_bytes).unwrap_or(i64::MAX),
         rows: contents.iter().map(|c| c.rows).sum(),
         contents,
-        taken_at: manifests.iter().map(|m| m.taken_at).chain(volumes.iter().map(|v| v.taken_at)).min(),
+        taken_at: manifests.iter().map(|m| &m.head).chain(volumes.iter().map(|v| &v.head)).map(|h| h.taken_at).min(),
     }
 }
 

@@ -68,6 +68,18 @@ pub enum AgentError {
         /// Where it was looked for.
         place: String,
     },
+    /// The undo point of volumes does not hold what it must.
+    #[error(
+        "the undo point of data {data}, snapshot {snapshot}, cannot be read back as it was written, so no file was touched: {cause}"
+    )]
+    UndoPointUnsound {
+        /// The data.
+        data: String,
+        /// The snapshot.
+        snapshot: String,
+        /// What is wrong with it.
+        cause: Box<AgentError>,
+    },
     /// The restored data is not what was backed up.
     #[error(
         "data {data}: the restored backup differs from the original: {differences}. Make a new backup; see that the volume is sound"
@@ -124,6 +136,7 @@ impl AgentError {
             Self::Task(_) => "TaskInvalid",
             Self::State { .. } => "WrongState",
             Self::UndoPointMissing { .. } | Self::FilesUndoPointMissing { .. } => "UndoPointMissing",
+            Self::UndoPointUnsound { .. } => "UndoPointUnsound",
             Self::ProofFailed { .. } => "ProofFailed",
             Self::Refused(_) => "Refused",
             Self::Postgres { source, .. } => source.reason(),
@@ -144,6 +157,7 @@ impl AgentError {
     pub fn exit_code(&self) -> i32 {
         let permanent = match self {
             Self::Fenced { .. } => return exit::FENCED,
+            Self::UndoPointUnsound { cause, .. } => return cause.exit_code(),
             Self::Task(_)
             | Self::State { .. }
             | Self::UndoPointMissing { .. }

@@ -11,6 +11,7 @@ mod backup;
 mod error;
 mod fence;
 mod forget;
+mod head;
 mod http;
 mod lock;
 mod masking;

@@ -200,7 +200,7 @@ async fn manifest_of(context: &Context<'_>, reader: &Reader, data: &str) -> Resu
     let (reader, name) = (reader.clone(), data.to_owned());
     let manifest = backup::blocking(move || Manifest::read(&reader, &name)).await?;
     let of = context.task.origin.as_ref().unwrap_or(&context.task.environment);
-    if manifest.environment != *of || manifest.data != data {
+    if !manifest.head.is_of(of, data) {
         return Err(AgentError::ProofFailed { data: data.to_owned(), differences: "its manifest is of other data".into() });
     }
     Ok(manifest)

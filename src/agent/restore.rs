@@ -3,8 +3,8 @@
 //! 1. Every data must be fenced, and what comes back must be there: a snapshot, or a database aside.
 //! 2. For each data from a snapshot: it is loaded into a database beside the live one, with owners and grants, and compared
 //!    with what its manifest says. A killed attempt's half is made anew.
-//! 3. Volumes: what they hold goes into a snapshot, which undoes it; then their files become those of the snapshot that comes
-//!    back ([`super::volumes`]).
+//! 3. Volumes: what they hold goes into a snapshot, which undoes it, and is read back; then their files become those of the
+//!    snapshot that comes back ([`super::volumes`]).
 //! 4. For each data, in one transaction: the live database takes the undo point's name, what was loaded takes its name, with
 //!    settings, comment and connection limit; the row says `open` and names the undo point. The owner and the application
 //!    alone may connect until `release`.
@@ -59,10 +59,8 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
 /// Volumes. Once one of the databases is live all of them are done.
 async fn files(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &mut Outcome) -> Result<(), AgentError> {
     let unchanged = all.iter().all(|(_, done)| !done);
-    volumes::undo(context, unchanged, outcome).await?;
-    if context.task.volumes.is_empty() || !unchanged {
-        return Ok(());
-    }
+    let Some(point) = volumes::undo(context, unchanged, outcome).await?.filter(|_| unchanged) else { return Ok(()) };
+    volumes::prove_undo(context, point, outcome).await?;
     let Some(snapshot) = &context.task.snapshot else {
         return Err(AgentError::Task("verb restore names no snapshot for volumes".into()));
     };

@@ -123,7 +123,7 @@ async fn serves_again(context: &Context<'_>, policy: &Policy, outcome: &mut Outc
     let fits = |m: &Manifest| {
         let same =
             |masked: &Masked| masked.policy == wanted.policy && masked.release.is_some() && masked.release == wanted.release;
-        m.environment == task.environment && m.taken_at >= oldest && m.masked.as_ref().is_some_and(same)
+        m.head.environment == task.environment && m.head.taken_at >= oldest && m.masked.as_ref().is_some_and(same)
     };
     let repository = backup::open(context).await?;
     let (repository, known) = blocking(move || {
@@ -134,13 +134,13 @@ async fn serves_again(context: &Context<'_>, policy: &Policy, outcome: &mut Outc
     // Written after it was read, and so never older than what it holds.
     for (id, _) in known.into_iter().rev().filter(|(_, at)| *at >= oldest).take(LOOKED_INTO) {
         let Ok(found) = backup::found(repository.clone(), id).await else { continue };
-        let here: Vec<&str> = found.manifests.iter().map(|m| m.data.as_str()).collect();
-        let volumes: Vec<&str> = found.volumes.iter().map(|m| m.data.as_str()).collect();
-        let young = found.volumes.iter().all(|m| m.environment == task.environment && m.taken_at >= oldest);
+        let here: Vec<&str> = found.manifests.iter().map(|m| m.head.data.as_str()).collect();
+        let volumes: Vec<&str> = found.volumes.iter().map(|m| m.head.data.as_str()).collect();
+        let young = found.volumes.iter().all(|m| m.head.environment == task.environment && m.head.taken_at >= oldest);
         if here != names || volumes != wanted_volumes || !young || !found.manifests.iter().all(fits) {
             continue;
         }
-        let first = found.manifests.first().and_then(|m| Some((m.taken_at, m.masked.as_ref()?.made_for.clone())));
+        let first = found.manifests.first().and_then(|m| Some((m.head.taken_at, m.masked.as_ref()?.made_for.clone())));
         if let Some((at, made_for)) = first {
             outcome.notes.push(format!("made for {made_for} of the data at {at}, and handed over again to {}", task.run_name));
         }

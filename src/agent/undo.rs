@@ -210,7 +210,7 @@ async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &
         let row = guarded.begin_held().await?;
         guarded.commit(&Row { state: State::Undone, undo: Some(Row::of_snapshot(&stored.snapshot)), ..row }).await?;
     }
-    let names: Vec<&str> = all.iter().map(|g| g.data()).chain(volumes.iter().map(|v| v.data.as_str())).collect();
+    let names: Vec<&str> = all.iter().map(|g| g.data()).chain(volumes.iter().map(|v| v.head.data.as_str())).collect();
     outcome.notes.push(format!(
         "{}: backed up {} MiB to snapshot {}, {} MiB of it new, in {:.2} s",
         names.join(", "),

@@ -21,6 +21,7 @@ use super::{
     Context,
     backup::{self, blocking},
     error::{AgentError, OfData},
+    head::{Head, Version},
     lock::Guarded,
     snapshot::Policy,
 };
@@ -47,18 +48,9 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// Version of this shape.
-    pub format: u32,
-    /// UID of the Environment.
-    pub environment: String,
-    /// Its namespace and name.
-    pub environment_name: String,
-    /// UID of the run.
-    pub run: String,
-    /// Name of the data.
-    pub data: String,
-    /// When its first file was read.
-    pub taken_at: Timestamp,
+    /// Of which data, and of when.
+    #[serde(flatten)]
+    pub head: Head,
     /// Sum of all entries.
     pub total: Total,
 }
@@ -84,13 +76,8 @@ impl Manifest {
     pub fn summary(&self) -> BackupContent {
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
         let Total { files, bytes, .. } = self.total;
-        BackupContent { data: self.data.clone(), tables: 0, rows: 0, bytes: count(bytes), files: Some(count(files)) }
+        BackupContent { data: self.head.data.clone(), tables: 0, rows: 0, bytes: count(bytes), files: Some(count(files)) }
     }
-}
-
-#[derive(Deserialize)]
-struct Version {
-    format: u32,
 }
 
 /// Where the files of a volume are in a snapshot.
@@ -171,43 +158,43 @@ pub async fn add_to(
         if left_out != LeftOut::default() {
             notes.push(format!("{data}: {left_out}"));
         }
-        out.push(Manifest {
-            format: FORMAT,
-            environment: context.task.environment.clone(),
-            environment_name: context.task.environment_name.clone(),
-            run: context.task.run.clone(),
-            data,
-            taken_at,
-            total,
-        });
+        out.push(Manifest { head: Head::of(context.task, FORMAT, data, taken_at), total });
     }
     Ok((out, notes))
 }
 
-/// The manifest of a volume in an open snapshot of this environment, or of the one whose files it takes.
-async fn manifest(context: &Context<'_>, reader: &Reader, data: &str) -> Result<Manifest, AgentError> {
+/// The Environment whose files a snapshot that comes back holds: this one, or the one whose files it takes.
+fn whose<'a>(context: &'a Context<'_>) -> &'a str {
+    context.task.origin.as_ref().unwrap_or(&context.task.environment)
+}
+
+/// The manifest of a volume of that environment in an open snapshot.
+async fn manifest(reader: &Reader, environment: &str, data: &str) -> Result<Manifest, AgentError> {
     let inner = reader.clone();
     let all = blocking(move || Manifest::all(&inner)).await?;
-    let environment = context.task.origin.as_ref().unwrap_or(&context.task.environment);
-    let found = all.into_iter().find(|m| m.data == data && m.environment == *environment);
+    let found = all.into_iter().find(|m| m.head.is_of(environment, data));
     found.ok_or_else(|| AgentError::Refused(format!("data {data}: the snapshot does not hold this volume; name another")))
 }
 
 /// Reads every byte that a snapshot holds of the task's volumes, and compares the sum with the one made when it was written.
 pub async fn prove(context: &Context<'_>, reader: &Reader, outcome: &mut Outcome) -> Result<(), AgentError> {
     for data in context.volumes() {
-        let manifest = manifest(context, reader, &data).await?;
-        let (inner, stop, prefix) = (reader.clone(), context.stop.clone(), place(&data));
-        let report = reporter(context, format!("comparing {data}"), Some(manifest.total.bytes));
-        let total = on_files(&data, move || restore::total(&inner, &prefix, &stop, &report)).await?;
-        if total != manifest.total {
-            let differences =
-                format!("{} files in it, {} were read, or they are not the same", total.files, manifest.total.files);
-            return Err(AgentError::ProofFailed { data, differences });
-        }
+        let total = read_back(context, reader, whose(context), &data).await?;
         outcome.notes.push(format!("{data}: read back and compared {} files, {} MiB", total.files, total.bytes >> 20));
     }
     Ok(())
+}
+
+async fn read_back(context: &Context<'_>, reader: &Reader, environment: &str, data: &str) -> Result<Total, AgentError> {
+    let manifest = manifest(reader, environment, data).await?;
+    let (inner, stop, prefix) = (reader.clone(), context.stop.clone(), place(data));
+    let report = reporter(context, format!("comparing {data}"), Some(manifest.total.bytes));
+    let total = on_files(data, move || restore::total(&inner, &prefix, &stop, &report)).await?;
+    if total == manifest.total {
+        return Ok(total);
+    }
+    let differences = format!("{} files in it, {} were read, or they are not the same", total.files, manifest.total.files);
+    Err(AgentError::ProofFailed { data: data.to_owned(), differences })
 }
 
 /// What this run has stored of its volumes under its lock.
@@ -216,15 +203,24 @@ async fn undo_point(context: &Context<'_>, repository: &Repository) -> Result<Op
     blocking(move || repository.of_run(&run)).await
 }
 
-/// The undo point of volumes alone: a snapshot under the lock. One that an earlier attempt made whole counts.
-pub async fn undo(context: &Context<'_>, unchanged: bool, outcome: &mut Outcome) -> Result<(), AgentError> {
+/// The undo point of volumes: a snapshot in the environment's own repository.
+pub struct UndoPoint {
+    repository: Repository,
+    snapshot: String,
+    /// Whether this attempt has made it, and so nothing can have been changed yet.
+    fresh: bool,
+}
+
+/// The undo point of volumes alone: a snapshot under the lock. One that an earlier attempt made whole counts. None: there are no
+/// volumes.
+pub async fn undo(context: &Context<'_>, unchanged: bool, outcome: &mut Outcome) -> Result<Option<UndoPoint>, AgentError> {
     if context.task.volumes.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let began = Instant::now();
     let repository = backup::open_own(context).await?;
-    let stored = match undo_point(context, &repository).await? {
-        Some(stored) => stored,
+    let (stored, fresh) = match undo_point(context, &repository).await? {
+        Some(stored) => (stored, false),
         None if !unchanged => {
             return Err(AgentError::Refused(
                 "the run is further on than its volumes' undo point, and the repository holds none: see what removed it".into(),
@@ -240,11 +236,54 @@ pub async fn undo(context: &Context<'_>, unchanged: bool, outcome: &mut Outcome)
                 written.stored.stored_bytes >> 20,
                 began.elapsed().as_secs_f64()
             ));
-            written.stored
+            (written.stored, true)
         }
     };
     outcome.aside.extend(aside(context, &stored.snapshot));
+    Ok(Some(UndoPoint { repository, snapshot: stored.snapshot, fresh }))
+}
+
+/// Reads the undo point back before files are replaced: from then on it is the only way back.
+pub async fn prove_undo(context: &Context<'_>, point: UndoPoint, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let UndoPoint { repository, snapshot, fresh } = point;
+    let result = prove_point(context, &repository, &snapshot, outcome).await;
+    let Err(cause) = result else { return Ok(()) };
+    if matches!(cause, AgentError::Stopped(_)) {
+        return Err(cause);
+    }
+    if fresh {
+        // Without it the rollback knows that there is nothing to put back, and does not try with what cannot be read. If it cannot
+        // be removed, a person looks at both.
+        let (repository, id) = (repository.clone(), snapshot.clone());
+        if let Err(error) = blocking(move || repository.forget(&id)).await {
+            outcome.notes.push(format!("snapshot {snapshot} cannot be removed: {error}"));
+        }
+    }
+    Err(AgentError::UndoPointUnsound { data: context.volumes().join(", "), snapshot, cause: Box::new(cause) })
+}
+
+async fn prove_point(
+    context: &Context<'_>,
+    repository: &Repository,
+    snapshot: &str,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
+    let reader = reader(context, repository, snapshot).await?;
+    for data in context.volumes() {
+        let total = read_back(context, &reader, &context.task.environment, &data).await?;
+        outcome.notes.push(format!("{data}: read the undo point back, {} files, {} MiB", total.files, total.bytes >> 20));
+    }
     Ok(())
+}
+
+/// Opens a snapshot.
+async fn reader(context: &Context<'_>, repository: &Repository, snapshot: &str) -> Result<Reader, AgentError> {
+    let (repository, snapshot) = (repository.clone(), snapshot.to_owned());
+    let opening = blocking(move || repository.reader(&snapshot));
+    tokio::select! {
+        read = opening => read,
+        () = context.stop.asked() => Err(Stopped.into()),
+    }
 }
 
 /// The undo points of the task's volumes.
@@ -327,15 +366,10 @@ pub async fn put_back(
     let Some(guard) = guard else {
         return Err(AgentError::Task("no database of the task guards its volumes by an epoch".into()));
     };
-    let (repository, snapshot) = (repository.clone(), snapshot.to_owned());
-    let opening = blocking(move || repository.reader(&snapshot));
-    let reader = tokio::select! {
-        read = opening => read?,
-        () = context.stop.asked() => return Err(Stopped.into()),
-    };
+    let reader = reader(context, repository, snapshot).await?;
     for data in volumes {
         let began = Instant::now();
-        let manifest = manifest(context, &reader, data).await?;
+        let manifest = manifest(&reader, whose(context), data).await?;
         guard.begin_held().await?;
         let (root, inner, stop) = (context.paths.volumes.join(data), reader.clone(), context.stop.clone());
         let total = Some(manifest.total.bytes);

@@ -5,7 +5,10 @@
 //! them on a thread of their own.
 
 mod bucket;
+mod error;
 mod place;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::{
@@ -16,11 +19,13 @@ use std::{
 
 use bytesize::ByteSize;
 use rustic_core::{
-    BackupOptions, ConfigOptions, Credentials, ErrorKind, IndexedFullStatus, LsOptions, OpenStatus, PathList, PruneOptions,
-    Repository as Rustic, RusticError, SnapshotOptions,
+    BackupOptions, ConfigOptions, Credentials, IndexedFullStatus, LsOptions, OpenStatus, PathList, PruneOptions,
+    Repository as Rustic, SnapshotOptions,
     repofile::{Node, SnapshotFile},
 };
 
+pub use error::RepositoryError;
+use error::raw;
 pub use place::{Place, free_bytes, total_bytes};
 pub use writer::{Ended, Entries, Reader, Writer};
 
@@ -35,149 +40,6 @@ pub const VOLUMES: &str = "volumes";
 pub const VOLUMES_INDEX: &str = "volumes.json";
 /// So often snapshots are listed anew where others remove some meanwhile.
 const LISTINGS: u32 = 5;
-
-/// What can go wrong with a repository.
-#[derive(Debug, thiserror::Error)]
-pub enum RepositoryError {
-    /// The password's Secret does not say it.
-    #[error("repository: key password of its Secret {0}")]
-    PasswordMissing(&'static str),
-    /// The password does not open it.
-    #[error("repository: the password does not open it; give the password with which it was made, or an empty place")]
-    PasswordWrong,
-    /// It holds another environment's backups.
-    #[error(
-        "repository: snapshot {snapshot} in it belongs to the environment with UID {owner}, not to this one ({environment}); \
-         give each environment a volume, or a bucket and prefix, of its own"
-    )]
-    Foreign {
-        /// A snapshot of the other.
-        snapshot: String,
-        /// The other's UID.
-        owner: String,
-        /// Our UID.
-        environment: String,
-    },
-    /// There is none where one is to be read.
-    #[error("repository: there is none in {place}; see that the place is the right one, and that something was written there")]
-    Absent {
-        /// Where it was looked for.
-        place: String,
-    },
-    /// What S3 had to say.
-    #[error("repository: {doing}: {cause}")]
-    S3 {
-        /// What was being done.
-        doing: String,
-        /// Why it could not be done.
-        cause: Box<S3Error>,
-    },
-    /// There is no such snapshot.
-    #[error("repository: snapshot {0} is not in it; name another, or make a new backup")]
-    SnapshotMissing(String),
-    /// There are several.
-    #[error("repository: more than one snapshot begins with {0}; name more of its digits")]
-    SnapshotUnclear(String),
-    /// What is stored cannot be what was written.
-    #[error("repository: {doing}: what is stored is damaged: {cause}. Check it with `restic check`, and make a new backup")]
-    Damaged {
-        /// What was being done.
-        doing: String,
-        /// What was noticed.
-        cause: String,
-    },
-    /// There is no space left.
-    #[error("repository: {doing}: its volume is full; make it larger, or let backups.retention remove old backups")]
-    Full {
-        /// What was being done.
-        doing: String,
-    },
-    /// Another version of Lockkeeper wrote it in another shape.
-    #[error(
-        "repository: {doing}: it is of format {format}, and this version of Lockkeeper reads format {ours}. Restore it with the \
-         version that wrote it, or by hand with restic"
-    )]
-    OtherFormat {
-        /// What was being done.
-        doing: String,
-        /// Its format.
-        format: u32,
-        /// The one that is read.
-        ours: u32,
-    },
-    /// A file could not be read or written.
-    #[error("repository: {doing}: {cause}")]
-    Failed {
-        /// What was being done.
-        doing: String,
-        /// The cause.
-        cause: String,
-    },
-}
-
-impl From<S3Error> for RepositoryError {
-    fn from(cause: S3Error) -> Self {
-        Self::from_s3("opening it", cause)
-    }
-}
-
-impl RepositoryError {
-    /// A word for programs.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::PasswordMissing(_) => "RepositoryPasswordMissing",
-            Self::PasswordWrong => "RepositoryPasswordWrong",
-            Self::Foreign { .. } => "RepositoryForeign",
-            Self::Absent { .. } => "RepositoryMissing",
-            Self::S3 { cause, .. } => cause.reason(),
-            Self::SnapshotMissing(_) => "SnapshotMissing",
-            Self::SnapshotUnclear(_) => "SnapshotUnclear",
-            Self::Damaged { .. } => "RepositoryDamaged",
-            Self::Full { .. } => "RepositoryFull",
-            Self::OtherFormat { .. } => "SnapshotOfOtherFormat",
-            Self::Failed { .. } => "RepositoryFailed",
-        }
-    }
-
-    /// Whether trying again is of no use.
-    pub fn is_permanent(&self) -> bool {
-        match self {
-            Self::Failed { .. } => false,
-            // What is missing may have been pruned since it was listed.
-            Self::S3 { cause, .. } => !cause.passes() && !matches!(**cause, S3Error::Missing { .. }),
-            _ => true,
-        }
-    }
-
-    fn from_s3(doing: &str, cause: S3Error) -> Self {
-        Self::S3 { doing: doing.into(), cause: Box::new(cause) }
-    }
-
-    fn from_rustic(doing: &str, error: &RusticError, kind: ErrorKind) -> Self {
-        let mut causes = std::iter::successors(std::error::Error::source(error), |e| e.source());
-        if let Some(cause) = causes.find_map(|e| e.downcast_ref::<S3Error>()) {
-            return Self::from_s3(doing, cause.clone());
-        }
-        let cause = one_line(&error.display_log());
-        match kind {
-            _ if error.is_incorrect_password() => Self::PasswordWrong,
-            // The library keeps the cause to itself, but prints it.
-            _ if FULL.iter().any(|words| cause.contains(words)) => Self::Full { doing: doing.into() },
-            ErrorKind::Cryptography | ErrorKind::Verification => Self::Damaged { doing: doing.into(), cause },
-            _ => Self::Failed { doing: doing.into(), cause },
-        }
-    }
-
-    fn from_io(doing: &str, error: &io::Error) -> Self {
-        if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-            return Self::Full { doing: doing.into() };
-        }
-        Self::Failed { doing: doing.into(), cause: error.to_string() }
-    }
-}
-
-/// How the system says that there is no space, or no more for this user.
-const FULL: [&str; 2] = ["(os error 28)", "(os error 122)"];
 
 /// Something stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -355,6 +217,13 @@ impl Repository {
         raw("removing what is not needed", repository.prune(&options, plan))
     }
 
+    /// Removes a snapshot of this environment, and nothing that it refers to.
+    pub fn forget(&self, snapshot: &str) -> Result<(), RepositoryError> {
+        let doing = "removing a snapshot";
+        let id = self.snapshot(snapshot)?.id;
+        raw(doing, self.opened(doing)?.delete_snapshots(&[id]))
+    }
+
     fn ours(&self) -> Result<Vec<SnapshotFile>, RepositoryError> {
         let ours = |s: &SnapshotFile| tag(s, ENVIRONMENT_TAG).as_deref() == Some(self.environment.as_str());
         Ok(self.snapshots()?.into_iter().filter(ours).collect())
@@ -411,105 +280,4 @@ fn tag(snapshot: &SnapshotFile, prefix: &str) -> Option<String> {
 fn stored(snapshot: &SnapshotFile) -> Stored {
     let (bytes, stored_bytes) = snapshot.summary.as_ref().map_or((0, 0), |s| (s.total_bytes_processed, s.data_added_packed));
     Stored { snapshot: snapshot.id.to_hex().to_string(), bytes, stored_bytes }
-}
-
-fn raw<T>(doing: &str, result: Result<T, Box<RusticError>>) -> Result<T, RepositoryError> {
-    result.map_err(|error| {
-        let kind = kind(&error);
-        RepositoryError::from_rustic(doing, &error, kind)
-    })
-}
-
-/// The library keeps an error's kind to itself, but prints it.
-fn kind(error: &RusticError) -> ErrorKind {
-    let text = error.display_log();
-    for kind in [ErrorKind::Cryptography, ErrorKind::Verification] {
-        if text.contains(&format!("(kind: related to {kind}")) {
-            return kind;
-        }
-    }
-    ErrorKind::Other
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Place {
-        directory: tempfile::TempDir,
-    }
-
-    impl Place {
-        fn new() -> Self {
-            let directory = tempfile::tempdir().unwrap();
-            fs::create_dir_all(directory.path().join("password")).unwrap();
-            fs::write(directory.path().join("password/password"), "correct horse\n").unwrap();
-            fs::create_dir_all(directory.path().join("in/store/dump")).unwrap();
-            fs::write(directory.path().join("in/store/manifest.json"), "{}").unwrap();
-            fs::write(directory.path().join("in/store/dump/1.dat"), "row".repeat(100_000)).unwrap();
-            Self { directory }
-        }
-
-        fn path(&self, name: &str) -> std::path::PathBuf {
-            self.directory.path().join(name)
-        }
-
-        fn open(&self, environment: &str) -> Result<Repository, RepositoryError> {
-            Repository::open(&self.path("repository"), &self.path("password"), environment)
-        }
-    }
-
-    #[test]
-    fn what_is_stored_comes_back_under_relative_names_and_is_found_by_its_run() {
-        let place = Place::new();
-        let repository = place.open("env-a").unwrap();
-        assert_eq!(repository.of_run("run-1").unwrap(), None);
-        let stored = repository.store(&place.path("in"), "run-1", "ns/env", Some("before flags-7-4")).unwrap();
-        assert!(stored.bytes > 300_000 && stored.stored_bytes < stored.bytes, "{stored:?}");
-        assert_eq!(place.open("env-a").unwrap().of_run("run-1").unwrap(), Some(stored.clone()));
-        repository.restore(&stored.snapshot, &place.path("out")).unwrap();
-        assert_eq!(fs::read_to_string(place.path("out/store/dump/1.dat")).unwrap(), "row".repeat(100_000));
-        assert!(place.path("out/store/manifest.json").is_file());
-        let again = repository.store(&place.path("in"), "run-2", "ns/env", None).unwrap();
-        assert!(again.stored_bytes < 10_000, "{again:?}");
-
-        let missing = repository.restore(&"0".repeat(64), &place.path("out2")).unwrap_err();
-        assert_eq!(missing.reason(), "SnapshotMissing");
-        assert_eq!(place.open("env-b").err().unwrap().reason(), "RepositoryForeign");
-        fs::write(place.path("password/password"), "wrong").unwrap();
-        assert_eq!(place.open("env-a").err().unwrap().reason(), "RepositoryPasswordWrong");
-        fs::write(place.path("password/password"), "\n").unwrap();
-        assert_eq!(place.open("env-a").err().unwrap().reason(), "RepositoryPasswordMissing");
-    }
-
-    #[test]
-    fn of_many_that_open_a_new_repository_at_once_one_makes_it() {
-        let place = Place::new();
-        std::thread::scope(|scope| {
-            let all: Vec<_> = (0..4).map(|_| scope.spawn(|| place.open("env-a").map(drop))).collect();
-            for one in all {
-                one.join().unwrap().unwrap();
-            }
-        });
-        let stored = place.open("env-a").unwrap().store(&place.path("in"), "run-1", "ns/env", None).unwrap();
-        place.open("env-a").unwrap().restore(&stored.snapshot, &place.path("out")).unwrap();
-    }
-
-    #[test]
-    fn a_flipped_bit_is_noticed_and_a_half_made_repository_is_made_again() {
-        let place = Place::new();
-        fs::create_dir_all(place.path("repository/keys")).unwrap();
-        fs::write(place.path("repository/keys/00"), "{}").unwrap();
-        let repository = place.open("env-a").unwrap();
-        let stored = repository.store(&place.path("in"), "run-1", "ns/env", None).unwrap();
-        let packs = fs::read_dir(place.path("repository/data")).unwrap().flatten();
-        for pack in packs.flat_map(|d| fs::read_dir(d.path()).unwrap().flatten()) {
-            let mut bytes = fs::read(pack.path()).unwrap();
-            bytes[20] ^= 1;
-            fs::set_permissions(pack.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-            fs::write(pack.path(), bytes).unwrap();
-        }
-        let error = repository.restore(&stored.snapshot, &place.path("out")).unwrap_err();
-        assert_eq!((error.reason(), error.is_permanent()), ("RepositoryDamaged", true), "{error}");
-    }
 }

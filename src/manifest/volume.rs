@@ -1,7 +1,9 @@
 //! The volumes of data in a Job of the agent, and the user as whom it works on their files.
 //!
-//! A pod of ours has no rights over files but their owner's. So it runs as the user and the groups of the workload that mounts
-//! the claim, and with that workload's `fsGroup`: another one would make the kubelet give all files to another group.
+//! A pod of ours has no rights over files but their owner's. So it runs as the user and in the groups of the workload that mounts
+//! the claim. Its `fsGroup` is one of these groups, and no pod of ours with such a claim says one: the kubelet would give all files
+//! of all its volumes to that group, the repository's too. The files carry theirs already, since the workload's own pods had them,
+//! and the repository ours, since a Job without them has opened it first ([`crate::plan::opening`]).
 
 use serde_json::{Map, Value, json};
 
@@ -17,20 +19,14 @@ pub struct Mounts {
     pub writable: bool,
     /// As whom the workload's container works on them: of a pod's and a container's `securityContext`, what concerns files.
     pub user: Map<String, Value>,
+    /// The groups that files may belong to besides: `supplementalGroups` and `fsGroup` of the workloads.
+    pub groups: Vec<i64>,
     /// The node on which a pod uses a claim that only one node may mount, and what that pod tolerates.
     pub node: Option<(String, Vec<Value>)>,
 }
 
-/// What of a pod's `securityContext` says as whom it works on files, and how its volumes are prepared.
-pub const OF_PODS: [&str; 7] = [
-    "runAsUser",
-    "runAsGroup",
-    "fsGroup",
-    "fsGroupChangePolicy",
-    "supplementalGroups",
-    "supplementalGroupsPolicy",
-    "seLinuxOptions",
-];
+/// What of a pod's `securityContext` says as whom it works on files.
+pub const OF_PODS: [&str; 4] = ["runAsUser", "runAsGroup", "supplementalGroupsPolicy", "seLinuxOptions"];
 /// The same of a container's, which says it over again.
 pub const OF_CONTAINERS: [&str; 3] = ["runAsUser", "runAsGroup", "seLinuxOptions"];
 
@@ -56,24 +52,18 @@ pub fn mount(mut effect: Effect, mounts: &Mounts) -> Effect {
         for field in OF_PODS {
             context[field] = mounts.user.get(field).cloned().unwrap_or_default();
         }
-    } else if let Some(group) = mounts.user.get("fsGroup") {
-        context["fsGroup"] = group.clone();
-    } else {
-        context["fsGroup"] = Value::Null;
+    }
+    for field in ["fsGroup", "fsGroupChangePolicy"] {
+        context[field] = Value::Null;
     }
     // The repository belongs to the group of all other pods of ours.
-    let mut groups = mounts.user.get("supplementalGroups").and_then(Value::as_array).cloned().unwrap_or_default();
-    groups.push(json!(USER));
+    let groups: Vec<i64> = mounts.groups.iter().copied().chain([i64::from(USER)]).collect();
     context["supplementalGroups"] = json!(groups);
-    if context["fsGroup"].is_null() {
-        for volume in pod["volumes"].as_array_mut().into_iter().flatten() {
-            // Nobody else is in the pod, and no group reads for it.
-            if let Some(secret) = volume.get_mut("secret") {
-                secret["defaultMode"] = json!(0o444);
-            }
+    for volume in pod["volumes"].as_array_mut().into_iter().flatten() {
+        // Nobody else is in the pod, and no group reads for it.
+        if let Some(secret) = volume.get_mut("secret") {
+            secret["defaultMode"] = json!(0o444);
         }
-    } else {
-        context["fsGroupChangePolicy"] = json!("OnRootMismatch");
     }
     if let Some(context) = pod["securityContext"].as_object_mut() {
         context.retain(|_, value| !value.is_null());

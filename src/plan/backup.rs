@@ -7,7 +7,9 @@ use kube::ResourceExt;
 use super::{
     Decision, Effect, Progress,
     jobs::{JobFailure, JobProgress, look},
-    lock, millis, progress, volumes,
+    lock, millis,
+    opening::{NotYet, Opening},
+    progress, volumes,
     world::{JobState, JobView, Settings, Side},
 };
 use crate::{
@@ -110,7 +112,8 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
         // Files are read as they are by the one who reads them: nothing tells what was half changed then. A Job that failed reads
         // no more, and kept nobody from the lock; the next one waits as the first did.
         BackupPhase::Running => {
-            let reads = |j: &JobView| matches!(j.state, JobState::Running | JobState::Succeeded);
+            let reads =
+                |j: &JobView| j.step == Verb::Backup.as_str() && matches!(j.state, JobState::Running | JobState::Succeeded);
             !files || world.jobs.values().any(reads)
         }
         _ => true,
@@ -225,6 +228,19 @@ fn attempt(
     for attempt in 0..ATTEMPTS {
         let name = owner.object_name(step, attempt);
         let backups = environment.spec.backups.as_ref();
+        let opening = Opening { owner, settings: world.settings, jobs: world.jobs, step: (step, attempt) };
+        match opening.first(&task, backups, &mounts, now) {
+            Ok(()) => {}
+            Err(NotYet::Going(progress)) => return Ok(progress),
+            Err(NotYet::Failed(failure)) => {
+                let again = failure.retryable;
+                last = Some(*failure);
+                if again {
+                    continue;
+                }
+                break;
+            }
+        }
         let make =
             || volume::mount(job::agent(owner, world.settings, (&name, step), &task, (data, backups), &[], DEADLINE), &mounts);
         match look(world.jobs, &name, true, now, make) {

@@ -23,6 +23,8 @@ pub mod maintenance;
 pub mod masking;
 pub mod migration;
 pub mod modules;
+pub mod moved;
+pub mod opening;
 pub mod preflight;
 pub mod prepare;
 pub mod progress;

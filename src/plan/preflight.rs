@@ -8,7 +8,9 @@ use kube::ResourceExt;
 use super::{
     Progress, after,
     jobs::{JobProgress, look},
-    maintenance, migration, modules, release, restore, volumes,
+    maintenance, migration, modules,
+    opening::{NotYet, Opening},
+    release, restore, volumes,
     workload::Workload,
     world::{JobState, World},
 };
@@ -80,6 +82,15 @@ pub fn run(
         task.volumes = Task::volumes_of(chosen.iter().copied());
         let mounts = volumes::mounts(spec, &chosen, world.target_side, false);
         let deadline = if mounts.claims.is_empty() { DEADLINE } else { FILES_DEADLINE };
+        let opening = Opening { owner, settings: world.settings, jobs: world.jobs, step: (step, attempt) };
+        match opening.first(&task, spec.backups.as_ref(), &mounts, now) {
+            Ok(()) => {}
+            Err(NotYet::Going(progress)) => return Preflight::Going(progress),
+            Err(NotYet::Failed(failure)) => {
+                checks.push(failed("repository", failure.message));
+                return Preflight::Ended { checks, control_epoch, snapshot };
+            }
+        }
         let make = || {
             let job = job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], deadline);
             volume::mount(job, &mounts)

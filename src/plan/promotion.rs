@@ -26,7 +26,7 @@ pub use self::{
     telling::{advance, stalled, stalled_with},
 };
 use super::{
-    Decision, Effect, Progress, alignment, foreign, forward, intervention, ledger, maintenance, prepare, progress, restore,
+    Decision, Effect, Progress, alignment, foreign, forward, intervention, ledger, maintenance, moved, prepare, progress, restore,
     rollback, steps, world::World,
 };
 use crate::{
@@ -133,11 +133,11 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
     {
         return decision;
     }
-    let came_to = match steps::phase(&step.name) {
+    let came_to = moved::before(&step, &target.spec, &status).unwrap_or_else(|| match steps::phase(&step.name) {
         Phase::RollingBack => rollback::step(world, &target.spec, &status, &step, now),
         Phase::NeedsHuman => intervention::step(world, &target.spec, &status, &step, now),
         _ => forward::step(world, &target.spec, &status, &step, now),
-    };
+    });
     match came_to {
         Progress::Do(effect) => Decision::Perform(effect),
         Progress::Waiting { what, until } => {
@@ -173,6 +173,7 @@ pub fn drive(world: &World<'_>, mut status: RunStatus, now: Timestamp) -> Decisi
                         status.failure = Some(failure);
                         return advance(world, status, now);
                     }
+                    status.data = moved::places(world, &target.spec);
                 }
                 enter(world, &mut status, &next, now);
             }

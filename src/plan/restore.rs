@@ -24,7 +24,7 @@ use super::{
 use crate::{
     api::{
         BackupPhase, Data, Environment, EnvironmentRestoreSpec, EnvironmentSpec, Grant, Module, Phase, Release, RunRef,
-        RunStatus, SnapshotStatus, Timestamp, environment::Kept, reasons,
+        RunStatus, SnapshotStatus, Timestamp, environment::Kept, promotion::UndoStatus, reasons,
     },
     manifest::{
         Owner, patch,
@@ -52,13 +52,21 @@ fn second(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
-/// The data that a run works on: of a restore or a DownAlignment, what it names.
+/// The data that a run works on: of a restore or a DownAlignment, what it names; of one that undoes a run, what that run changed.
 pub fn data<'a>(world: &World<'_>, target: &'a EnvironmentSpec) -> Vec<&'a Data> {
+    // What it has locked it works on to its end.
+    let locked = world.run.status().map(|s| s.data.as_slice()).unwrap_or_default();
+    if !locked.is_empty() {
+        return target.data.iter().filter(|d| locked.iter().any(|l| l.data == *d.name)).collect();
+    }
     let names = world.run.restore().and_then(|r| r.data.names.as_ref());
+    let undoes = world.run.restore().is_some_and(|r| r.from.undo_of.is_some());
+    let undone = world.undone.filter(|_| undoes).and_then(|run| run.status());
+    let changed = |d: &&Data| undone.is_none_or(|u| u.undo.iter().any(|u| u.data == *d.name));
     let aligned = world.run.alignment();
     let named = |d: &&Data| names.is_none_or(|n| n.contains(&d.name));
     let goes = |d: &&Data| aligned.is_none_or(|a| a.include.data.takes(&d.name) && alignment::goes(world, d));
-    target.data.iter().filter(named).filter(goes).collect()
+    target.data.iter().filter(named).filter(changed).filter(goes).collect()
 }
 
 /// What to do next, before the start.
@@ -193,6 +201,9 @@ fn origin(world: &World<'_>, spec: &EnvironmentRestoreSpec, target: &Environment
             return Err(format!("data {name} is not in Environment {environment}: correct data.names"));
         }
     }
+    if let Some(undo) = &spec.from.undo_of {
+        return of_undo(world, &format!("{:?} {}", undo.kind, undo.name), target);
+    }
     if data(world, &target.spec).iter().all(|d| d.volume.is_some()) {
         let databases: Vec<&str> = target.spec.data.iter().filter(|d| d.postgres.is_some()).map(|d| &*d.name).collect();
         return Err(format!(
@@ -202,9 +213,6 @@ fn origin(world: &World<'_>, spec: &EnvironmentRestoreSpec, target: &Environment
     }
     if let Some(reference) = &spec.from.backup {
         return of_backup(world, &reference.name, target);
-    }
-    if let Some(undo) = &spec.from.undo_of {
-        return of_undo(world, &format!("{:?} {}", undo.kind, undo.name), target);
     }
     if target.spec.backups.is_none() {
         return Err(format!("Environment {environment} names no repository: add spec.backups"));
@@ -252,14 +260,26 @@ fn of_undo(world: &World<'_>, named: &str, target: &Environment) -> Result<Origi
         return Err(format!("{named} is {}; only a run that Completed is undone", status.phase));
     }
     let kept: Vec<Kept> = target.status.iter().flat_map(|s| &s.kept).filter(|k| k.run.uid == run.uid()).cloned().collect();
-    for data in &target.spec.data {
-        if !kept.iter().any(|k| k.data == *data.name) {
+    if status.undo.is_empty() {
+        return Err(format!(
+            "{named} keeps no undo point, because it changed no data: bring images and configuration back by hand, or by another run"
+        ));
+    }
+    // What the run left alone has no undo point, and stays as it is now too.
+    for UndoStatus { data, .. } in &status.undo {
+        if !kept.iter().any(|k| k.data == *data) {
             let backup =
                 status.backup.as_ref().map(|b| format!(" Its backup is still there: from: {{backup: {{name: {}}}}}", b.name));
             return Err(format!(
-                "the undo point of {named} for data {} is not kept any more: its time was over, or a later run replaced it.{}",
-                data.name,
+                "the undo point of {named} for data {data} is not kept any more: its time was over, or a later run replaced it.{}",
                 backup.unwrap_or_default()
+            ));
+        }
+        if !target.spec.data.iter().any(|d| *d.name == *data) {
+            return Err(format!(
+                "{named} changed data {data}, which Environment {} does not name any more, and a run is undone as a whole: add data \
+                 {data} again as it was",
+                target.name_any()
             ));
         }
     }

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use serde_json::json;
 
 use super::{
-    Decision, Effect, Progress, Resource, after, agents, foreign, forward, maintenance, millis, prepare,
+    Decision, Effect, Progress, Resource, after, agents, foreign, forward, maintenance, millis, moved, prepare,
     promotion::{advance, drive, owner},
     release::Content,
     restore, steps,
@@ -22,7 +22,9 @@ use super::{
     world::{JobState, Run, World},
 };
 use crate::{
-    api::{Data, EnvironmentSpec, Failure, Phase, Release, RunStatus, Step, StepState, Timestamp, WorkloadRef},
+    api::{
+        Data, EnvironmentSpec, Failure, Phase, Release, RunStatus, Step, StepState, Timestamp, WorkloadRef, promotion::DataPlace,
+    },
     manifest::{Owner, patch, task::Verb},
 };
 
@@ -112,15 +114,19 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
             Some(progress) => progress,
             None => {
                 let stopped = maintenance::stop(world, target, owner, epoch, begun, now);
-                match foreign::stopped_enough(stopped, target, status, begun, now) {
-                    Progress::Done(_) => volumes::unused(&data(world, target), world.target_side, begun, now),
-                    other => other,
+                match (foreign::stopped_enough(stopped, target, status, begun, now), moved(world, target, status)) {
+                    (Progress::Done(_), Some(moved)) => moved,
+                    (Progress::Done(_), None) => volumes::unused(&data(world, target), world.target_side, begun, now),
+                    (other, _) => other,
                 }
             }
         },
-        name::BACK_DATA => match dropped(target, status) {
-            Some(message) => Progress::failed("DataMissing", message),
-            None => agents::data_job(world, target, owner, step, (Verb::Rollback, epoch), now),
+        name::BACK_DATA | name::BACK_RELEASE => match moved(world, target, status) {
+            Some(moved) => moved,
+            None => {
+                let verb = if steps::kind(&step.name) == name::BACK_DATA { Verb::Rollback } else { Verb::Release };
+                agents::data_job(world, target, owner, step, (verb, epoch), now)
+            }
         },
         name::BACK_CONFIGURATION => configuration(world, owner, status),
         name::BACK_WORKLOADS => {
@@ -128,7 +134,6 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
             let all: Vec<WorkloadRef> = target.modules.iter().flat_map(|m| m.workloads.clone()).collect();
             forward::workloads(world, &prior_images(&prior), &all, begun, now)
         }
-        name::BACK_RELEASE => agents::data_job(world, target, owner, step, (Verb::Release, epoch), now),
         name::BACK_OPEN => maintenance::open(world, owner),
         name::BACK_RESUME => maintenance::resume(world, owner),
         name::BACK_UNLOCK => forward::unlock(world, owner),
@@ -141,25 +146,30 @@ pub fn step(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus, ste
 /// makes both, once that has begun. Until then neither claim nor repository is asked for: they may be what is in the way.
 pub fn data<'a>(world: &World<'_>, target: &'a EnvironmentSpec) -> Vec<&'a Data> {
     let status = world.status();
-    let loaded = |s: &Step| steps::kind(&s.name) == name::LOAD && !matches!(s.state, StepState::Pending | StepState::Skipped);
-    let may_have_changed = |d: &Data| match world.run {
-        Run::Promotion(_) => status.undo.iter().any(|u| u.data == *d.name),
-        Run::Restore(_) | Run::Alignment(_) => status.steps.iter().any(loaded),
-    };
     let mut all = restore::data(world, target);
-    all.retain(|d| d.volume.is_none() || may_have_changed(d));
+    all.retain(|d| d.volume.is_none() || may_have_changed(world, &status, &d.name));
     all
 }
 
-/// Data whose undo point the run has, and that the Environment does not name any more. Where it is, nobody can tell.
-fn dropped(target: &EnvironmentSpec, status: &RunStatus) -> Option<String> {
-    let undo = status.undo.iter().find(|u| target.data.iter().all(|d| *d.name != *u.data))?;
-    let point = undo.snapshot.as_ref().unwrap_or(&undo.database);
-    Some(format!(
-        "data {0} was taken out of the Environment's spec.data while the run was on, and can not be put back to its undo point \
-         {point}: add data {0} again as it was",
-        undo.data
-    ))
+/// Whether the run may have changed the files of a volume.
+fn may_have_changed(world: &World<'_>, status: &RunStatus, data: &str) -> bool {
+    match world.run {
+        Run::Promotion(_) => status.undo.iter().any(|u| u.data == data),
+        Run::Restore(_) | Run::Alignment(_) => begun(status, name::LOAD),
+    }
+}
+
+fn begun(status: &RunStatus, kind: &str) -> bool {
+    status.steps.iter().any(|s| steps::kind(&s.name) == kind && !matches!(s.state, StepState::Pending | StepState::Skipped))
+}
+
+/// That data which the run has closed, or may have changed, is not where it was. What is there now is another's.
+fn moved(world: &World<'_>, target: &EnvironmentSpec, status: &RunStatus) -> Option<Progress> {
+    if !begun(status, name::FENCE) {
+        return None;
+    }
+    let concerns = |place: &&DataPlace| place.claim.is_none() || may_have_changed(world, status, &place.data);
+    status.data.iter().filter(concerns).find_map(|place| moved::from(place, target))
 }
 
 /// What a finished step of the rollback leaves in the status.

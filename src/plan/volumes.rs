@@ -24,9 +24,8 @@ use crate::{
 /// How long a pod that mounts a volume may still take to go, once the workloads are down.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-const FS_GROUP: &str = "fsGroup";
 /// What must be the same of all that mount volumes of an environment: one Job works on them all.
-const OF_ALL: [&str; 3] = ["runAsUser", "runAsGroup", FS_GROUP];
+const OF_ALL: [&str; 2] = ["runAsUser", "runAsGroup"];
 
 /// The claims of data, by name of the data.
 fn claims<'a>(data: impl IntoIterator<Item = &'a Data>) -> Vec<(&'a str, &'a str)> {
@@ -68,15 +67,18 @@ pub fn read_for_another(data: &[&Data], side: &Side, run: &str) -> Option<String
 /// How a Job mounts the volumes among these data. Nothing, where there are none.
 pub fn mounts(spec: &EnvironmentSpec, data: &[&Data], side: &Side, writable: bool) -> Mounts {
     let claims = claims(data.iter().copied());
-    let users: Vec<_> = claims.iter().filter_map(|(_, claim)| user(spec, side, claim)).collect();
-    let mut user = users.first().cloned().unwrap_or_default();
-    // A pod's fsGroup is that of all its volumes: the kubelet would give the files of one to the group of another.
-    if users.iter().any(|other| other.get(FS_GROUP) != user.get(FS_GROUP)) {
-        user.remove(FS_GROUP);
+    let users: Vec<User> = claims.iter().filter_map(|(_, claim)| user(spec, side, claim)).collect();
+    // One Job is in the groups of all: its pod has no fsGroup, so no file of one volume is given to the group of another.
+    let mut groups: Vec<i64> = Vec::new();
+    for group in users.iter().flat_map(|u| &u.groups) {
+        if !groups.contains(group) {
+            groups.push(*group);
+        }
     }
+    let user = users.into_iter().next().unwrap_or_default().fields;
     let node =
         claims.iter().filter(|(_, claim)| side.volume(claim).is_none_or(of_one_node)).find_map(|(_, claim)| node(side, claim));
-    Mounts { claims: claims.into_iter().map(|(d, c)| (d.to_owned(), c.to_owned())).collect(), writable, user, node }
+    Mounts { claims: claims.into_iter().map(|(d, c)| (d.to_owned(), c.to_owned())).collect(), writable, user, groups, node }
 }
 
 /// Whether only pods of one node mount a claim at the same time.
@@ -88,8 +90,17 @@ fn modes(claim: &PersistentVolumeClaim) -> BTreeSet<&str> {
     claim.spec.iter().flat_map(|s| s.access_modes.iter().flatten()).map(String::as_str).collect()
 }
 
+/// As whom a workload works on a claim.
+#[derive(Default)]
+struct User {
+    /// Of its pod's and its container's `securityContext`, what concerns files.
+    fields: Map<String, Value>,
+    /// Its groups besides, `fsGroup` among them: the kubelet has given it the files when the workload's pods mounted them.
+    groups: Vec<i64>,
+}
+
 /// As whom a module's workload works on a claim; where none of them mounts it, another workload.
-fn user(spec: &EnvironmentSpec, side: &Side, claim: &str) -> Option<Map<String, Value>> {
+fn user(spec: &EnvironmentSpec, side: &Side, claim: &str) -> Option<User> {
     let modules = spec.modules.iter().flat_map(|m| &m.workloads).filter_map(|w| side.find(w));
     modules.chain(side.workloads()).find_map(|workload| {
         let pod = workload.template()?.spec.as_ref()?;
@@ -103,7 +114,10 @@ fn user(spec: &EnvironmentSpec, side: &Side, claim: &str) -> Option<Map<String, 
         };
         let mut out = fields(pod.security_context.as_ref().and_then(|c| serde_json::to_value(c).ok()), &OF_PODS);
         out.extend(fields(container.security_context.as_ref().and_then(|c| serde_json::to_value(c).ok()), &OF_CONTAINERS));
-        Some(out)
+        let context = pod.security_context.as_ref();
+        let named = context.and_then(|c| c.supplemental_groups.clone()).unwrap_or_default();
+        let groups = named.into_iter().chain(context.and_then(|c| c.fs_group)).collect();
+        Some(User { fields: out, groups })
     })
 }
 
@@ -120,7 +134,7 @@ fn node(side: &Side, claim: &str) -> Option<(String, Vec<Value>)> {
 pub fn problems(spec: &EnvironmentSpec, data: &[&Data], side: &Side) -> Vec<String> {
     let mut out = missing(data, side);
     let all: Vec<_> =
-        claims(data.iter().copied()).into_iter().filter_map(|(d, claim)| Some((d, user(spec, side, claim)?))).collect();
+        claims(data.iter().copied()).into_iter().filter_map(|(d, claim)| Some((d, user(spec, side, claim)?.fields))).collect();
     if let Some((first, one)) = all.first() {
         let said = |user: &Map<String, Value>, field| user.get(field).map_or("nothing".to_owned(), Value::to_string);
         out.extend(all.iter().flat_map(|(other, user)| OF_ALL.map(|field| (other, field, said(one, field), said(user, field)))).filter(

@@ -29,6 +29,9 @@ use super::{
     postgres::{RUN, World},
 };
 
+/// One that works after the others.
+const THIRD_RUN: &str = "33333333-aaaa-4bbb-8ccc-dddddddddddd";
+
 /// The environment's volume.
 fn files(world: &World) -> PathBuf {
     world.paths.volumes.join("uploads")
@@ -297,6 +300,38 @@ async fn a_flipped_bit_is_found_before_a_file_is_touched() {
 }
 
 #[tokio::test]
+async fn an_undo_point_that_cannot_be_read_back_is_found_before_a_file_is_replaced_and_nothing_is_left_to_undo() {
+    let (world, _) = world("unsound").await;
+    let backup = world.done(&task(&world, "backup", json!({"run": OTHER_RUN}))).await.backup.unwrap();
+    // Only what the undo point has of its own is damaged: what comes back is sound.
+    let sound: std::collections::BTreeSet<_> = super::files_below(&world.paths.repository.join("data")).into_iter().collect();
+    havoc(&files(&world));
+    fs::write(files(&world).join("today"), vec![9; 100_000]).unwrap();
+    let today = listing(&files(&world));
+    // An earlier run has stored the same, and its packs went bad since: what the undo point refers to is not what was written.
+    world.done(&task(&world, "backup", json!({"run": THIRD_RUN}))).await;
+    world.done(&task(&world, "fence", json!({"epoch": 1}))).await;
+    let other = world.task_with("restore", json!({"epoch": 1, "snapshot": backup.snapshot, "volumes": [{"name": "uploads"}]}));
+    let spoiling = || {
+        for pack in super::files_below(&world.paths.repository.join("data")) {
+            if !sound.contains(&pack) {
+                let bytes: Vec<u8> = fs::read(&pack).unwrap().into_iter().map(|byte| byte ^ 1).collect();
+                chmod(&pack, 0o600);
+                fs::write(pack, bytes).unwrap();
+            }
+        }
+    };
+    spoiling();
+    let refused = world.refused(&other, exit::PERMANENT, "UndoPointUnsound").await.error.unwrap();
+    assert!(refused.message.contains("uploads") && refused.message.contains("no file was touched"), "{refused:?}");
+    assert_eq!(listing(&files(&world)), today, "nothing was overwritten, and nothing removed");
+    let rolled = world.done(&task(&world, "rollback", json!({"epoch": 1}))).await;
+    assert!(rolled.notes.iter().any(|n| n.contains("uploads: nothing was changed yet")), "{rolled:?}");
+    assert_eq!((listing(&files(&world)), world.state().await.0), (today, "rolled-back".to_owned()));
+    world.done(&task(&world, "release", json!({"epoch": 1}))).await;
+}
+
+#[tokio::test]
 async fn a_backup_that_lost_a_file_on_its_way_is_not_proven() {
     let (world, _) = world("lost").await;
     let backup = world.done(&task(&world, "backup", json!({}))).await.backup.unwrap();
@@ -350,6 +385,7 @@ async fn a_restore_brings_files_back_and_keeps_todays_for_its_undo() {
     let outcome = world.done(&task(&world, "restore", from.clone())).await;
     assert_eq!(listing(&files(&world)), before);
     assert_eq!(named(&outcome), "store=Swap, uploads=Backup in the repository");
+    assert!(outcome.notes.iter().any(|n| n.starts_with("uploads: read the undo point back, ")), "{outcome:?}");
     // Done again after its outcome was lost, it leaves what new workloads may have written since.
     fs::write(files(&world).join("fresh"), "new").unwrap();
     let again = world.done(&task(&world, "restore", from)).await;
@@ -361,11 +397,11 @@ async fn a_restore_brings_files_back_and_keeps_todays_for_its_undo() {
     let other = task(
         &world,
         "restore",
-        json!({"epoch": 2, "run": OTHER_RUN, "snapshot": backup.snapshot, "volumes": [{"name": "elsewhere"}]}),
+        json!({"epoch": 2, "run": THIRD_RUN, "snapshot": backup.snapshot, "volumes": [{"name": "elsewhere"}]}),
     );
     world.done(&task(&world, "release", json!({"epoch": 1}))).await;
     fs::create_dir_all(world.paths.volumes.join("elsewhere")).unwrap();
-    world.done(&world.task_with("fence", json!({"epoch": 2, "run": OTHER_RUN}))).await;
+    world.done(&world.task_with("fence", json!({"epoch": 2, "run": THIRD_RUN}))).await;
     let refused = world.refused(&other, exit::PERMANENT, "Refused").await;
     assert!(refused.error.unwrap().message.contains("does not hold this volume"), "its name decides");
 }
@@ -471,4 +507,18 @@ async fn preflight_names_files_that_could_not_be_read_or_given_back() {
     assert_eq!(outcome.error, None);
     assert_eq!(listing(&root), before);
     assert_eq!(shown(Path::new("")), "the volume's own directory");
+
+    // A volume that nobody has mounted yet belongs to root.
+    let backup = as_user(&world, 4242, &task(&world, "backup", json!({"run": OTHER_RUN}))).backup.unwrap();
+    fs::remove_dir_all(&root).unwrap();
+    fs::create_dir(&root).unwrap();
+    fs::create_dir(root.join("lost+found")).unwrap();
+    let back = task(&world, "preflight", json!({"snapshot": backup.snapshot}));
+    let outcome = as_user(&world, 4242, &back);
+    let message = outcome.checks.iter().find(|c| c.name == "uploads: files" && !c.passed).map(|c| c.message.clone());
+    assert!(message.as_ref().is_some_and(|m| m.contains("start the workload that mounts the claim once")), "{outcome:?}");
+    assert!(Command::new("chown").args(["0:4242"]).arg(&root).status().unwrap().success());
+    chmod(&root, 0o2775);
+    let outcome = as_user(&world, 4242, &back);
+    assert!(!outcome.checks.iter().any(|c| c.name == "uploads: files" && !c.passed), "{outcome:?}");
 }

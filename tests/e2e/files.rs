@@ -1,5 +1,5 @@
 //! Files of a story's application: a claim that its Deployment mounts, filled with what is easily lost, and looked at from
-//! outside, in the directory of this machine that stands behind it.
+//! outside, in the directory of this machine that stands behind it. The repository lies on a claim as real storage gives it.
 
 use std::{
     fs,
@@ -21,14 +21,31 @@ use super::{
 /// As whom the application runs once it has files.
 const USER: u32 = 10_001;
 
-/// The application's files in one environment.
-pub struct Files(PathBuf);
+/// The group that its pods share their volumes with.
+const GROUP: u32 = 20_002;
+
+/// The application's files in one environment, and the volume made for its repository.
+pub struct Files(PathBuf, Option<String>);
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // A volume is of no namespace, and does not go with one.
+        if let Some(volume) = &self.1 {
+            let _ = kubectl(&["delete", "pv", volume, "--wait=false"]);
+        }
+    }
+}
 
 impl Files {
     /// Gives Production's application a claim with files, and a user of its own, and names the claim in the Environment.
     pub fn of(world: &mut World) -> Self {
-        let files = Self::mounted(&world.production);
+        let mut files = Self::mounted(&world.production);
+        files.1 = Some(closed(&world.production, files.0.parent().expect("a directory for volumes")));
         world.settle();
+        let repository =
+            json!([{"op": "replace", "path": "/spec/backups/repository", "value": {"volume": {"claim": {"name": "closed"}}}}]);
+        kubectl(&["-n", &world.production, "patch", "environment", "production", "--type=json", "-p", &repository.to_string()])
+            .expect("the repository is elsewhere");
         let data = json!([{"op": "add", "path": "/spec/data/-", "value": {"name": "uploads", "volume": {"claim": {"name": "uploads"}}}}]);
         kubectl(&["-n", &world.production, "patch", "environment", "production", "--type=json", "-p", &data.to_string()])
             .expect("it is named");
@@ -44,7 +61,7 @@ impl Files {
         });
         apply(&claim.to_string()).expect("the claim applies");
         let pod = json!({"spec": {"template": {"spec": {
-            "securityContext": {"runAsUser": USER, "runAsGroup": USER},
+            "securityContext": {"runAsUser": USER, "runAsGroup": USER, "fsGroup": GROUP, "fsGroupChangePolicy": "OnRootMismatch"},
             "containers": [{
                 "name": "tiny", "env": [{"name": "TINY_FILES", "value": "/uploads"}],
                 "volumeMounts": [{"name": "uploads", "mountPath": "/uploads"}],
@@ -53,7 +70,7 @@ impl Files {
         }}}});
         kubectl(&["-n", namespace, "patch", "deployment", "tiny", "-p", &pod.to_string()]).expect("it mounts the claim");
         kubectl(&["-n", namespace, "rollout", "status", "deployment/tiny", "--timeout=120s"]).expect("it is back");
-        let files = Self(directory(namespace));
+        let files = Self(directory(namespace), None);
         files.fill();
         files
     }
@@ -79,13 +96,13 @@ impl Files {
         fs::remove_file(self.0.join(format!("deep/{}", 10 * round + 10))).expect("it was there");
         fs::write(self.0.join("deep/11"), format!("edited {round}")).expect("it is written");
         fs::write(self.0.join(format!("deep/new {round}")), "came").expect("it is written");
-        chown(self.0.join(format!("deep/new {round}")), Some(USER), Some(USER)).expect("an owner");
+        chown(self.0.join(format!("deep/new {round}")), Some(USER), Some(GROUP)).expect("an owner");
     }
 
     /// One more, of the application's user.
     pub fn add(&self, name: &str) {
         fs::write(self.0.join(name), name).expect("it is written");
-        chown(self.0.join(name), Some(USER), Some(USER)).expect("an owner");
+        chown(self.0.join(name), Some(USER), Some(GROUP)).expect("an owner");
     }
 
     /// All there is to say of them, a line an entry.
@@ -95,6 +112,28 @@ impl Files {
         out.sort();
         out
     }
+}
+
+/// A claim `closed` whose volume belongs to root, and is given to a pod's fsGroup alone. Gives the volume's name.
+fn closed(namespace: &str, beside: &Path) -> String {
+    let volume = format!("{namespace}-closed");
+    let path = beside.join(&volume);
+    fs::create_dir_all(&path).expect("a directory");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
+    // One that a story which was cut off has left leads elsewhere.
+    kubectl(&["delete", "pv", &volume, "--ignore-not-found", "--timeout=60s"]).expect("the name is free");
+    let node = kubectl(&["get", "nodes", "-o", r"jsonpath={.items[0].metadata.labels.kubernetes\.io/hostname}"]).expect("a node");
+    let here = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node.trim()]}]});
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": volume}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"}, "storageClassName": "", "persistentVolumeReclaimPolicy": "Retain",
+            "local": {"path": path}, "nodeAffinity": {"required": {"nodeSelectorTerms": [here]}},
+            "claimRef": {"namespace": namespace, "name": "closed"}}},
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "closed", "namespace": namespace}, "spec": {
+            "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": "", "volumeName": volume}},
+    ]});
+    apply(&objects.to_string()).expect("a volume of root's");
+    volume
 }
 
 /// The directory of this machine behind the claim.
@@ -114,9 +153,9 @@ fn directory(namespace: &str) -> PathBuf {
 fn give(directory: &Path) {
     for entry in fs::read_dir(directory).expect("a directory").flatten() {
         let path = entry.path();
-        lchown(&path, Some(USER), Some(USER)).expect("an owner");
+        lchown(&path, Some(USER), Some(GROUP)).expect("an owner");
         if entry.file_type().expect("a kind").is_dir() {
-            chown(&path, Some(USER), Some(USER)).expect("an owner");
+            chown(&path, Some(USER), Some(GROUP)).expect("an owner");
             give(&path);
         }
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     fixture::{NAMESPACE, Seen, of},
-    volumes::jobs_of,
+    volumes::{jobs_of, opens_the_repository},
     walk::{Change, settle},
 };
 
@@ -473,6 +473,15 @@ fn listed_files_are_masked_into_the_exchange_and_undone_from_the_targets_own_rep
         let named = |v: &Value| Some(format!("{}={}", v["name"].as_str()?, v["persistentVolumeClaim"]["claimName"].as_str()?));
         claims.filter_map(named).collect()
     };
+    // Each repository is opened by a pod that has no data beside it, before one that has.
+    for step in ["preflight", "snapshot", "receive"] {
+        let of_step = |j: &Value, step: &str| j["metadata"]["labels"]["lockkeeper.dev/step"] == step;
+        let first = jobs.iter().position(|j| of_step(j, &format!("{step}-open"))).unwrap();
+        assert!(first < jobs.iter().position(|j| of_step(j, step)).unwrap(), "{step}");
+        opens_the_repository(&jobs[first], &format!("{step}-open"));
+        let there = if step == "snapshot" { "shop-staging" } else { NAMESPACE };
+        assert_eq!(jobs[first]["metadata"]["namespace"], there);
+    }
     for (step, expected) in [
         ("preflight", &["repository=backups", "files-0=uploads"][..]),
         ("snapshot", &["repository=their-exchange", "files-0=uploads"]),

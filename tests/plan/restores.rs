@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lockkeeper::{
-    api::{Environment, EnvironmentBackup, EnvironmentRestore, Promotion, Retention},
+    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, Retention},
     manifest::task::{Outcome, Task, Verb},
     plan::{
         Decision, Effect, Resource,
@@ -327,9 +327,62 @@ fn a_restore_of_what_cannot_come_back_says_why_and_what_to_do() {
     assert!(refusal(&seen, &of_undo, None, None).1.contains("Promotion r-1 does not exist"));
     run.status = Some(of(json!({"phase": "RolledBack"})));
     assert!(refusal(&seen, &of_undo, None, Some(&run)).1.contains("is RolledBack; only a run that Completed is undone"));
-    run.status = Some(of(json!({"phase": "Completed", "backup": {"name": "r-1-b"}, "lockedAt": "2026-11-22T20:00:00Z"})));
+    let mut completed = json!({"phase": "Completed", "backup": {"name": "r-1-b"}, "lockedAt": "2026-11-22T20:00:00Z"});
+    run.status = Some(of(completed.clone()));
+    assert!(refusal(&seen, &of_undo, None, Some(&run)).1.contains("keeps no undo point, because it changed no data"));
+    completed["undo"] = json!([{"data": "db", "method": "Clone", "database": "db_undo"}]);
+    run.status = Some(of(completed));
     let (_, message) = refusal(&seen, &of_undo, None, Some(&run));
     assert!(message.contains("is not kept any more") && message.contains("from: {backup: {name: r-1-b}}"), "{message}");
+}
+
+#[test]
+fn what_a_run_left_alone_stays_when_the_run_is_undone() {
+    let mut seen = Seen::new();
+    let mut target = serde_json::to_value(seen.target.take().unwrap()).unwrap();
+    target["spec"]["data"].as_array_mut().unwrap().push(json!({"name": "uploads", "volume": {"claim": {"name": "uploads"}}}));
+    let kept = |data: &str| {
+        json!({
+            "data": data, "database": "db_undo", "run": {"kind": "DownAlignment", "name": "mirror", "uid": "uid-mirror"},
+            "until": "2026-12-01T00:00:00Z",
+        })
+    };
+    target["status"] = json!({"kept": [kept("db")]});
+    seen.target = Some(of(target));
+    let mut mirror: DownAlignment = of(json!({
+        "metadata": {"name": "mirror", "namespace": NAMESPACE, "uid": "uid-mirror"},
+        "spec": {
+            "environment": {"name": "production"}, "from": {"namespace": "shop-staging", "name": "staging"},
+            "requestedBy": {"username": "alice"},
+        },
+        "status": {
+            "phase": "Completed", "lockedAt": "2026-11-22T20:00:00Z",
+            "undo": [{"data": "db", "method": "Swap", "database": "db_undo"}],
+        },
+    }));
+    let back = restoring("back", json!({"undoOf": {"kind": "DownAlignment", "name": "mirror"}}), json!({}));
+    let decide = |seen: &Seen, mirror: &DownAlignment| {
+        let world =
+            lockkeeper::plan::world::World { run: Run::Restore(&back), undone: Some(Run::Alignment(mirror)), ..seen.world() };
+        let names: Vec<String> =
+            restore::data(&world, &seen.target.as_ref().unwrap().spec).iter().map(|d| d.name.to_string()).collect();
+        let Decision::Advance(status) = restore::plan(&world, Default::default(), seen.now) else { panic!("it is written") };
+        (names, *status)
+    };
+    let (names, status) = decide(&seen, &mirror);
+    assert_eq!(names, ["db"]);
+    assert_eq!(status.taken_at, Some(at("2026-11-22T20:00:00Z")), "{status:?}");
+    // One that took the files along undoes them too, and nothing less.
+    mirror.status.as_mut().unwrap().undo.push(of(json!({"data": "uploads", "method": "Backup", "snapshot": "aa"})));
+    let (names, status) = decide(&seen, &mirror);
+    assert_eq!(names, ["db", "uploads"]);
+    let refused = |status: &lockkeeper::api::RunStatus| status.next.clone().unwrap_or_default();
+    assert!(refused(&status).contains("for data uploads is not kept any more"), "{status:?}");
+    let environment = seen.target.as_mut().unwrap();
+    environment.status.as_mut().unwrap().kept.push(of(kept("uploads")));
+    environment.spec.data.pop();
+    let (_, status) = decide(&seen, &mirror);
+    assert!(refused(&status).contains("add data uploads again as it was"), "{status:?}");
 }
 
 #[test]

@@ -112,7 +112,12 @@ fn jobs_that_work_on_files_mount_the_claim_as_the_workloads_user_and_others_do_n
         let (pod, reads) = mount(&jobs[step]).unwrap();
         assert!(reads, "{step} writes no file");
         let context: Vec<&Value> = CONTEXT.iter().map(|f| &pod["securityContext"][f]).collect();
-        assert_eq!(context, [&json!(1000), &json!(2000), &json!(3000), &json!([4000, 65532])], "the container's word counts");
+        assert_eq!(
+            context,
+            [&json!(1000), &json!(2000), &json!(null), &json!([4000, 3000, 65532])],
+            "the container's word counts"
+        );
+        assert_eq!(pod["securityContext"].get("fsGroup"), None, "{step}: the kubelet gives no file to anybody");
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert!(pod["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository"), "{step}");
         assert_eq!(task(&jobs[step]).volumes.len(), 1);
@@ -133,13 +138,13 @@ fn jobs_that_work_on_files_mount_the_claim_as_the_workloads_user_and_others_do_n
 }
 
 #[test]
-fn what_no_workload_says_of_its_user_is_ours_and_where_there_is_no_group_everyone_in_the_pod_reads_its_secrets() {
+fn what_no_workload_says_of_its_user_is_ours_and_everyone_in_the_pod_reads_its_secrets() {
     for (context, container, wanted) in [
         (json!({}), json!({}), [json!(65532), json!(65532), Value::Null, json!([65532])]),
         // Root is nobody that a pod of ours may be.
         (json!({"runAsUser": 0}), json!({}), [json!(65532), json!(65532), Value::Null, json!([65532])]),
         (json!({"runAsUser": 5}), json!({}), [json!(5), Value::Null, Value::Null, json!([65532])]),
-        (json!({"fsGroup": 9}), json!({"runAsUser": 6, "runAsGroup": 8}), [json!(6), json!(8), json!(9), json!([65532])]),
+        (json!({"fsGroup": 9}), json!({"runAsUser": 6, "runAsGroup": 8}), [json!(6), json!(8), Value::Null, json!([9, 65532])]),
     ] {
         let mut seen = with_files(&context);
         let mut web = serde_json::to_value(&seen.target_side.deployments[0]).unwrap();
@@ -150,8 +155,7 @@ fn what_no_workload_says_of_its_user_is_ours_and_where_there_is_no_group_everyon
         let got = CONTEXT.map(|f| pod["securityContext"].get(f).cloned().unwrap_or_default());
         assert_eq!(got, wanted, "{context}");
         let secret = pod["volumes"].as_array().unwrap().iter().find(|v| v["name"] == "repository-password").unwrap();
-        let mode = if wanted[2].is_null() { 0o444 } else { 0o440 };
-        assert_eq!(secret["secret"]["defaultMode"], json!(mode), "{context}");
+        assert_eq!(secret["secret"]["defaultMode"], json!(0o444), "{context}");
     }
 }
 
@@ -327,14 +331,14 @@ fn a_backup_reads_the_volume_where_it_is_used_and_its_proof_does_without() {
         "metadata": {"name": "b", "namespace": NAMESPACE, "uid": "uid-b", "finalizers": ["lockkeeper.dev/run"]},
         "spec": {"environment": {"name": "production"}, "data": {"all": {}}, "reason": "", "keep": false},
     }));
-    let decide = |status: Value, side: &lockkeeper::plan::world::Side| {
+    let decide = |status: Value, side: &lockkeeper::plan::world::Side, jobs: &BTreeMap<String, JobView>| {
         let mut backup = backup.clone();
         backup.status = Some(of(status));
         let world = backup::World {
             settings: &seen.settings,
             backup: &backup,
             environment: seen.target.as_ref(),
-            jobs: &BTreeMap::new(),
+            jobs,
             side,
             missing_policies: &[],
             refused: None,
@@ -345,14 +349,30 @@ fn a_backup_reads_the_volume_where_it_is_used_and_its_proof_does_without() {
         Decision::Perform(Effect::Create { manifest, .. }) => *manifest,
         other => panic!("{other:?}"),
     };
-    let reads = made(decide(json!({"phase": "Running"}), &seen.target_side));
+    let none = BTreeMap::new();
+    let opens = made(decide(json!({"phase": "Running"}), &seen.target_side, &none));
+    opens_the_repository(&opens, "backup-open");
+    let name = opens["metadata"]["name"].as_str().unwrap();
+    let opening = |state| BTreeMap::from([(name.to_owned(), job_view(name, "backup-open", state))]);
+    let waits = decide(json!({"phase": "Running"}), &seen.target_side, &opening(JobState::Running));
+    assert!(!matches!(waits, Decision::Perform(_)), "{waits:?}");
+    let reads = made(decide(json!({"phase": "Running"}), &seen.target_side, &opening(JobState::Succeeded)));
     let (pod, read_only) = mount(&reads).unwrap();
-    assert!(read_only && pod["affinity"].is_object() && pod["securityContext"]["fsGroup"] == 3000);
-    let proves = made(decide(json!({"phase": "Proving", "snapshot": "aa"}), &seen.target_side));
+    assert!(read_only && pod["affinity"].is_object() && pod["securityContext"].get("fsGroup").is_none());
+    let mut closed = opening(JobState::Succeeded);
+    closed.values_mut().for_each(|j| {
+        j.outcome = Some(of(json!({"checks": [{"name": "repository", "passed": false, "message": "it is not to be written"}]})));
+    });
+    let Decision::Advance(status) = decide(json!({"phase": "Running"}), &seen.target_side, &closed) else { panic!("it ends") };
+    let failure = status.failure.unwrap();
+    assert_eq!((failure.reason.as_str(), failure.message.as_str()), ("RepositoryClosed", "it is not to be written"));
+    let proves = made(decide(json!({"phase": "Proving", "snapshot": "aa"}), &seen.target_side, &none));
     assert!(mount(&proves).is_none() && task(&proves).volumes.len() == 1, "what is proven is what the repository holds");
-    let mut none = seen.target_side.clone();
-    none.volumes.clear();
-    let Decision::Advance(status) = decide(json!({"phase": "Pending"}), &none) else { panic!("it says what is missing") };
+    let mut without = seen.target_side.clone();
+    without.volumes.clear();
+    let Decision::Advance(status) = decide(json!({"phase": "Pending"}), &without, &none) else {
+        panic!("it says what is missing")
+    };
     assert!(status.conditions.iter().any(|c| c.type_ == "Stalled" && c.message.contains("uploads does not exist: make it")));
 }
 
@@ -382,25 +402,15 @@ fn a_backup_that_is_tried_again_waits_for_the_lock_of_another_run_as_its_first_a
     };
     let mut jobs = BTreeMap::new();
     let name = made(decide(&seen, &jobs));
-    let first = JobView {
-        name: name.clone(),
-        uid: "j".into(),
-        step: "backup".into(),
-        state: JobState::Running,
-        created_at: Some(seen.now),
-        deleting: false,
-        exit_code: None,
-        exit_reason: None,
-        disruption: Some("evicted".into()),
-        outcome: None,
-        progress: None,
-        trouble: None,
-        gate: None,
-        pulled: BTreeMap::new(),
-        log_tail: None,
-    };
-    jobs.insert(name.clone(), first);
     let holder = of(json!({"epoch": 3, "holder": {"kind": "Promotion", "name": "r-9", "uid": "other"}}));
+    jobs.insert(name.clone(), job_view(&name, "backup-open", JobState::Succeeded));
+    seen.target.as_mut().unwrap().status.get_or_insert_default().lock = Some(Clone::clone(&holder));
+    let Decision::Advance(status) = decide(&seen, &jobs) else { panic!("it waits") };
+    assert!(status.conditions.iter().any(|c| c.reason == "Locked"), "who has opened the repository has read no file");
+    seen.target.as_mut().unwrap().status = None;
+    let name = made(decide(&seen, &jobs));
+    let first = JobView { disruption: Some("evicted".into()), ..job_view(&name, "backup", JobState::Running) };
+    jobs.insert(name.clone(), first);
     seen.target.as_mut().unwrap().status.get_or_insert_default().lock = Some(holder);
     assert_eq!(decide(&seen, &jobs), Decision::Wait(None), "the lock was taken while it read; it goes on");
     jobs.get_mut(&name).unwrap().state = JobState::Failed("BackoffLimitExceeded".into());
@@ -433,8 +443,8 @@ fn a_volume_is_restored_only_with_a_database_whose_epoch_guards_it() {
 }
 
 #[test]
-fn volumes_of_different_users_are_refused_and_no_job_gives_files_of_one_to_the_group_of_the_other() {
-    let mut seen = with_files(&json!({"fsGroup": 1000}));
+fn volumes_of_different_users_are_refused_and_of_different_groups_one_job_is_in_all() {
+    let mut seen = with_files(&json!({"fsGroup": 1000, "supplementalGroups": [7, 2000]}));
     let mut target = serde_json::to_value(seen.target.take().unwrap()).unwrap();
     target["spec"]["data"].as_array_mut().unwrap().push(json!({"name": "media", "volume": {"claim": {"name": "media"}}}));
     seen.target = Some(of(target));
@@ -446,17 +456,153 @@ fn volumes_of_different_users_are_refused_and_no_job_gives_files_of_one_to_the_g
     let pod = &mut other["spec"]["template"]["spec"];
     pod["volumes"][0]["persistentVolumeClaim"]["claimName"] = json!("media");
     pod["securityContext"]["fsGroup"] = json!(2000);
-    seen.target_side.deployments.push(of(other));
-    let said = wrong(&seen);
-    assert!(said.contains("data uploads and data media") && said.contains("one says fsGroup 1000, the other 2000"), "{said}");
-    assert!(!said.contains("runAsUser"), "{said}");
+    seen.target_side.deployments.push(of(Clone::clone(&other)));
     let spec = seen.target.as_ref().unwrap().spec.clone();
-    let mounts = |names: &[&str]| {
+    let groups = |names: &[&str]| {
         let data: Vec<_> = spec.data.iter().filter(|d| names.contains(&&*d.name)).collect();
-        lockkeeper::plan::volumes::mounts(&spec, &data, &seen.target_side, false).user.get("fsGroup").cloned()
+        lockkeeper::plan::volumes::mounts(&spec, &data, &seen.target_side, false).groups
     };
-    assert_eq!(
-        (mounts(&["uploads"]), mounts(&["media"]), mounts(&["uploads", "media"])),
-        (Some(json!(1000)), Some(json!(2000)), None)
-    );
+    assert_eq!((groups(&["uploads"]), groups(&["media"])), (vec![7, 2000, 1000], vec![7, 2000]));
+    assert_eq!(groups(&["uploads", "media"]), [7, 2000, 1000], "each once");
+    let said = wrong(&seen);
+    assert!(!said.contains("one Job works on the files of both"), "{said}");
+    other["spec"]["template"]["spec"]["containers"][0]["securityContext"]["runAsUser"] = json!(1001);
+    *seen.target_side.deployments.last_mut().unwrap() = of(other);
+    let said = wrong(&seen);
+    assert!(said.contains("data uploads and data media") && said.contains("one says runAsUser 1000, the other 1001"), "{said}");
+}
+
+fn job_view(name: &str, step: &str, state: JobState) -> JobView {
+    JobView {
+        name: name.into(),
+        uid: "j".into(),
+        step: step.into(),
+        outcome: (state == JobState::Succeeded).then(Default::default),
+        state,
+        created_at: Some("2026-11-22T20:00:10Z".parse().unwrap()),
+        deleting: false,
+        exit_code: None,
+        exit_reason: None,
+        disruption: None,
+        progress: None,
+        trouble: None,
+        gate: None,
+        pulled: BTreeMap::new(),
+        log_tail: None,
+    }
+}
+
+/// A Job whose pod mounts the repository, to be given to our group, and no data.
+pub fn opens_the_repository(job: &Value, step: &str) {
+    assert_eq!(job["metadata"]["labels"]["lockkeeper.dev/step"], step);
+    let pod = &job["spec"]["template"]["spec"];
+    let volumes = pod["volumes"].as_array().unwrap();
+    assert!(mount(job).is_none() && volumes.iter().any(|v| v["name"] == "repository"), "{volumes:?}");
+    assert_eq!(pod["securityContext"]["fsGroup"], 65532, "{step}");
+    let task = task(job);
+    assert!(task.repository && task.data.is_empty() && task.volumes.is_empty(), "{task:?}");
+}
+
+/// The first Jobs of a run, each ended well before the next is made.
+fn first_jobs(seen: &mut Seen, count: usize) -> Vec<Value> {
+    let mut jobs = Vec::new();
+    for _ in 0..200 {
+        let decision = seen.plan();
+        if let Decision::Perform(Effect::Create { resource: Resource::Job, manifest }) = &decision {
+            jobs.push((**manifest).clone());
+        }
+        if jobs.len() == count {
+            return jobs;
+        }
+        if !seen.carry_out(&decision) {
+            Change::Good.happen(seen);
+            pods_mount(seen);
+        }
+    }
+    panic!("no {count} Jobs: {jobs:?}");
+}
+
+#[test]
+fn a_repository_on_a_claim_is_opened_by_a_pod_of_our_group_before_one_mounts_it_beside_data() {
+    let mut seen = with_files(&json!({"fsGroup": 3000}));
+    let jobs = first_jobs(&mut seen, 2);
+    opens_the_repository(&jobs[0], "preflight-early-open");
+    let (pod, _) = mount(&jobs[1]).unwrap();
+    assert!(pod["volumes"].as_array().unwrap().iter().any(|v| v["name"] == "repository"));
+
+    let mut bucket = with_files(&json!({}));
+    let mut target = serde_json::to_value(bucket.target.take().unwrap()).unwrap();
+    target["spec"]["backups"]["repository"] =
+        json!({"s3": {"endpoint": "https://s3.example.org", "bucket": "b", "credentialsSecret": {"name": "s3-key"}}});
+    bucket.target = Some(of(target));
+    assert!(mount(&first_jobs(&mut bucket, 1)[0]).is_some(), "a bucket belongs to no group");
+    let opened = Seen::new().target_side.volumes.is_empty().then(|| first_jobs(&mut Seen::new(), 1)).unwrap();
+    assert_eq!(opened[0]["metadata"]["labels"]["lockkeeper.dev/step"], "preflight-early", "nor is there need without volumes");
+
+    // What does not open is said before a file is looked at.
+    let mut closed = with_files(&json!({}));
+    let jobs = jobs_of(&mut closed, |seen| {
+        for job in seen.jobs.values_mut().filter(|j| j.step.ends_with("-open")) {
+            job.outcome = Some(of(json!({"checks": [{"name": "repository", "passed": false, "message": "it is another's"}]})));
+        }
+    });
+    let check = closed.status().preflight.iter().find(|c| !c.passed).cloned().unwrap();
+    assert_eq!((check.name.as_str(), check.message.as_str()), ("repository", "it is another's"));
+    assert!(!jobs.contains_key("preflight-early") && !jobs.contains_key("fence"), "{:?}", jobs.keys());
+}
+
+/// Carries a Promotion to a step, edits the Environment there, and goes on as long as there is something to do.
+fn edited_at(step: &str, edit: impl Fn(&mut Value)) -> (Seen, BTreeMap<String, Value>) {
+    let mut seen = with_files(&json!({}));
+    let mut edited = false;
+    let jobs = jobs_of(&mut seen, |seen| {
+        if seen.status().step.is_some_and(|s| s.starts_with(step)) && !edited {
+            edited = true;
+            let mut target = serde_json::to_value(seen.target.take().unwrap()).unwrap();
+            edit(&mut target["spec"]["data"]);
+            seen.target = Some(of(target));
+        }
+    });
+    assert!(edited, "{step}");
+    (seen, jobs)
+}
+
+#[test]
+fn a_run_works_on_the_claims_and_connections_that_it_has_locked_and_on_no_others() {
+    type Edit = fn(&mut Value);
+    let table: [(&str, Edit, &str); 4] = [
+        ("undo", |data| data[1]["volume"]["claim"]["name"] = json!("fresh"), "claim fresh by now"),
+        ("workloads", |data| data[1]["volume"]["claim"]["name"] = json!("fresh"), "name claim uploads again"),
+        ("workloads", |data| data[0]["postgres"]["connectionSecret"]["name"] = json!("b"), "name connectionSecret db again"),
+        (
+            "undo",
+            |data| data[0]["postgres"]["adminSecret"] = json!({"name": "c"}),
+            "connectionSecret db and adminSecret c by now",
+        ),
+    ];
+    for (step, edit, words) in table {
+        let (mut seen, jobs) = edited_at(step, edit);
+        let status = seen.status();
+        let of_data = words.contains("Secret") || step == "workloads";
+        let why = status.failure.clone().unwrap();
+        assert!(why.reason == "DataMoved" && why.message.contains(words), "{step}: {why:?}");
+        let named = |job: &Value| ["\"fresh\"", "\"b\"", "\"c\""].iter().any(|name| job.to_string().contains(name));
+        assert!(!jobs.values().any(named), "{step}: no Job mounts what was never locked");
+        if !of_data {
+            assert_eq!(status.phase, Phase::RolledBack, "no file was changed yet");
+            continue;
+        }
+        assert_eq!(status.phase, Phase::NeedsHuman, "{step}: {status:?}");
+        assert!(!jobs.contains_key("rollback-data") && status.next.unwrap().contains(words));
+        // The earlier one is named again: what was done there is undone there.
+        seen.target.as_mut().unwrap().spec.data = with_files(&json!({})).target.unwrap().spec.data;
+        let jobs = jobs_of(&mut seen, |seen| seen.now += jiff::SignedDuration::from_secs(60));
+        assert_eq!(seen.status().phase, Phase::RolledBack, "{step}: {:?}", seen.status());
+        assert!(jobs["rollback-data"].to_string().contains("\"db\""));
+    }
+    // Once users have their data back, an edit is the next run's.
+    let (seen, _) = edited_at("release-data", |data| data[1]["volume"]["claim"]["name"] = json!("fresh"));
+    assert_eq!(seen.status().phase, Phase::Completed, "{:?}", seen.status());
+    let told = &seen.status().data;
+    assert_eq!((told[0].connection_secret.as_deref(), told[1].claim.as_deref()), (Some("db"), Some("uploads")));
 }

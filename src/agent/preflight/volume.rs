@@ -9,7 +9,7 @@ use crate::{
     },
     data::{
         repository,
-        volume::survey::{Survey, owners, survey},
+        volume::survey::{Survey, closed, owners, survey},
     },
     manifest::task::{BackupOutcome, Outcome},
 };
@@ -48,12 +48,17 @@ pub async fn check(context: &Context<'_>, outcome: &mut Outcome) -> Result<i64, 
     Ok(size)
 }
 
-/// Of a restore: whether the files that come back fit into the volume.
+/// Of a restore: whether the files that come back fit into the volume, and may be written there.
 pub fn fits(context: &Context<'_>, found: &BackupOutcome, outcome: &mut Outcome) {
     for data in context.volumes() {
         let root = context.paths.volumes.join(&data);
         let Some(content) = found.contents.iter().find(|c| c.data == data) else { continue };
         let mut checks = Checks { data: &data, list: &mut outcome.checks };
+        match closed(&root) {
+            Ok(None) => {}
+            Ok(Some(why)) => checks.fail("files", why),
+            Err(error) => checks.fail("files", error.to_string()),
+        }
         let Some(whole) = repository::total_bytes(&root).and_then(|b| i64::try_from(b).ok()) else { continue };
         let (needed, there) = (mebibytes(content.bytes), mebibytes(whole));
         if content.bytes > whole {

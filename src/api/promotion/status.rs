@@ -82,6 +82,10 @@ pub struct RunStatus {
     /// The backup made before the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup: Option<LocalRef>,
+    /// Where the run's data was when users were locked out. It works there and nowhere else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub data: Vec<DataPlace>,
     /// Databases kept aside, and until when.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -265,6 +269,27 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
+}
+
+/// Where data is, as its Environment names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataPlace {
+    /// Name of the data.
+    #[schemars(length(max = 63))]
+    pub data: String,
+    /// Its claim, where it is a volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub claim: Option<String>,
+    /// The Secret with the application's connection, where it is a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub connection_secret: Option<String>,
+    /// The Secret with the admin role's connection, where it is one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub admin_secret: Option<String>,
 }
 
 /// A database kept aside.

@@ -1,6 +1,6 @@
 //! Whether a volume can be read, and put back as it is, by the user that this process runs as. Read alone.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, os::fd::AsFd, path::Path};
 
 use rustic_core::repofile::{Node, NodeType};
 use rustix::{
@@ -10,7 +10,7 @@ use rustix::{
 
 use super::{
     VolumeError, shown,
-    tree::{Root, walk},
+    tree::{Root, is_file_systems, names, walk},
 };
 use crate::data::{
     repository::Reader,
@@ -90,6 +90,23 @@ pub fn owners(reader: &Reader, prefix: &Path, stop: &Stop) -> Result<Vec<String>
         me.user
     );
     Ok(foreign.say("entries belong to others there and cannot be given to them here", &mend).into_iter().collect())
+}
+
+/// That a volume in which nothing is yet cannot be filled by the user of this process, in words: no pod that says an `fsGroup` has
+/// mounted it.
+pub fn closed(root: &Path) -> Result<Option<String>, VolumeError> {
+    let root = Root::open(root)?;
+    let there = names(root.as_fd()).map_err(|e| super::failed(Path::new(""), "looking at it", e))?;
+    let writes = accessat(&root, ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
+    let fresh = there.iter().all(|name| is_file_systems(Path::new(""), name));
+    Ok((fresh && writes == Err(rustix::io::Errno::ACCESS)).then(|| {
+        let Me { user, groups } = Me::now();
+        let groups = groups.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        format!(
+            "nothing is there yet, and user {user} of the groups {groups} cannot write there: start the workload that mounts the claim \
+             once, so that Kubernetes gives the volume to its fsGroup, or give its directory to that user"
+        )
+    }))
 }
 
 /// Looks at every entry, while somebody may work there.
