@@ -41,16 +41,16 @@ caught=0 missed=
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-# Where the test program of a target lies.
+# Compiles the test program of a target, and says where it lies.
 program() {
-  cargo test --locked --test "$1" --no-run --message-format=json 2>/dev/null |
+  cargo test --quiet --locked --test "$1" --no-run --message-format=json-render-diagnostics |
     jq -r --arg name "$1" 'select(.executable != null and .target.name == $name) | .executable' | tail -n 1
 }
 for seed in "${seeds[@]}"; do
   # Written anew each time: by the times of its files cargo sees what the last seed had changed.
   rm -rf "$copy/src" && mkdir "$copy/src"
   git ls-files -z | xargs -0 cp --parents -t "$copy/src"
-  # Who broke a test's patch by changing what it patches mends it: that is no bug that was noticed.
+  # A patch that does not apply, or compile, is no bug that was noticed: whoever changed what it patches mends it.
   patch --quiet --directory="$copy/src" --strip=1 <"tests/seeded/$seed.patch" || { missed+=" $seed (does not apply)"; continue; }
   story=$(sed -n 's/^story: //p' "tests/seeded/$seed.patch")
   read -r target name < <(sed -n 's/^test: //p' "tests/seeded/$seed.patch") || true
@@ -69,14 +69,13 @@ for seed in "${seeds[@]}"; do
     name=$("$tests" --list --format=terse | sed -n "s/^\(.*$story\): test$/\1/p")
   else
     in=$copy/src
-    (cd "$in" && cargo test --quiet --locked --test "$target" --no-run) || { missed+=" $seed (does not compile)"; continue; }
-    tests=$(cd "$in" && program "$target")
+    tests=$(cd "$in" && program "$target") || { missed+=" $seed (does not compile)"; continue; }
   fi
   if [ -z "$name" ] || [ -z "$("$tests" --list --format=terse --exact "$name")" ]; then
     missed+=" $seed (there is no test $name)"
     continue
   fi
-  # Written by the test itself, or it failed of something else.
+  # Without a word of the test itself it failed of something else.
   if (cd "$in" && "$tests" --test-threads=1 --exact "$name") >"$log" 2>&1 || ! grep -q 'panicked at' "$log"; then
     echo "NOT CAUGHT  $seed: $name"
     missed+=" $seed"

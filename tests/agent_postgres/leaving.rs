@@ -207,7 +207,9 @@ async fn files_whose_owners_are_nobody_here_are_named_before_anyone_is_locked_ou
         outcome.checks.into_iter().find(|c| c.name == "uploads: owners").unwrap()
     };
     let check = owners(RUN).await;
-    for part in ["public/a.css of 0:0", "belong to others there and cannot be given to them here", "run as user 4242", "runAsUser"] {
+    for part in
+        ["public/a.css of 0:0", "belong to others there and cannot be given to them here", "run as user 4242", "runAsUser"]
+    {
         assert!(check.message.contains(part), "{part}: {}", check.message);
     }
     assert!(!check.passed && !check.message.contains("private"), "{check:?}");

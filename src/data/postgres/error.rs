@@ -128,7 +128,9 @@ impl PgError {
         match self {
             Self::Secret { .. } | Self::ToolMissing(_) | Self::DatabaseMissing { .. } | Self::Control { .. } => true,
             Self::Statement { code, .. } => code.as_deref().is_some_and(|c| matches!(&c[..2], "42" | "0A" | "22" | "23")),
-            Self::Connect { .. } | Self::Tool { .. } | Self::SessionsLeft { .. } | Self::Claimed { .. } | Self::Stopped(_) => false,
+            Self::Connect { .. } | Self::Tool { .. } | Self::SessionsLeft { .. } | Self::Claimed { .. } | Self::Stopped(_) => {
+                false
+            }
         }
     }
 
