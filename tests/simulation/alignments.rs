@@ -151,7 +151,7 @@ fn goes_on(simulation: &mut Simulation, steps: usize, fault: Fault) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 100, ..ProptestConfig::default() })]
     #[test]
     fn a_mirror_is_whole_or_not_at_all_whatever_happens_and_whenever(
         fails in prop::sample::select(&["nothing", "nothing", "nothing", "masking", "loading", "checks"][..]),

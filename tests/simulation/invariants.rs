@@ -265,6 +265,8 @@ pub fn left_over(cluster: &Cluster, uid: &str) -> Vec<String> {
         .iter()
         .filter(|((resource, ..), o)| resource != "environmentbackups" && o["metadata"]["labels"][labels::RUN] == *uid)
         .filter(|(_, o)| !is_kept(cluster, o))
+        // A pod over there whose Job is gone goes by the garbage collector's hand: that it is gone in the end is judged there.
+        .filter(|((resource, namespace, _), _)| resource != "pods" || namespace != SOURCE)
         .map(|(k, _)| format!("{} {}", k.0, k.2))
         .collect()
 }
