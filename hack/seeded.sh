@@ -3,7 +3,7 @@
 # names who must notice: `story: NAME`, for which the broken operator is installed, or `test: TARGET NAME`. That must turn red.
 # Not part of `make test`; it takes about two minutes a patch. Stories need a cluster (tests/cluster/up.sh), and leave it with
 # the right operator. Source and binaries of this tree are never touched: what is broken is a copy below target/seeded, compiled
-# with the dependencies that are compiled here already.
+# there with its dependencies. Cargo would call what it makes of either by one name: they must not share a directory.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -15,10 +15,7 @@ done
 
 right=${CARGO_TARGET_DIR:-$root/target}
 copy=$root/target/seeded
-rm -rf "$copy/src" && mkdir -p "$copy/src" "$copy/built/debug"
-for part in deps build .fingerprint; do
-  [ ! -d "$right/debug/$part" ] || [ -d "$copy/built/debug/$part" ] || cp -al "$right/debug/$part" "$copy/built/debug/"
-done
+rm -rf "$copy/src" && mkdir -p "$copy/src"
 export CARGO_TARGET_DIR=$copy/built
 log=$(mktemp)
 
