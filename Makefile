@@ -30,8 +30,8 @@ scale: ## measure the operator at 200 Environments, 2,000 Promotions and 10,000 
 bench: ## measure backup, restore and masked mirrors beside pg_dump, pgcopydb and Greenmask; not part of `make test`
 	@hack/bench.sh
 
-seeded: ## break the operator in each way of tests/seeded and see that the named story notices; not part of `make test`
-	@hack/seeded.sh
+seeded: ## break the operator in each way of tests/seeded and see that the named test or story notices (SEEDS="name …" for some); not part of `make test`
+	@hack/seeded.sh $(SEEDS)
 
 lint: ## formatting, clippy, dependencies, shell scripts
 	@hack/lint.sh

@@ -334,6 +334,15 @@ async fn filled(name: &str) -> World {
 }
 
 #[tokio::test]
+async fn a_large_table_is_read_in_parts_and_no_row_between_two_of_them_is_lost() {
+    let world = filled("parts").await;
+    let with = world.done(&world.task_with("backup", json!({"run": "with"}))).await.backup.unwrap();
+    world.as_app().await.batch_execute("DROP TABLE bulk").await.unwrap();
+    let without = world.done(&world.task_with("backup", json!({"run": "without"}))).await.backup.unwrap();
+    assert_eq!(with.rows - without.rows, 300_000);
+}
+
+#[tokio::test]
 async fn a_second_backup_of_an_unchanged_database_stores_almost_nothing() {
     let world = filled("again").await;
     let first = world.done(&world.task_with("backup", json!({"run": "first"}))).await.backup.unwrap();

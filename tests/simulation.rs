@@ -26,6 +26,8 @@
 
 #[path = "simulation/actors.rs"]
 mod actors;
+#[path = "simulation/alignments.rs"]
+mod alignments;
 #[path = "simulation/cluster.rs"]
 mod cluster;
 #[path = "simulation/data.rs"]
@@ -67,9 +69,9 @@ static GOOD: LazyLock<Trace> = LazyLock::new(|| Trace::of(Simulation::new(Script
 impl Trace {
     fn of(mut simulation: Simulation) -> Self {
         let (mut before, mut visited) = (Vec::new(), HashSet::new());
-        loop {
+        for steps in 0.. {
             let state = simulation.state.clone();
-            assert!(visited.len() < 2000, "it goes round in circles: {}", simulation.describe());
+            assert!(steps < 2000, "it goes round in circles: {}", simulation.describe());
             match simulation.step(Fault::None) {
                 Step::Turn(0) | Step::Move => {}
                 Step::Turn(_) => before.push(state),

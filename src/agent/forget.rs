@@ -1,12 +1,14 @@
-//! Drops what is not needed any more: databases kept aside, and with the Environment its control databases.
+//! Drops what is not needed any more: databases kept aside, and with the Environment its control databases and what killed proofs
+//! left, which else the next proof, or the next preflight, would drop.
 
 use super::{
     Context,
     error::{AgentError, OfData},
+    proof::{self, ProofServer},
 };
 use crate::{
     data::postgres::{
-        Access, Pace, Session, catalog,
+        Access, Pace, PgError, Session, catalog,
         control::{self, Control, State},
         quote::{control_database, ident, is_made_database},
     },
@@ -74,6 +76,23 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
             .run("dropping the control database", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(&name)))
             .await
             .of(data)?;
+        // What cannot be dropped any more keeps no Environment from going.
+        for (place, swept) in [
+            (data.clone(), proof::sweep(&session, access.database(), None).await),
+            (proof::said(data), swept_elsewhere(context, &access).await),
+        ] {
+            outcome.notes.push(match swept {
+                Ok(dropped) if dropped.is_empty() => continue,
+                Ok(dropped) => format!("{place}: dropped {}", dropped.join(", ")),
+                Err(error) => format!("{place}: scratch databases of proofs, if there are any, stay: {error}"),
+            });
+        }
     }
     Ok(())
+}
+
+async fn swept_elsewhere(context: &Context<'_>, access: &Access) -> Result<Vec<String>, PgError> {
+    let Some(endpoint) = ProofServer::endpoint(context)? else { return Ok(Vec::new()) };
+    let server = ProofServer::enter(endpoint, &context.stop).await?;
+    proof::sweep(&server.session, access.database(), None).await
 }

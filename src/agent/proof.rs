@@ -80,23 +80,60 @@ pub async fn drop_made(endpoint: &Endpoint, data: &str, name: &str) -> Result<()
 
 /// The lock of who is at work on a scratch database, for as long as his session is there.
 const LOCK: &str = "SELECT pg_try_advisory_lock(hashtextextended('lockkeeper ' || $1, 0))";
+const UNLOCK: &str = "SELECT pg_advisory_unlock(hashtextextended('lockkeeper ' || $1, 0))";
+/// Another session with that lock. To PostgreSQL it is another lock in each database, and two Secrets may name one server and
+/// enter it by different databases: so it is looked for in all of them. Of two who took it at once, both see the other.
+const ANOTHER: &str = "SELECT l.pid, coalesce(a.usename::text, 'unknown'), coalesce(a.datname::text, 'unknown') FROM pg_locks l \
+    LEFT JOIN pg_stat_activity a ON a.pid = l.pid \
+    WHERE l.locktype = 'advisory' AND l.objsubid = 1 AND l.granted AND l.pid <> pg_backend_pid() \
+    AND (l.classid::bigint << 32) | l.objid::bigint = hashtextextended('lockkeeper ' || $1, 0) ORDER BY 1 LIMIT 1";
+
+/// Says that this session is at work on the scratch database `name`, unless another one is.
+async fn take(session: &Session, name: &str) -> Result<(), PgError> {
+    let had: bool = session.one("claiming a scratch database", LOCK, &[&name]).await?.get(0);
+    let another = session.query("looking who is at work on a scratch database", ANOTHER, &[&name]).await?;
+    if had && another.is_empty() {
+        return Ok(());
+    }
+    if had {
+        session.one("letting a claim go", UNLOCK, &[&name]).await?;
+    }
+    let (server, database) = (session.server().to_owned(), name.to_owned());
+    let who = another.first().map_or_else(
+        // It ended between the two questions.
+        || "a session that has ended by now".to_owned(),
+        |row| {
+            let (pid, role, through): (i32, String, String) = (row.get(0), row.get(1), row.get(2));
+            format!("session {pid} of role {role}, connected to database {through}")
+        },
+    );
+    Err(PgError::Claimed { server, database, who })
+}
 
 /// Says that this session is at work on the scratch database `name`, and drops those of the same data that nobody is at work on:
 /// who made them was killed, and nobody has tried again.
 pub async fn claim(session: &Session, database: &str, name: &str) -> Result<(), PgError> {
-    session.one("claiming the scratch database", LOCK, &[&name]).await?;
-    let sql = "SELECT datname::text FROM pg_database WHERE pg_has_role(datdba, 'USAGE') AND datname <> $1 ORDER BY 1";
-    for row in session.query("looking for scratch databases", sql, &[&name]).await? {
+    take(session, name).await?;
+    sweep(session, database, Some(name)).await.map(drop)
+}
+
+/// Drops the scratch databases of a data that nobody is at work on, but one; gives their names.
+pub async fn sweep(session: &Session, database: &str, but: Option<&str>) -> Result<Vec<String>, PgError> {
+    let sql = "SELECT datname::text FROM pg_database WHERE pg_has_role(datdba, 'USAGE') ORDER BY 1";
+    let mut dropped = Vec::new();
+    for row in session.query("looking for scratch databases", sql, &[]).await? {
         let other: String = row.get(0);
-        if !is_made(database, Made::Proof, &other)
-            || !session.one("claiming a scratch database", LOCK, &[&other]).await?.get::<_, bool>(0)
-        {
+        if but == Some(other.as_str()) || !is_made(database, Made::Proof, &other) {
             continue;
+        }
+        match take(session, &other).await {
+            Err(PgError::Claimed { .. }) => continue,
+            taken => taken?,
         }
         let sql = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(&other));
         session.run("dropping a scratch database that was left", &sql).await?;
-        let sql = "SELECT pg_advisory_unlock(hashtextextended('lockkeeper ' || $1, 0))";
-        session.one("letting a claim go", sql, &[&other]).await?;
+        session.one("letting a claim go", UNLOCK, &[&other]).await?;
+        dropped.push(other);
     }
-    Ok(())
+    Ok(dropped)
 }

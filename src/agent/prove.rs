@@ -4,7 +4,8 @@
 //!    its owner, or on a server of its own ([`super::proof`]). Every file is compared with the manifest before a row of it goes
 //!    anywhere.
 //! 2. What the tables of that database hold is read once more, in the same way as it was read of the original, and compared.
-//! 3. The scratch database is dropped, whatever happened; one of a Job that was killed, by the next attempt or the next proof.
+//! 3. The scratch database is dropped, whatever happened; one of a Job that was killed, by the next attempt, the next proof of the
+//!    same data, a preflight that looks at that server, or with the Environment.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     data::{
         postgres::{
-            Access, Endpoint, Session, catalog, content, control,
+            Access, Endpoint, PgError, Session, catalog, content, control,
             copy::{self, Amount, Import, View},
             quote::{Made, ident, made_database},
             tools::{Rights, Tools},
@@ -40,15 +41,17 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     for access in context.accesses()? {
         let elsewhere = ProofServer::endpoint(context).of(&proof::said(&access.data))?;
         let name = made_database(access.database(), Made::Proof, &context.task.run);
-        let (result, cleaned) = match &elsewhere {
-            None => (
-                restore_and_compare(context, &access, (&name, Rights::LeftOut), &reader, outcome).await,
-                drop_made(&access, &name).await,
-            ),
-            Some(endpoint) => (
-                prove_elsewhere(context, &access, endpoint, &name, &reader, outcome).await,
-                proof::drop_made(endpoint, &access.data, &name).await,
-            ),
+        let result = match &elsewhere {
+            None => restore_and_compare(context, &access, (&name, Rights::LeftOut), &reader, outcome).await,
+            Some(endpoint) => prove_elsewhere(context, &access, endpoint, &name, &reader, outcome).await,
+        };
+        // What another is at work on is not ours to drop.
+        if matches!(&result, Err(AgentError::Postgres { source, .. }) if matches!(**source, PgError::Claimed { .. })) {
+            return result;
+        }
+        let cleaned = match &elsewhere {
+            None => drop_made(&access, &name).await,
+            Some(endpoint) => proof::drop_made(endpoint, &access.data, &name).await,
         };
         // The first cause counts, also when cleaning up failed as well.
         result?;

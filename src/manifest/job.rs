@@ -13,7 +13,7 @@ use super::{
     task::{
         GATE_PATH, MASKING_KEY_DIR, MIGRATIONS, MigrationTask, OWN_CREDENTIALS, OWN_DIR, OWN_PASSWORD, OWN_REPOSITORY,
         POLICY_DIR, PROOF_DIR, REPOSITORY_CREDENTIALS_DIR, REPOSITORY_DIR, REPOSITORY_PASSWORD_DIR, S3Task, SECRETS_DIR,
-        TASK_ENV, Task,
+        TASK_ENV, Task, Verb,
     },
 };
 use crate::{
@@ -162,14 +162,21 @@ pub fn agent(
     aliases: &[Value],
     deadline: Duration,
 ) -> Effect {
-    let (mut mounts, mut volumes) = (agent_mounts(data, backups), agent_volumes(data, backups));
-    let s3 = backups.and_then(|b| b.repository.s3.as_ref()).map(S3Task::of);
+    // An Environment that goes leaves its repository as it is, and what else is gone already must not keep it.
+    let goes = task.verb == Verb::Forget;
+    let repository = backups.filter(|_| !goes);
+    let (mut mounts, mut volumes) = (agent_mounts(data, repository), agent_volumes(data, repository));
+    let s3 = repository.and_then(|b| b.repository.s3.as_ref()).map(S3Task::of);
     // Whoever proves nothing has no business with that server.
     let proof = backups.and_then(|b| b.proof.as_ref()).filter(|_| task.proof && !task.data.is_empty());
     let task = &Task { s3, proof: proof.is_some(), ..task.clone() };
     if let Some(proof) = proof {
         mounts.push(json!({"name": "proof", "mountPath": PROOF_DIR, "readOnly": true}));
-        volumes.push(json!({"name": "proof", "secret": secret(&proof.connection_secret.name)}));
+        let mut secret = secret(&proof.connection_secret.name);
+        if goes {
+            secret["optional"] = json!(true);
+        }
+        volumes.push(json!({"name": "proof", "secret": secret}));
     }
     for (volume, path, name) in migration_secrets(task) {
         mounts.push(json!({"name": volume, "mountPath": path, "readOnly": true}));

@@ -202,8 +202,8 @@ pub struct Task {
     /// Whether a repository is mounted.
     #[serde(default)]
     pub repository: bool,
-    /// Prove, and Preflight of a run that makes a backup: whether restores are proven on a server of its own, whose Secret is
-    /// mounted at [`PROOF_DIR`].
+    /// Prove, Preflight of a run that makes a backup, and Forget: whether restores are proven on a server of its own, whose Secret
+    /// is mounted at [`PROOF_DIR`].
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub proof: bool,
     /// Where the repository lies, if not on a volume. Its credentials are mounted at [`REPOSITORY_CREDENTIALS_DIR`].

@@ -338,7 +338,7 @@ pub fn agent_job(world: &World<'_>, (verb, step): (Verb, &str), now: Timestamp, 
     task.data = Task::data_of(&spec.data);
     edit(&mut task);
     let data: Vec<_> = spec.data.iter().filter(|d| task.data.iter().any(|t| t.name == *d.name)).collect();
-    let backups = spec.backups.as_ref().filter(|_| task.repository);
+    let backups = spec.backups.as_ref().filter(|_| task.repository || task.proof);
     let make = || job::agent(owner, world.settings, (&name, step), &task, (&data, backups), &[], DROP_DEADLINE);
     look(world.jobs, &name, true, now, make)
 }
@@ -360,7 +360,8 @@ fn leave(world: &World<'_>, finalizer: bool, now: Timestamp) -> Decision<Environ
     }
     let aside = status.kept.iter().filter(|k| k.snapshot.is_none());
     let aside = aside.map(|k| DropTask { data: k.data.clone(), database: k.database.clone() }).collect();
-    match agent_job(world, (Verb::Forget, "forget"), now, |task| task.databases = aside) {
+    let edit = |task: &mut Task| (task.databases, task.proof) = (aside, true);
+    match agent_job(world, (Verb::Forget, "forget"), now, edit) {
         JobProgress::Going(Progress::Do(effect)) => Decision::Perform(effect),
         JobProgress::Going(_) => Decision::Wait(None),
         // Whether done or not possible: an Environment whose server is gone must not stay for ever.

@@ -19,10 +19,11 @@ use rustix::fs::{CWD, FileType, Mode, XattrFlags};
 use serde_json::{Value, json};
 
 use super::{
+    OTHER_RUN,
     alignments::Pair,
     failed,
     postgres::{RUN, World},
-    volumes::{listing, nasty},
+    volumes::{as_user, chmod, listing, nasty},
 };
 
 fn uploads(world: &World) -> std::path::PathBuf {
@@ -180,6 +181,65 @@ async fn what_a_policy_lists_arrives_as_it_was_and_of_nothing_else_is_there_a_by
     let (code, rolled) = lockkeeper::agent::perform(&back, &paths, lockkeeper::data::stop::Stop::never()).await;
     assert_eq!((code, listing(&uploads(development))), (exit::DONE, before), "{rolled:?}");
     development.ok("release", 1).await;
+}
+
+#[tokio::test]
+async fn files_whose_owners_are_nobody_here_are_named_before_anyone_is_locked_out() {
+    if !rustix::process::geteuid().is_root() {
+        return; // only root can make files that belong to others
+    }
+    let mut pair = pair("strangers").await;
+    let hash = pair.policy(lists(json!(["public/**/*.css"])));
+    let give = |place: &Path, user: &str| {
+        assert!(Command::new("chown").args(["-R", "-h", user]).arg(place).status().unwrap().success());
+    };
+    let (development, from) = (&pair.development, &pair.production);
+    let owners = async |run: &str| {
+        let mut task = masking(&pair, &hash);
+        task.run = run.into();
+        let masked = from.done(&task).await.backup.unwrap();
+        // One volume for both: the pod down there reads what the one up here wrote.
+        give(&from.paths.repository, "4242:4242");
+        chmod(from.directory.path(), 0o755);
+        let of_snapshot =
+            json!({"snapshot": masked.snapshot, "origin": from.environment, "volumes": [{"name": "uploads"}], "data": []});
+        let outcome = as_user(development, 4242, &development.task_with("preflight", of_snapshot));
+        outcome.checks.into_iter().find(|c| c.name == "uploads: owners").unwrap()
+    };
+    let check = owners(RUN).await;
+    for part in
+        ["public/a.css of 0:0", "belong to others there and cannot be given to them here", "run as user 4242", "runAsUser"]
+    {
+        assert!(check.message.contains(part), "{part}: {}", check.message);
+    }
+    assert!(!check.passed && !check.message.contains("private"), "{check:?}");
+    give(&uploads(&pair.production), "4242:4242");
+    let check = owners(OTHER_RUN).await;
+    assert!(check.passed, "{check:?}");
+}
+
+#[tokio::test]
+async fn what_holds_other_volumes_than_are_asked_for_does_not_serve_again() {
+    let mut pair = pair("volumes_again").await;
+    let hash = pair.policy(lists(json!(["public/**/*.css"])));
+    let runs = std::cell::Cell::new(0);
+    let asks = async |volumes: Value| {
+        runs.set(runs.get() + 1);
+        let task = pair.production.task_with(
+            "snapshot",
+            json!({
+                "maskingPolicyHash": hash, "policy": "copy", "run": format!("{:08}-aaaa-4bbb-8ccc-dddddddddddd", runs.get()),
+                "release": "r1", "reuseWithinSeconds": 3600, "volumes": volumes,
+            }),
+        );
+        pair.production.done(&task).await.backup.unwrap().snapshot
+    };
+    let files = json!([{"name": "uploads"}]);
+    let with = asks(files.clone()).await;
+    let without = asks(json!([])).await;
+    assert_ne!(with, without, "files that nobody asked for are not handed over");
+    // The newest lacks the files; the one before has them.
+    assert_eq!((asks(files).await, asks(json!([])).await), (with, without));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use super::{
 };
 
 const ROLE: &str = "Prov\"er";
+const THIRD_RUN: &str = "33333333-aaaa-4bbb-8ccc-dddddddddddd";
 
 /// A role without any right.
 async fn role(server: &Server, password: &str) -> Client {
@@ -170,22 +171,59 @@ async fn what_a_killed_proof_left_goes_with_the_next_one_and_what_another_is_at_
         killed.kill().unwrap();
         killed.wait().unwrap();
         assert_eq!(ours().await, std::slice::from_ref(&name), "it was killed in the middle");
-        // One of a third run, which somebody is at work on.
-        let held = made_database(&world.database, Made::Proof, "33333333-aaaa-4bbb-8ccc-dddddddddddd");
+        // One of a third run, which somebody is at work on who entered the server by another database.
+        let held = made_database(&world.database, Made::Proof, THIRD_RUN);
+        let door = format!("{} \"door", world.database);
+        boss.batch_execute(&format!("CREATE DATABASE {}", ident(&door))).await.unwrap();
+        let worker = if elsewhere { other.boss(&door).await } else { world.server.boss(&door).await };
         let owner = if elsewhere { ROLE } else { &world.app };
         boss.batch_execute(&format!("CREATE DATABASE {} OWNER {}", ident(&held), ident(owner))).await.unwrap();
         let lock = "SELECT pg_try_advisory_lock(hashtextextended('lockkeeper ' || $1, 0))";
-        assert!(boss.query_one(lock, &[&held]).await.unwrap().get::<_, bool>(0));
+        assert!(worker.query_one(lock, &[&held]).await.unwrap().get::<_, bool>(0));
         // The server notices a moment later that the killed one's sessions are dead.
         let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'lockkeeper' AND usename = $1";
         let role = if elsewhere { ROLE } else { &world.admin };
         wait_until(async || boss.query_one(sessions, &[&role]).await.unwrap().get::<_, i64>(0) == 0).await;
         world.done(&prove(OTHER_RUN)).await;
         assert_eq!(ours().await, std::slice::from_ref(&held));
-        boss.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+        // Nor by a later attempt of the third run: it waits until the earlier one is really dead.
+        let said = world.refused(&prove(THIRD_RUN), exit::RETRYABLE, "ScratchInUse").await.error.unwrap().message;
+        assert!(said.contains(&held) && said.contains(&format!("connected to database {door}")), "{said}");
+        assert_eq!(ours().await, std::slice::from_ref(&held));
+        worker.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
         world.done(&prove(OTHER_RUN)).await;
         assert_eq!(ours().await, Vec::<String>::new());
     }
+}
+
+#[tokio::test]
+async fn what_no_later_proof_drops_goes_with_a_preflight_or_with_the_environment() {
+    let world = World::new("afterwards").await;
+    let other = Server::another();
+    let (boss, at_home) = (role(&other, "p").await, world.server.boss("postgres").await);
+    world.proven_on(&other, ROLE, "p");
+    let name = made_database(&world.database, Made::Proof, RUN);
+    let leave = async |boss: &Client, owner: &str| {
+        boss.batch_execute(&format!("CREATE DATABASE {} OWNER {}", ident(&name), ident(owner))).await.unwrap();
+    };
+    leave(&boss, ROLE).await;
+    // Also one after which no proof can follow: the role may not make databases any more.
+    let preflight = world.task_with("preflight", json!({"proof": true, "run": OTHER_RUN, "maxTransactionAgeSeconds": 600}));
+    assert!(wrong(&world.done(&preflight).await).contains("may not make databases"));
+    assert_eq!(left(&boss).await, Vec::<String>::new());
+
+    leave(&boss, ROLE).await;
+    leave(&at_home, &world.app).await;
+    let notes = world.done(&task(&world, "forget", json!({}))).await.notes.join("\n");
+    assert!(notes.contains(&format!("store: dropped {name}")), "{notes}");
+    assert!(notes.contains(&format!("store, on the server of backups.proof: dropped {name}")), "{notes}");
+    assert_eq!(left(&boss).await, Vec::<String>::new());
+    assert!(!left(&at_home).await.contains(&name));
+    // What is gone before the Environment does not keep it.
+    fs::remove_dir_all(&world.paths.proof).unwrap();
+    fs::create_dir(&world.paths.proof).unwrap();
+    let notes = world.done(&task(&world, "forget", json!({}))).await.notes.join("\n");
+    assert!(notes.contains("stay: Secret of backups.proof: key host is missing"), "{notes}");
 }
 
 /// The newest other server that there is, with its directory.

@@ -51,7 +51,7 @@ fn touch(path: &Path, seconds: i64, nanos: i64) {
     rustix::fs::utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-fn chmod(path: &Path, mode: u32) {
+pub fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
@@ -458,7 +458,7 @@ async fn twenty_thousand_small_files_come_back_within_seconds() {
 }
 
 /// The agent as a user without rights of its own, as its pods run.
-fn as_user(world: &World, user: u32, task: &lockkeeper::manifest::task::Task) -> Outcome {
+pub fn as_user(world: &World, user: u32, task: &lockkeeper::manifest::task::Task) -> Outcome {
     let path = world.directory.path();
     for directory in [path, &world.paths.repository, &world.paths.volumes, &world.paths.scratch] {
         chmod(directory, 0o777);

@@ -177,12 +177,16 @@ async fn status_is_the_operators_and_kubectl_knows_the_short_name() {
 }
 
 #[tokio::test]
-async fn a_schedule_has_five_fields_and_retention_says_something() {
+async fn a_schedule_has_five_fields_and_what_is_kept_or_used_again_has_bounds() {
     let world = World::new("schedules").await;
     let empty = world.empty().await;
     let environments = api(&world.admin(), &empty, "Environment");
-    let base = || environment("other", &empty, &world.staging);
+    let exchange = json!({"repository": {"volume": {"claim": {"name": "exchange"}}}, "passwordSecret": {"name": "exchange-key"}});
+    let base = || with(environment("other", &empty, &world.staging), "spec.exchange", exchange.clone());
     for (path, value) in [
+        ("spec.exchange.reuseWithin", json!("90m")),
+        ("spec.exchange.reuseWithin", json!("8784h")),
+        ("spec.exchange.keepWithin", json!("1h30m")),
         ("spec.backups.schedule", json!("0 3 * * *")),
         ("spec.backups.schedule", json!("*/5 0-6 1,15 Jan-Mar Mon")),
         ("spec.backups.retention", json!({"keepLast": 10, "keepWithin": "720h"})),
@@ -197,6 +201,13 @@ async fn a_schedule_has_five_fields_and_retention_says_something() {
         ("spec.backups.retention", json!({}), "retention: name keepLast, keepWithin or both"),
         ("spec.backups.retention", json!({"keepLast": 0}), "should be greater than or equal to 1"),
         ("spec.backups.retention", json!({"keepWithin": "30d"}), "should match"),
+        ("spec.exchange.reuseWithin", json!(""), "at least 2 chars long"),
+        ("spec.exchange.reuseWithin", json!("1d"), "should match"),
+        ("spec.exchange.reuseWithin", json!("-1h"), "should match"),
+        ("spec.exchange.reuseWithin", json!("99999999h"), "should match"),
+        ("spec.exchange.reuseWithin", json!("1h".repeat(13)), "may not be more than 24"),
+        ("spec.exchange.reuseWithin", json!(3600), "must be of type string"),
+        ("spec.exchange.keepWithin", json!("-168h"), "should match"),
     ] {
         refused(environments.create(&dry(), &with(base(), path, value)).await, 422, words);
     }

@@ -8,7 +8,7 @@ use lockkeeper::{
         Owner, job,
         task::{S3Task, Task, Verb},
     },
-    plan::{Decision, Effect, backup, release::hash_of_plan, world::Settings},
+    plan::{Decision, Effect, backup, environment, release::hash_of_plan, world::Settings},
 };
 use serde_json::{Value, json};
 
@@ -99,8 +99,43 @@ fn the_secret_of_a_server_for_proofs_is_mounted_where_something_is_proven_and_no
         let pod = made_for(&environment, verb, false);
         assert_eq!((secret(&pod), task(&pod).proof), (None, false), "{verb:?}");
     }
+    // With the Environment goes what a proof left there; its repository stays, and nothing that is gone keeps it.
+    let pod = made_for(&environment, Verb::Forget, true);
+    assert_eq!((secret(&pod), task(&pod).proof, task(&pod).s3), (Some(json!("prover")), true, None));
+    let volumes = pod["volumes"].as_array().unwrap();
+    assert_eq!(volumes.iter().find(|v| v["name"] == "proof").unwrap()["secret"]["optional"], true);
+    assert!(volumes.iter().all(|v| !v["name"].as_str().unwrap().starts_with("repository")), "{volumes:?}");
     environment.spec.data.clear();
     assert_eq!(secret(&made_for(&environment, Verb::Prove, true)), None, "nothing of it goes to a server");
+}
+
+#[test]
+fn the_job_of_an_environment_that_goes_may_enter_the_server_for_proofs() {
+    let seen = Seen::new();
+    let mut environment: Environment = production();
+    let proof = json!({"connectionSecret": {"name": "prover"}});
+    environment.spec.backups.as_mut().unwrap().proof = serde_json::from_value(proof).unwrap();
+    environment.metadata.finalizers = Some(vec![lockkeeper::api::ENVIRONMENT_FINALIZER.into()]);
+    environment.metadata.deletion_timestamp = of(json!("2026-11-22T18:00:00Z"));
+    let (jobs, none) = (BTreeMap::new(), Vec::new());
+    let world = environment::World {
+        settings: &seen.settings,
+        environment: &environment,
+        others: &none,
+        side: &seen.target_side,
+        jobs: &jobs,
+        runs: &none,
+        made: &[],
+        backups: &[],
+        restores: &[],
+        copies: &[],
+        records: &[],
+        missing_policies: &none,
+        refused: None,
+        terminating: false,
+    };
+    let Decision::Perform(Effect::Create { manifest, .. }) = environment::plan(&world, seen.now) else { panic!("no Job") };
+    assert!(manifest.to_string().contains("\"prover\"") && !manifest.to_string().contains("repository-password"), "{manifest}");
 }
 
 #[test]

@@ -119,9 +119,12 @@ fn ended(cluster: &mut Cluster, pod: &Value) -> (i32, String) {
             task.epoch = text(pod, "/metadata/annotations/lockkeeper.dev~1gate").split(' ').next().and_then(|e| e.parse().ok());
         }
         let fails = cluster.script.backup_fails;
+        let volumes = pod["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+        let exchange = volumes.iter().any(|v| v["name"] == "repository" && v["persistentVolumeClaim"]["claimName"] == "exchange");
         let (code, outcome) = match task.verb {
             Verb::Rollback if cluster.script.rollback_fails => super::data::refused(exit::PERMANENT, "Rights", "no right to"),
-            _ => cluster.data.perform(&task, fails),
+            Verb::Restore if cluster.script.load_fails => super::data::refused(exit::PERMANENT, "ProofFailed", "it differs"),
+            _ => cluster.data.perform(&task, fails, exchange),
         };
         return (code, serde_json::to_string(&outcome).unwrap_or_default());
     }

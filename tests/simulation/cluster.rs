@@ -11,20 +11,16 @@ use std::{
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{
-    data::Server,
-    fixture::{NAMESPACE, RESTORE, RUN},
-    merge::merge,
-    people::Script,
-};
+use super::{data::Server, merge::merge, people::Script};
 
 /// Plural name of the resource, namespace (empty: none), name.
 pub type Key = (String, String, String);
 
 /// Resources whose changes the operator is told of; it must not need to hear of any other.
-pub const WATCHED: [&str; 10] = [
+pub const WATCHED: [&str; 11] = [
     "promotions",
     "environmentrestores",
+    "downalignments",
     "environments",
     "environmentbackups",
     "jobs",
@@ -36,9 +32,10 @@ pub const WATCHED: [&str; 10] = [
 ];
 
 /// Resources whose status is written apart from the rest.
-const WITH_STATUS: [&str; 9] = [
+const WITH_STATUS: [&str; 10] = [
     "promotions",
     "environmentrestores",
+    "downalignments",
     "environments",
     "environmentbackups",
     "jobs",
@@ -121,10 +118,9 @@ impl Cluster {
         self.objects.get(&key(resource, namespace, name))
     }
 
-    /// The run that is judged: the restore, where there is one, or the promotion.
+    /// The run that is judged.
     pub fn run(&self) -> Option<&Arc<Value>> {
-        let (resource, name) = if self.script.restores { ("environmentrestores", RESTORE) } else { ("promotions", RUN) };
-        self.get(resource, NAMESPACE, name)
+        self.objects.get(&self.script.kind.key())
     }
 
     /// Objects of a resource in a namespace.
@@ -141,7 +137,10 @@ impl Cluster {
 
     pub fn list(&self, resource: &str, namespace: &str, selector: &BTreeMap<String, String>) -> Vec<Arc<Value>> {
         let fits = |o: &Value| selector.iter().all(|(k, v)| o["metadata"]["labels"][k] == **v);
-        self.all(resource, namespace).filter(|o| fits(o)).cloned().collect()
+        // Without a namespace: of all of them.
+        let from = key(resource, namespace, "");
+        let here = |k: &Key| k.0 == resource && (namespace.is_empty() || k.1 == namespace);
+        self.objects.range(from..).take_while(|(k, _)| here(k)).map(|(_, o)| o).filter(|o| fits(o)).cloned().collect()
     }
 
     /// Counts up, so that what is made again under a name can be told from what was there.

@@ -12,6 +12,8 @@ use lockkeeper::{
 /// Name of the data, and of the live database.
 pub const DATA: &str = "flags-db";
 pub const LIVE: &str = "flags";
+/// What leaves the source, masked.
+pub const MASKED: [&str; 3] = ["schema-2", "masked-a", "masked-b"];
 
 /// Who may come in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub struct Server {
     pub row: Option<Row>,
     /// What the repository holds, by snapshot.
     pub snapshots: BTreeMap<String, Vec<String>>,
+    /// What was handed over masked, by snapshot.
+    pub exchange: BTreeMap<String, Vec<String>>,
     /// The snapshots that a restore has proven.
     pub proven: Vec<String>,
     /// The rows when the database was closed: what a rollback must bring back.
@@ -71,6 +75,7 @@ impl Server {
             // An earlier lock that this Environment's status knows nothing of: it was made again.
             row: Some(Row { epoch: 4, holder: None, state: State::Free, undo: None }),
             snapshots: BTreeMap::new(),
+            exchange: BTreeMap::new(),
             proven: Vec::new(),
             at_lock: None,
             migrations: 0,
@@ -107,13 +112,19 @@ impl Server {
         }
     }
 
-    /// A Job of the agent ends: its exit code and what it says.
-    pub fn perform(&mut self, task: &Task, backup_fails: bool) -> (i32, Outcome) {
+    /// A Job of the agent ends: its exit code and what it says. `exchange`: whether that is the repository that it mounts.
+    pub fn perform(&mut self, task: &Task, backup_fails: bool, exchange: bool) -> (i32, Outcome) {
         let done = |outcome| (exit::DONE, outcome);
         let none = Outcome::default();
         match task.verb {
-            Verb::Preflight => done(Outcome { control_epoch: self.row.as_ref().map(|r| r.epoch), ..none }),
-            Verb::Backup if backup_fails => refused(exit::PERMANENT, "RepositoryFull", "the repository has no space left"),
+            Verb::Preflight => {
+                let handed = task.snapshot.as_ref().filter(|s| exchange && self.exchange.contains_key(*s));
+                let backup = handed.map(|s| Self::handed(s));
+                done(Outcome { control_epoch: self.row.as_ref().map(|r| r.epoch), backup, ..none })
+            }
+            Verb::Backup | Verb::Snapshot if backup_fails => {
+                refused(exit::PERMANENT, "RepositoryFull", "the repository has no space left")
+            }
             Verb::Backup => {
                 let rows = self.live().rows.clone();
                 let count = i64::try_from(rows.len()).unwrap_or(0);
@@ -128,7 +139,12 @@ impl Server {
                 self.proven.extend(task.snapshot.clone());
                 done(none)
             }
-            Verb::Snapshot | Verb::Classify | Verb::Draft => refused(exit::PERMANENT, "NotSimulated", "no scenario masks data"),
+            Verb::Snapshot => {
+                let snapshot = format!("masked-{}", task.run);
+                self.exchange.insert(snapshot.clone(), MASKED.map(str::to_owned).into());
+                done(Outcome { backup: Some(Self::handed(&snapshot)), ..none })
+            }
+            Verb::Classify | Verb::Draft => refused(exit::PERMANENT, "NotSimulated", "no scenario masks data"),
             Verb::Prove => refused(exit::PERMANENT, "SnapshotMissing", "no such snapshot"),
             Verb::Fence => match (self.fence(task), task.then) {
                 ((exit::DONE, _), Some(Verb::Undo)) => self.undo(task),
@@ -137,7 +153,7 @@ impl Server {
             Verb::Undo => self.undo(task),
             Verb::Rollback => self.rollback(task),
             Verb::Release => self.release(task),
-            Verb::Restore => self.restore(task),
+            Verb::Restore => self.restore(task, exchange),
             Verb::Prune => done(none),
             Verb::Drop => {
                 task.databases.iter().for_each(|d| drop(self.databases.remove(&d.database)));
@@ -146,6 +162,14 @@ impl Server {
             Verb::Admit => self.admit(task),
             Verb::Forget | Verb::Http | Verb::Page => done(none),
         }
+    }
+
+    /// What the agent says of a masked snapshot.
+    fn handed(snapshot: &str) -> BackupOutcome {
+        let rows = i64::try_from(MASKED.len()).unwrap_or(0);
+        let contents = vec![BackupContent { data: DATA.into(), tables: 1, rows, bytes: 100, files: None }];
+        let taken_at = Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_763_841_600));
+        BackupOutcome { snapshot: snapshot.into(), bytes: 100, stored_bytes: 50, rows, contents, taken_at }
     }
 
     /// The row, where this run's epoch rules or is newer.
@@ -231,7 +255,7 @@ impl Server {
     }
 
     /// What comes back takes the live database's name, which takes the undo point's.
-    fn restore(&mut self, task: &Task) -> (i32, Outcome) {
+    fn restore(&mut self, task: &Task, exchange: bool) -> (i32, Outcome) {
         let row = match self.held(task) {
             Err(refusal) => return *refusal,
             Ok(Some(row)) if row.holder.is_some() => row,
@@ -241,7 +265,9 @@ impl Server {
         if row.state == State::Fenced {
             let rows = match (task.databases.first(), &task.snapshot) {
                 (Some(aside), _) => self.databases.remove(&aside.database).map(|d| d.rows),
-                (None, snapshot) => self.snapshots.get(snapshot.as_deref().unwrap_or_default()).cloned(),
+                (None, snapshot) => {
+                    if exchange { &self.exchange } else { &self.snapshots }.get(snapshot.as_deref().unwrap_or_default()).cloned()
+                }
             };
             let Some(rows) = rows else { return refused(exit::PERMANENT, "SnapshotMissing", "it is not there") };
             let live = std::mem::replace(self.live(), Database { rows, door: Door::RunOnly });

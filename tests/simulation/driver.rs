@@ -17,7 +17,7 @@ use super::{
     actors,
     cluster::{Cluster, text},
     data::LIVE,
-    fixture::{self, NAMESPACE, RESTORE, RUN, SOURCE},
+    fixture::{self, ALIGNMENT, NAMESPACE, RESTORE, RUN, SOURCE},
     invariants,
     people::{self, Script},
     server::{self, Cell, Fault, lock},
@@ -99,7 +99,12 @@ fn context(cell: &Cell) -> Context {
 impl Simulation {
     /// A scenario from its start.
     pub fn new(script: Script) -> Self {
-        Self::from(State { cluster: fixture::cluster(script), position: 0, looked: Default::default(), wrote: false })
+        Self::of(fixture::cluster(script))
+    }
+
+    /// A cluster that no operator has seen yet.
+    pub fn of(cluster: Cluster) -> Self {
+        Self::from(State { cluster, position: 0, looked: Default::default(), wrote: false })
     }
 
     /// On from where another was, by an operator that has just started.
@@ -130,6 +135,7 @@ impl Simulation {
     pub fn subject(&self) -> Option<(&'static str, String)> {
         let cluster = &self.state.cluster;
         match self.state.position {
+            0 if cluster.get("downalignments", NAMESPACE, ALIGNMENT).is_some() => Some(("alignment", ALIGNMENT.to_owned())),
             0 if cluster.get("environmentrestores", NAMESPACE, RESTORE).is_some() => Some(("restore", RESTORE.to_owned())),
             0 => cluster.get("promotions", NAMESPACE, RUN).map(|_| ("promotion", RUN.to_owned())),
             1 => cluster.names("environmentbackups", NAMESPACE).pop().map(|name| ("backup", name)),
@@ -139,7 +145,11 @@ impl Simulation {
 
     /// A turn of a controller, with a fault in its next write. Gives the turn and how many writes there were.
     pub fn turn(&mut self, kind: &str, name: &str, fault: Fault, stale: Option<Cluster>) -> (Result<Turn>, u64) {
-        let resource = format!("{kind}s").replace("backups", "environmentbackups").replace("restores", "environmentrestores");
+        let resource = match kind {
+            "backup" | "restore" => format!("environment{kind}s"),
+            "alignment" => format!("down{kind}s"),
+            _ => format!("{kind}s"),
+        };
         let uid = self.state.cluster.get(&resource, NAMESPACE, name).map(|o| text(o, "/metadata/uid").to_owned());
         self.state.cluster.acting = uid.unwrap_or_default();
         NOW.set(stale.as_ref().map_or(self.state.cluster.now, |s| s.now));
@@ -153,6 +163,7 @@ impl Simulation {
         let result = self.runtime.block_on(async {
             match kind {
                 "promotion" => controller::promotion::turn(context, NAMESPACE, name).await,
+                "alignment" => controller::alignment::turn(context, NAMESPACE, name).await,
                 "restore" => controller::restore::turn(context, NAMESPACE, name).await,
                 "backup" => controller::backup::turn(context, NAMESPACE, name).await,
                 _ => controller::environment::turn(context, NAMESPACE, name).await,
@@ -315,9 +326,10 @@ impl Ending {
             undo: run.as_ref().map(|r| texts(&r["status"]["undo"], "database")).unwrap_or_default(),
             left_over: ["services", "deployments", "configmaps", "jobs", "pods"]
                 .into_iter()
-                .flat_map(|r| {
+                .flat_map(|r| [(r, NAMESPACE), (r, SOURCE)])
+                .flat_map(|(r, namespace)| {
                     cluster
-                        .all(r, NAMESPACE)
+                        .all(r, namespace)
                         .filter(made)
                         .filter(|o| !invariants::is_kept(cluster, o))
                         .map(move |o| format!("{r} {}", text(o, "/metadata/name")))

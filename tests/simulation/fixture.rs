@@ -7,15 +7,20 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use lockkeeper::api::policies;
+use lockkeeper::{api::policies, data::mask};
 use serde_json::{Value, json};
 
-use super::{actors, cluster::Cluster, people::Script};
+use super::{
+    actors,
+    cluster::{Cluster, key},
+    people::{Kind, Script},
+};
 
 pub const NAMESPACE: &str = "shop-production";
 pub const SOURCE: &str = "shop-staging";
 pub const RUN: &str = "flags-7-4";
 pub const RESTORE: &str = "back-again";
+pub const ALIGNMENT: &str = "mirror";
 
 /// The digest of an image of the simulated registry.
 pub fn digest(image: &str) -> String {
@@ -193,5 +198,49 @@ pub fn restore(cluster: &mut Cluster, from: Value, script: Script) {
         "spec": {"environment": {"name": "production"}, "from": from, "requestedBy": {"username": "olga"}, "approvals": []},
     });
     cluster.create("environmentrestores", NAMESPACE, run).expect("there is no other");
-    cluster.script = Script { restores: true, ..script };
+    cluster.script = Script { kind: Kind::Restore, ..script };
+}
+
+/// Both environments at rest, with the tiers the other way round, and a DownAlignment just asked for.
+pub fn alignment(script: Script) -> Cluster {
+    let mut cluster = cluster(Script { kind: Kind::Alignment, ..script });
+    cluster.remove(&Kind::Promotion.key());
+    let place = json!({"repository": {"volume": {"claim": {"name": "exchange"}}}, "passwordSecret": {"name": "exchange-key"}});
+    let columns = json!({"id": {"keep": {}}, "email": {"fake": {"kind": "email", "domain": "email"}}});
+    let tables = json!([{"table": "public.users", "columns": columns}]);
+    let policy = json!({"keySecret": {"name": "masking-key"}, "data": [{"name": "flags-db", "tables": tables}]});
+    let hash = mask::hash(&serde_json::from_value(policy.clone()).expect("a policy"));
+    let policy = json!({
+        "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "MaskingPolicy", "metadata": {"name": "shop"}, "spec": policy,
+    });
+    cluster.create("maskingpolicies", SOURCE, policy).expect("there is no other");
+    cluster.edit(&key("environments", SOURCE, "staging"), |o| {
+        let spec = &mut o["spec"];
+        spec["tier"] = json!("Production");
+        spec["data"] = json!([{"name": "flags-db", "postgres": {"connectionSecret": {"name": "their-db"}}}]);
+        spec["backups"] = json!({"repository": {"volume": {"claim": {"name": "theirs"}}}, "passwordSecret": {"name": "their-key"}});
+        spec["exchange"] = place.clone();
+        spec["grants"] = json!([{
+            "to": {"namespace": NAMESPACE, "name": "production"}, "data": {"all": {}}, "maskingPolicy": {"name": "shop", "hash": hash},
+        }]);
+    });
+    cluster.edit(&key("environments", NAMESPACE, "production"), |o| {
+        let spec = &mut o["spec"];
+        spec["tier"] = json!("Development");
+        spec["alignsFrom"] = json!([{"namespace": SOURCE, "name": "staging"}]);
+        spec["exchange"] = place;
+    });
+    // Nothing comes that the target would not know.
+    cluster.edit(&key("configmaps", SOURCE, "unleash-config"), |o| {
+        o["data"].as_object_mut().expect("its data").remove("NEW");
+    });
+    cluster.create("configmaps", NAMESPACE, config_map("edge-config", json!({"routes": "none"}))).expect("there is no other");
+    let run = json!({
+        "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "DownAlignment", "metadata": {"name": ALIGNMENT},
+        "spec": {
+            "environment": {"name": "production"}, "from": {"namespace": SOURCE, "name": "staging"}, "requestedBy": {"username": "alice"},
+        },
+    });
+    cluster.create("downalignments", NAMESPACE, run).expect("there is no other");
+    cluster
 }

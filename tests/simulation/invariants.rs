@@ -4,6 +4,7 @@
 use http::Method;
 use lockkeeper::{
     api::{FINALIZER, Phase, annotations::FOUND, labels},
+    data::mask,
     manifest::found::Found,
 };
 use serde_json::{Value, json};
@@ -11,8 +12,9 @@ use serde_json::{Value, json};
 use super::{
     actors,
     cluster::{Cluster, text},
-    data::State,
+    data::{MASKED, State},
     fixture::{NAMESPACE, SOURCE},
+    people::Kind,
     server::Call,
 };
 
@@ -25,12 +27,14 @@ pub fn check(before: &Cluster, call: &Call<'_>, after: &Cluster) -> Vec<String> 
         }
     };
     let (resource, namespace) = (call.key.0.as_str(), call.key.1.as_str());
-    must(namespace != SOURCE, "S9: the source is never written");
     let old = before.objects.get(&call.key).map_or(&Value::Null, |o| o);
     let new = after.objects.get(&call.key).map_or(&Value::Null, |o| o);
     let subject = if old.is_null() { new } else { old };
     let ours = subject["metadata"]["labels"][labels::RUN].is_string();
     let run = Run::of(before);
+    // What an alignment needs over there is a Job and a copy of the policy, both its own.
+    let made = ours && run.kind == Kind::Alignment && matches!(resource, "jobs" | "configmaps");
+    must(namespace != SOURCE || made, "S9: the source is never written");
     match resource {
         "deployments" | "statefulsets" | "cronjobs" if !ours => {
             must(run.locked, "S3: a workload changes only under this run's lock");
@@ -55,8 +59,10 @@ pub fn check(before: &Cluster, call: &Call<'_>, after: &Cluster) -> Vec<String> 
             begins(text(new, "/metadata/labels/lockkeeper.dev~1step"), before, &run, &mut must);
         }
         "environments" if call.status => environment(before, old, new, &run, &mut must),
-        "promotions" | "environmentrestores" if call.status => promotion(old, new, after, &run, &mut must),
-        "promotions" | "environmentrestores" if new.is_null() || (has_finalizer(old) && !has_finalizer(new)) => {
+        "promotions" | "environmentrestores" | "downalignments" if call.status => promotion(old, new, after, &run, &mut must),
+        "promotions" | "environmentrestores" | "downalignments"
+            if new.is_null() || (has_finalizer(old) && !has_finalizer(new)) =>
+        {
             must(run.phase.is_terminal(), "L: the finalizer goes last");
         }
         _ => {}
@@ -73,6 +79,12 @@ fn begins(step: &str, before: &Cluster, run: &Run, must: &mut impl FnMut(bool, &
     if ["fence", "undo", "load", "admit", "release-data", "rollback-data", "rollback-release-data"].contains(&step) {
         must(run.locked, "S3: the database is worked on only under this run's lock");
     }
+    if step == "snapshot" {
+        must(is_granted(before), "S6: data leaves by the policy that is granted, and while it is");
+    }
+    if ["snapshot", "receive"].contains(&step) {
+        must(!run.locked, "users work while data is masked");
+    }
     if step == "undo" {
         let fenced = before.data.row.as_ref().is_some_and(|r| r.state != State::Free);
         must(fenced, "S3: an undo point is made only behind the fence");
@@ -88,6 +100,7 @@ fn has_finalizer(object: &Value) -> bool {
 
 /// The run as it stands.
 struct Run {
+    kind: Kind,
     uid: String,
     phase: Phase,
     step: String,
@@ -102,6 +115,7 @@ impl Run {
         let uid = text(&promotion, "/metadata/uid").to_owned();
         let holder = text(&environment, "/status/lock/holder/uid");
         Self {
+            kind: cluster.script.kind,
             phase: phase(&promotion),
             step: text(&promotion, "/status/step").to_owned(),
             epoch: environment["status"]["lock"]["epoch"].as_i64().unwrap_or(0),
@@ -118,8 +132,23 @@ impl Run {
                 && r.undo.as_ref().is_some_and(|u| cluster.data.databases.contains_key(u))
         });
         let back = matches!(self.phase, Phase::RollingBack | Phase::NeedsHuman);
-        back || (undo && is_proven(cluster) && matches!(self.phase, Phase::Promoting | Phase::Loading | Phase::Verifying))
+        back || (undo && self.is_ready(cluster) && matches!(self.phase, Phase::Promoting | Phase::Loading | Phase::Verifying))
     }
+
+    /// Whether there is what a run needs before users are locked out: a proven backup, or what the source has handed over.
+    fn is_ready(&self, cluster: &Cluster) -> bool {
+        match self.kind {
+            Kind::Alignment => cluster.data.exchange.contains_key(&format!("masked-{}", self.uid)),
+            Kind::Promotion | Kind::Restore => is_proven(cluster),
+        }
+    }
+}
+
+/// Whether the source grants its data by the policy as it stands.
+fn is_granted(cluster: &Cluster) -> bool {
+    let granted = cluster.get("environments", SOURCE, "staging").map(|e| e["spec"]["grants"][0]["maskingPolicy"]["hash"].clone());
+    let policy = cluster.get("maskingpolicies", SOURCE, "shop").and_then(|p| serde_json::from_value(p["spec"].clone()).ok());
+    policy.is_some_and(|spec| granted == Some(json!(mask::hash(&spec))))
 }
 
 /// Whether a restore has shown that this run's backup is good.
@@ -140,7 +169,7 @@ fn environment(before: &Cluster, old: &Value, new: &Value, run: &Run, must: &mut
         must(has == before.acting, "S3: a run takes the lock for itself alone");
         must(epoch(new) > epoch(old), "S1: each lock has an epoch of its own");
         must(before.data.row.as_ref().is_none_or(|r| r.epoch < epoch(new)), "S1: the epoch is newer than any in the data");
-        must(is_proven(before), "S3: the backup is proven before the lock is taken");
+        must(run.is_ready(before), "S3: the backup is proven, or what comes is there, before the lock is taken");
         must(run.phase == Phase::Locked, "S3: the phase says Locked before the lock is taken");
         must(text(old, "/status/active/uid") == has, "S3: the lock is taken by whose turn it is");
     } else if had != has {
@@ -162,7 +191,7 @@ fn environment(before: &Cluster, old: &Value, new: &Value, run: &Run, must: &mut
 fn promotion(old: &Value, new: &Value, after: &Cluster, run: &Run, must: &mut impl FnMut(bool, &str)) {
     let (from, to) = (phase(old), phase(new));
     must(from.may_become(to), &format!("S12: {from} does not become {to}"));
-    if to == Phase::Locked && from != to {
+    if to == Phase::Locked && from != to && run.kind != Kind::Alignment {
         let hash = &new["status"]["planHash"];
         let approved = new["spec"]["approvals"].as_array().into_iter().flatten();
         let by_another = approved.filter(|a| a["planHash"] == *hash && a["username"] != new["spec"]["requestedBy"]["username"]);
@@ -236,12 +265,14 @@ pub fn left_over(cluster: &Cluster, uid: &str) -> Vec<String> {
         .iter()
         .filter(|((resource, ..), o)| resource != "environmentbackups" && o["metadata"]["labels"][labels::RUN] == *uid)
         .filter(|(_, o)| !is_kept(cluster, o))
+        // A pod over there whose Job is gone goes by the garbage collector's hand: that it is gone in the end is judged there.
+        .filter(|((resource, namespace, _), _)| resource != "pods" || namespace != SOURCE)
         .map(|(k, _)| format!("{} {}", k.0, k.2))
         .collect()
 }
 
 /// What is neither as planned (`new`) nor as before.
-fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
+pub fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
     let mut out = Vec::new();
     for (resource, name, image, at) in [
         ("deployments", "unleash", "unleash", "/spec/template/spec/containers/0/image"),
@@ -289,20 +320,28 @@ fn mix(cluster: &Cluster, new: bool) -> Vec<String> {
     }
     let data = cluster.get("configmaps", NAMESPACE, "unleash-config").map(|c| c["data"].clone()).unwrap_or_default();
     let url = format!("https://{NAMESPACE}.example");
-    let wanted = if new {
-        json!({"BASE_URL": url, "LOG_LEVEL": "debug", "NEW": "1"})
-    } else {
-        json!({"BASE_URL": url, "LOG_LEVEL": "info", "OLD": "1"})
+    let aligns = cluster.script.kind == Kind::Alignment;
+    let wanted = match (new, aligns) {
+        (false, _) => json!({"BASE_URL": url, "LOG_LEVEL": "info", "OLD": "1"}),
+        (true, false) => json!({"BASE_URL": url, "LOG_LEVEL": "debug", "NEW": "1"}),
+        (true, true) => json!({"BASE_URL": url, "LOG_LEVEL": "debug"}),
     };
     if data != wanted {
         out.push(format!("ConfigMap unleash-config: {data}"));
     }
-    if cluster.get("configmaps", NAMESPACE, "edge-config").is_some() != new {
-        out.push("ConfigMap edge-config".into());
+    let wanted = if new { Some("all") } else { aligns.then_some("none") };
+    let routes = cluster.get("configmaps", NAMESPACE, "edge-config").map(|c| text(c, "/data/routes").to_owned());
+    if routes.as_deref() != wanted {
+        out.push(format!("ConfigMap edge-config: {routes:?}"));
     }
     let rows = cluster.data.rows(super::data::LIVE);
     let migrated = rows.iter().filter(|r| r.starts_with("migrated")).count();
-    if migrated != if new { 2 } else { 0 } {
+    let wanted = match (new, aligns) {
+        (true, true) => rows == MASKED,
+        (false, true) => rows == ["schema-1", "feature-a"],
+        (new, false) => migrated == if new { 2 } else { 0 },
+    };
+    if !wanted {
         out.push(format!("rows {rows:?}"));
     }
     out

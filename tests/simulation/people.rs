@@ -4,8 +4,30 @@ use serde_json::json;
 
 use super::{
     cluster::{Cluster, Key, key, seconds, text},
-    fixture::{NAMESPACE, RESTORE, RUN, service},
+    fixture::{ALIGNMENT, NAMESPACE, RESTORE, RUN, SOURCE, service},
 };
+
+/// What kind of run a scenario is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kind {
+    #[default]
+    Promotion,
+    /// After the promotion.
+    Restore,
+    Alignment,
+}
+
+impl Kind {
+    /// The run.
+    pub fn key(self) -> Key {
+        let (resource, name) = match self {
+            Self::Promotion => ("promotions", RUN),
+            Self::Restore => ("environmentrestores", RESTORE),
+            Self::Alignment => ("downalignments", ALIGNMENT),
+        };
+        key(resource, NAMESPACE, name)
+    }
+}
 
 /// What the new image does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +53,14 @@ pub enum Deed {
     Resume,
     /// Gives the rollback up.
     Unlock,
+    /// The source's owner takes the grant back.
+    Revoke,
+    /// Somebody changes the policy that was granted.
+    ChangePolicy,
+    /// The target names no exchange any more.
+    CloseExchange,
+    /// The source runs another image from now on.
+    ChangeSource,
 }
 
 /// A scenario.
@@ -41,24 +71,21 @@ pub struct Script {
     pub check_fails: bool,
     pub backup_fails: bool,
     pub rollback_fails: bool,
+    /// What was loaded is not what had left the source.
+    pub load_fails: bool,
     /// What a person does when the run is at a step whose name begins so.
     pub deed: Deed,
     pub at_step: &'static str,
     pub acted: bool,
     /// How many more times another program applies its own Service, pod count, image and configuration while we are locked.
     pub foreign: u32,
-    /// Whether the run is a restore, after the promotion.
-    pub restores: bool,
-}
-
-fn run(cluster: &Cluster) -> Key {
-    let (resource, name) = if cluster.script.restores { ("environmentrestores", RESTORE) } else { ("promotions", RUN) };
-    key(resource, NAMESPACE, name)
+    /// Which run this is about.
+    pub kind: Kind,
 }
 
 /// People take a look and act.
 pub fn step(cluster: &mut Cluster) {
-    let run = run(cluster);
+    let run = cluster.script.kind.key();
     if application_is_reached(cluster) {
         cluster.data.write();
     }
@@ -70,7 +97,8 @@ pub fn step(cluster: &mut Cluster) {
         cluster.edit(&run, |o| o["spec"]["acknowledgeDataLossSince"] = taken.clone());
     }
     let hash = text(&promotion, "/status/planHash").to_owned();
-    if !hash.is_empty() && promotion["spec"]["approvals"][0]["planHash"] != *hash && cluster.script.at_step != "unapproved" {
+    let asks = cluster.script.kind != Kind::Alignment && !hash.is_empty();
+    if asks && promotion["spec"]["approvals"][0]["planHash"] != *hash && cluster.script.at_step != "unapproved" {
         cluster.edit(&run, |o| o["spec"]["approvals"] = json!([{"username": "bob", "planHash": hash}]));
     }
     act(cluster);
@@ -106,8 +134,7 @@ fn foreign_hands(cluster: &mut Cluster) {
 
 /// The scenario's one deed, as soon as its time has come.
 pub fn act(cluster: &mut Cluster) {
-    let run = run(cluster);
-    let Some(promotion) = cluster.objects.get(&run).cloned() else { return };
+    let Some(promotion) = cluster.run().cloned() else { return };
     let step = text(&promotion, "/status/step");
     let there = match cluster.script.at_step {
         "needs a person" => promotion["status"]["phase"] == "NeedsHuman",
@@ -117,42 +144,51 @@ pub fn act(cluster: &mut Cluster) {
     if cluster.script.deed == Deed::Nothing || cluster.script.acted || !there {
         return;
     }
-    match cluster.script.deed {
-        Deed::Nothing => {}
-        Deed::Cancel => {
-            cluster.edit(&run, |o| o["spec"]["cancel"] = json!({"username": "carol", "reason": "not today"}));
-            cluster.script.acted = true;
-        }
+    let deed = cluster.script.deed;
+    if deed != Deed::DeleteJob || cluster.data.migrations > 0 {
+        cluster.script.acted = perform(cluster, deed);
+    }
+}
+
+/// Does a deed at once. Whether there was anything to do.
+pub fn perform(cluster: &mut Cluster, deed: Deed) -> bool {
+    let run = cluster.script.kind.key();
+    let Some(seen) = cluster.run().cloned() else { return false };
+    let (production, staging) = (key("environments", NAMESPACE, "production"), key("environments", SOURCE, "staging"));
+    match deed {
+        Deed::Nothing => return false,
+        Deed::Cancel => cluster.edit(&run, |o| o["spec"]["cancel"] = json!({"username": "carol", "reason": "not today"})),
+        // What nothing holds any more is gone at once.
         Deed::Delete => {
-            let now = json!(seconds(cluster.now));
-            cluster.edit(&run, |o| o["metadata"]["deletionTimestamp"] = now);
-            cluster.script.acted = true;
+            let _ = cluster.delete(&run, &json!({}));
         }
-        Deed::TakeLock => {
-            cluster.edit(&key("environments", NAMESPACE, "production"), |o| o["status"]["lock"]["holder"] = json!(null));
-            cluster.script.acted = true;
-        }
+        Deed::TakeLock => cluster.edit(&production, |o| o["status"]["lock"]["holder"] = json!(null)),
         Deed::Resume | Deed::Unlock => {
-            let action = if cluster.script.deed == Deed::Resume { "Resume" } else { "Unlock" };
+            let action = if deed == Deed::Resume { "Resume" } else { "Unlock" };
             cluster.script.rollback_fails &= action == "Unlock";
             cluster.edit(&run, |o| {
                 o["spec"]["intervention"] = json!({"action": action, "username": "olga", "reason": "enough"});
             });
-            cluster.script.acted = true;
         }
-        Deed::DeleteJob if cluster.data.migrations == 0 => {}
         Deed::DeleteJob => {
-            let label = step.replace('/', ".");
-            let found = cluster
-                .all("jobs", NAMESPACE)
-                .find(|j| j["metadata"]["labels"]["lockkeeper.dev/step"] == *label)
-                .map(|j| text(j, "/metadata/name").to_owned());
-            if let Some(name) = found {
-                cluster.remove(&key("jobs", NAMESPACE, &name));
-                cluster.script.acted = true;
-            }
+            let label = text(&seen, "/status/step").replace('/', ".");
+            let of_step = |j: &&std::sync::Arc<serde_json::Value>| j["metadata"]["labels"]["lockkeeper.dev/step"] == *label;
+            let found = [NAMESPACE, SOURCE].into_iter().find_map(|namespace| {
+                Some(key("jobs", namespace, text(cluster.all("jobs", namespace).find(of_step)?, "/metadata/name")))
+            });
+            let Some(job) = found else { return false };
+            cluster.remove(&job);
         }
+        Deed::Revoke => cluster.edit(&staging, |o| o["spec"]["grants"] = json!([])),
+        Deed::ChangePolicy => {
+            cluster.edit(&key("maskingpolicies", SOURCE, "shop"), |o| o["spec"]["keySecret"]["name"] = json!("other"))
+        }
+        Deed::CloseExchange => cluster.edit(&production, |o| o["spec"]["exchange"] = json!(null)),
+        Deed::ChangeSource => cluster.edit(&key("deployments", SOURCE, "unleash"), |o| {
+            o["spec"]["template"]["spec"]["containers"][0]["image"] = json!("registry.example/unleash:7.5.0");
+        }),
     }
+    true
 }
 
 /// Whether the application's Service leads to a pod of the application.

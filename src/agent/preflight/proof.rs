@@ -64,8 +64,11 @@ pub async fn check(
     }
     wrong.extend(extensions(&there, inside).await?);
     wrong.extend(roles(&there, inside).await?);
+    // Also where no proof can follow: what an earlier one left takes room.
+    let name = made_database(&subject.database.name, Made::Proof, &context.task.run);
+    proof::claim(&there.session, &subject.database.name, &name).await?;
     if wrong.is_empty() {
-        wrong.extend(tried(context, subject, &there, inside).await?);
+        wrong.extend(tried(context, subject, &there, (inside, &name)).await?);
     }
     let fine = format!(
         "restores are proven on {}, PostgreSQL {}, as role {}; {} MiB must be free there",
@@ -117,13 +120,11 @@ async fn tried(
     context: &Context<'_>,
     subject: &Subject<'_>,
     there: &ProofServer,
-    inside: &Session,
+    (inside, name): (&Session, &str),
 ) -> Result<Vec<String>, PgError> {
-    let name = made_database(&subject.database.name, Made::Proof, &context.task.run);
-    proof::claim(&there.session, &subject.database.name, &name).await?;
-    let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(&name));
+    let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name));
     there.session.run("dropping a scratch database", &drop).await?;
-    let tried = look_into(context, subject, there, inside, &name).await;
+    let tried = look_into(context, subject, there, inside, name).await;
     // On a session that a signal does not stop: it is what a signal must not leave behind.
     let endpoint = &there.endpoint;
     let last = Session::open(endpoint, &endpoint.database, Pace::Short, &crate::data::stop::Stop::never()).await?;

@@ -79,6 +79,19 @@ pub enum PgError {
         /// Roles and applications.
         who: String,
     },
+    /// Another session is at work on a scratch database.
+    #[error(
+        "{server}: scratch database {database} is being worked on already, by {who}. It is left alone, and tried again; if nobody \
+         works there any more, end that session"
+    )]
+    Claimed {
+        /// Host and port.
+        server: String,
+        /// The database.
+        database: String,
+        /// Whose session it is.
+        who: String,
+    },
     /// The control database holds something that this program did not write.
     #[error("{server}: control database: {problem}")]
     Control {
@@ -104,6 +117,7 @@ impl PgError {
             Self::ToolMissing(_) => "ToolMissing",
             Self::DatabaseMissing { .. } => "DatabaseMissing",
             Self::SessionsLeft { .. } => "SessionsLeft",
+            Self::Claimed { .. } => "ScratchInUse",
             Self::Control { .. } => "ControlDatabaseInvalid",
             Self::Stopped(_) => "Stopped",
         }
@@ -114,7 +128,9 @@ impl PgError {
         match self {
             Self::Secret { .. } | Self::ToolMissing(_) | Self::DatabaseMissing { .. } | Self::Control { .. } => true,
             Self::Statement { code, .. } => code.as_deref().is_some_and(|c| matches!(&c[..2], "42" | "0A" | "22" | "23")),
-            Self::Connect { .. } | Self::Tool { .. } | Self::SessionsLeft { .. } | Self::Stopped(_) => false,
+            Self::Connect { .. } | Self::Tool { .. } | Self::SessionsLeft { .. } | Self::Claimed { .. } | Self::Stopped(_) => {
+                false
+            }
         }
     }
 
