@@ -26,8 +26,8 @@ pub use self::{
     telling::{advance, stalled, stalled_with},
 };
 use super::{
-    Decision, Effect, Progress, alignment, foreign, forward, intervention, ledger, maintenance, moved, prepare, progress, restore,
-    rollback, steps, world::World,
+    Decision, Effect, Progress, alignment, foreign, forward, intervention, ledger, maintenance, moved, prepare, progress,
+    restore, rollback, steps, world::World,
 };
 use crate::{
     api::{FINALIZER, Failure, Phase, RunRef, RunStatus, StepState, Timestamp, reasons},
