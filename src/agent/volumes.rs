@@ -179,16 +179,23 @@ async fn manifest(reader: &Reader, environment: &str, data: &str) -> Result<Mani
 /// Reads every byte that a snapshot holds of the task's volumes, and compares the sum with the one made when it was written.
 pub async fn prove(context: &Context<'_>, reader: &Reader, outcome: &mut Outcome) -> Result<(), AgentError> {
     for data in context.volumes() {
-        let total = read_back(context, reader, whose(context), &data).await?;
+        let total = read_back(context, reader, whose(context), &data, format!("comparing {data}")).await?;
         outcome.notes.push(format!("{data}: read back and compared {} files, {} MiB", total.files, total.bytes >> 20));
     }
     Ok(())
 }
 
-async fn read_back(context: &Context<'_>, reader: &Reader, environment: &str, data: &str) -> Result<Total, AgentError> {
+/// Reads a volume's files out of a snapshot of that environment, and compares them with what was counted as they were written.
+async fn read_back(
+    context: &Context<'_>,
+    reader: &Reader,
+    environment: &str,
+    data: &str,
+    doing: String,
+) -> Result<Total, AgentError> {
     let manifest = manifest(reader, environment, data).await?;
     let (inner, stop, prefix) = (reader.clone(), context.stop.clone(), place(data));
-    let report = reporter(context, format!("comparing {data}"), Some(manifest.total.bytes));
+    let report = reporter(context, doing, Some(manifest.total.bytes));
     let total = on_files(data, move || restore::total(&inner, &prefix, &stop, &report)).await?;
     if total == manifest.total {
         return Ok(total);
@@ -270,7 +277,8 @@ async fn prove_point(
 ) -> Result<(), AgentError> {
     let reader = reader(context, repository, snapshot).await?;
     for data in context.volumes() {
-        let total = read_back(context, &reader, &context.task.environment, &data).await?;
+        let doing = format!("reading back the undo point of {data}");
+        let total = read_back(context, &reader, &context.task.environment, &data, doing).await?;
         outcome.notes.push(format!("{data}: read the undo point back, {} files, {} MiB", total.files, total.bytes >> 20));
     }
     Ok(())

@@ -79,6 +79,7 @@ async fn each_verb_that_moves_data_says_of_how_much_and_never_takes_a_word_back(
     fs::write(files.join("0"), "changed").unwrap();
     let (all, _) = said(&world, &task("restore", json!({"snapshot": backup.snapshot})));
     measured(&all["restoring store"], Some(rows));
+    measured(&all["reading back the undo point of uploads"], None);
     for doing in ["comparing uploads with the snapshot", "putting back uploads", "comparing uploads"] {
         measured(&all[doing], None);
         assert_eq!(all[doing].last().unwrap().done, 2_100_000, "{doing}");
