@@ -1,7 +1,7 @@
 # Lockkeeper. `make help` says what each target does; `make demo` and `make test` need nothing but Debian, Rust, Go and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit test-stories test-pretix scale bench seeded lint crds image cluster-up cluster-down
+.PHONY: help demo demo-down test test-unit test-stories test-apps scale bench seeded lint crds image cluster-up cluster-down
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t16
@@ -21,8 +21,8 @@ test-unit: ## tests that need no whole cluster
 test-stories: ## stories on the whole cluster
 	@hack/test.sh stories
 
-test-pretix: ## pretix mirrored from Production to Development, with thousands of values looked for; not part of `make test`
-	@hack/test.sh pretix
+test-apps: ## pretix and Unleash mirrored from Production to Development, with thousands of values looked for; not part of `make test`
+	@hack/test.sh apps
 
 scale: ## measure the operator at 200 Environments, 2,000 Promotions and 10,000 pods; not part of `make test`
 	@hack/test.sh scale

@@ -35,7 +35,7 @@ if [ "$(release_of staging)" = 6.3.0 ]; then
   run kubectl -n "$STAGING" get downalignments,promotions
   say "The release and its migrations ran on what is in Production: $(count staging features) feature flags, $(count staging users) users. Who they are stayed there:"
   query staging "$people"
-  task staging check "${IMAGE[unleash:7.4.1]}"
+  task staging check "${IMAGE[unleash:7.4.1]}" user1
 fi
 
 if [ "$(release_of production)" = 6.3.0 ]; then
@@ -61,7 +61,7 @@ if [ "$(release_of staging)" != 7.5.0-broken ]; then
   run kubectl -n "$STAGING" set image deployment/unleash "unleash=${IMAGE[unleash:7.5.0-broken]}"
   rolled_out staging unleash
 fi
-task staging check "${IMAGE[unleash:7.5.0-broken]}"
+task staging check "${IMAGE[unleash:7.5.0-broken]}" user1
 say "Staging is fine, so it is asked for in Production, and approved."
 before=$(count production features)
 name=$(unused production flags-7-5-0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# hack/test.sh all|unit|stories|pretix|scale: installs what the tests need, then runs them. What is dear is kept outside target/.
+# hack/test.sh all|unit|stories|apps|scale: installs what the tests need, then runs them. What is dear is kept outside target/.
 set -euo pipefail
 cd "$(dirname -- "${BASH_SOURCE[0]}")/.."
 what=${1:-all}
@@ -34,10 +34,10 @@ operator_image() {
   LOCKKEEPER_E2E_IMAGE=$(tests/cluster/lockkeeper-image.sh target/debug | tail -n 1)
   export LOCKKEEPER_E2E_IMAGE
 }
-if [ "$what" = pretix ]; then
+if [ "$what" = apps ]; then
   operator_image
-  say "pretix: its image takes minutes, once"
-  exec cargo test --locked --test e2e -- --ignored --nocapture story_pretix
+  say "pretix and Unleash: their images take minutes, once"
+  exec cargo test --locked --test e2e -- --ignored --nocapture --test-threads=1 story_
 fi
 if [ "$what" != stories ]; then
   say "formatting"

@@ -23,7 +23,7 @@
 //! | rollback forgets configuration | `broken_migration` | [`outcome::as_before`]: the ConfigMap is not what it was |
 //! | integrations not resumed | `every_kind` | what stands in Production is not what it was |
 //! | foreign hands not looked for | `foreign_hands` | the run does not end, or its failure names nobody |
-//! | a column of people kept | `aligned`, `pretix` | [`canaries`]: a planted value is in the lower database |
+//! | a column of people kept | `aligned`, `pretix`, `unleash` | [`canaries`]: a planted value is in the lower database |
 //! | page not removed | `good` | [`outcome::nothing_left`]: a Deployment of the run is there |
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -38,6 +38,7 @@ mod cluster;
 mod database;
 mod files;
 mod history;
+mod mirrored;
 mod outcome;
 mod record;
 mod turn;
@@ -70,5 +71,6 @@ mod restored;
 mod scheduled;
 mod secret_rotated;
 mod server_restarted;
+mod unleash;
 mod unverified;
 mod upgrade;

@@ -201,13 +201,18 @@ fn the_hash_is_the_policys_and_not_its_writers() {
 }
 
 #[test]
-fn the_example_is_a_policy_that_names_each_table_once() {
-    let text = include_str!("../../examples/pretix/masking.yaml");
-    let policy: lockkeeper::api::MaskingPolicy = serde_saphyr::from_str(text).unwrap();
-    let tables = &policy.spec.data[0].tables;
-    let names: std::collections::BTreeSet<&str> = tables.iter().map(|t| &*t.table.0).collect();
-    assert_eq!((tables.len(), names.len()), (149, 149));
-    assert!(tables.iter().all(|t| t.columns.is_empty() != t.rows.as_ref().is_none_or(|rows| rows.none.is_none())));
+fn the_examples_are_policies_that_name_each_table_once() {
+    let unleash = include_str!("../../demo/manifests/masking.yaml").replace("@NAMESPACE@", "shop-production");
+    let newer = unleash.replace("# 7.4: ", "");
+    for (text, count) in [(include_str!("../../examples/pretix/masking.yaml"), 149), (&unleash, 78), (&newer, 99)] {
+        let policy: lockkeeper::api::MaskingPolicy = serde_saphyr::from_str(text).unwrap();
+        let tables = &policy.spec.data[0].tables;
+        let names: std::collections::BTreeSet<&str> = tables.iter().map(|t| &*t.table.0).collect();
+        assert_eq!((tables.len(), names.len()), (count, count));
+        assert!(tables.iter().all(|t| t.columns.is_empty() != t.rows.as_ref().is_none_or(|rows| rows.none.is_none())));
+    }
+    // The hash that 7.4.1 keeps beside an address is that of the substitute.
+    assert!(!unleash.contains("\n        email_hash:") && newer.contains("\n        email_hash: {derive: {sha256Of: email}}"));
 }
 
 #[test]
