@@ -162,7 +162,7 @@ describe_environments() {
   done
   # What only a newer Unleash has is in the policy once Production has that.
   [ "$(release_of production)" = 6.3.0 ] || newer='s/# 7[.]4: //'
-  manifest masking production | sed "${newer:-}" | kubectl apply -f - >/dev/null
+  manifest masking production | sed "$newer" | kubectl apply -f - >/dev/null
   until hash=$(kubectl -n "$PRODUCTION" get maskingpolicy shop -o 'jsonpath={.status.hash}') && [ -n "$hash" ]; do sleep 0.2; done
   for environment in development staging production; do
     apply "environment-$environment" "$environment" "UNLEASH_CHECK=${IMAGE[unleash:7.4.1]}" "MASKING_HASH=$hash"
