@@ -21,7 +21,7 @@ NODE=node1
 # Debian keeps iptables, runc and debootstrap where a non-login root shell may not look. And whoever has our links in PATH must
 # not make them point at themselves.
 PATH=:$PATH:/usr/local/sbin:/usr/sbin:/sbin:
-PATH=${PATH//":$D/bin:"/:}
+while [[ $PATH == *":$D/bin:"* ]]; do PATH=${PATH/":$D/bin:"/:}; done # two in a row share a colon
 PATH=${PATH#:}
 export PATH=${PATH%:}
 
