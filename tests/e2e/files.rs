@@ -118,6 +118,8 @@ impl Files {
 fn closed(namespace: &str, beside: &Path) -> String {
     let volume = format!("{namespace}-closed");
     let path = beside.join(&volume);
+    // What a story told earlier left belongs to an Environment that is gone; nothing mounts it any more.
+    let _ = fs::remove_dir_all(&path);
     fs::create_dir_all(&path).expect("a directory");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("a mode");
     // One that a story which was cut off has left leads elsewhere.
