@@ -8,7 +8,7 @@ use super::{
     Decision, Effect, Progress,
     jobs::{JobFailure, JobProgress, look},
     lock, millis,
-    opening::{NotYet, Opening},
+    opening::Opening,
     progress, volumes,
     world::{JobState, JobView, Settings, Side},
 };
@@ -229,21 +229,10 @@ fn attempt(
         let name = owner.object_name(step, attempt);
         let backups = environment.spec.backups.as_ref();
         let opening = Opening { owner, settings: world.settings, jobs: world.jobs, step: (step, attempt) };
-        match opening.first(&task, backups, &mounts, now) {
-            Ok(()) => {}
-            Err(NotYet::Going(progress)) => return Ok(progress),
-            Err(NotYet::Failed(failure)) => {
-                let again = failure.retryable;
-                last = Some(*failure);
-                if again {
-                    continue;
-                }
-                break;
-            }
-        }
         let make =
             || volume::mount(job::agent(owner, world.settings, (&name, step), &task, (data, backups), &[], DEADLINE), &mounts);
-        match look(world.jobs, &name, true, now, make) {
+        let opened = opening.first(&task, backups, &mounts, now);
+        match opened.unwrap_or_else(|| look(world.jobs, &name, true, now, make)) {
             JobProgress::Going(progress) => return Ok(progress),
             JobProgress::Succeeded(outcome) => return Err(End::Succeeded(Box::new(outcome.unwrap_or_default()))),
             JobProgress::Failed(failure) if failure.retryable => last = Some(failure),

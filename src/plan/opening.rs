@@ -8,7 +8,6 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::{
-    Progress,
     jobs::{JobFailure, JobProgress, look},
     world::{JobView, Settings},
 };
@@ -37,18 +36,11 @@ pub struct Opening<'a> {
     pub step: (&'a str, i32),
 }
 
-/// Why the Job that comes after is not made yet.
-pub enum NotYet {
-    /// The repository is being opened.
-    Going(Progress),
-    /// It does not open.
-    Failed(Box<JobFailure>),
-}
-
 impl Opening<'_> {
-    /// Opens the place that a Job with these data volumes and this task mounts. `Ok`: it is open, or nobody has to.
-    pub fn first(self, task: &Task, place: Option<&Backups>, mounts: &Mounts, now: Timestamp) -> Result<(), NotYet> {
-        let Some(place) = place.filter(|p| p.repository.volume.is_some() && !mounts.claims.is_empty()) else { return Ok(()) };
+    /// Opens the place that a Job with these data volumes and this task mounts, and says what that has come to as that Job's own
+    /// progress: going, or failed. None: it is open, or nobody has to.
+    pub fn first(self, task: &Task, place: Option<&Backups>, mounts: &Mounts, now: Timestamp) -> Option<JobProgress> {
+        let place = place.filter(|p| p.repository.volume.is_some() && !mounts.claims.is_empty())?;
         let Self { owner, settings, jobs, step: (step, attempt) } = self;
         let step = format!("{step}-open");
         let name = owner.object_name(&step, attempt);
@@ -57,18 +49,13 @@ impl Opening<'_> {
         asks.repository = true;
         asks.origin.clone_from(&task.origin);
         let make = || job::agent(owner, settings, (&name, &step), &asks, (&[], Some(place)), &[], DEADLINE);
-        match look(jobs, &name, true, now, make) {
-            JobProgress::Going(progress) => Err(NotYet::Going(progress)),
-            JobProgress::Failed(failure) => Err(NotYet::Failed(Box::new(failure))),
-            JobProgress::Succeeded(outcome) => {
-                let checks = outcome.map(|o| o.checks).unwrap_or_default();
-                let wrong: Vec<String> = checks.into_iter().filter(|c| !c.passed).map(|c| c.message).collect();
-                if wrong.is_empty() {
-                    return Ok(());
-                }
-                let (reason, message) = ("RepositoryClosed".into(), wrong.join("; "));
-                Err(NotYet::Failed(Box::new(JobFailure { reason, message, retryable: false, outcome: None })))
-            }
-        }
+        let outcome = match look(jobs, &name, true, now, make) {
+            JobProgress::Succeeded(outcome) => outcome,
+            other => return Some(other),
+        };
+        let checks = outcome.map(|o| o.checks).unwrap_or_default();
+        let wrong: Vec<String> = checks.into_iter().filter(|c| !c.passed).map(|c| c.message).collect();
+        let (reason, message) = ("RepositoryClosed".into(), wrong.join("; "));
+        (!wrong.is_empty()).then_some(JobProgress::Failed(JobFailure { reason, message, retryable: false, outcome: None }))
     }
 }

@@ -9,7 +9,7 @@ use super::{
     Progress, after,
     jobs::{JobProgress, look},
     maintenance, migration, modules,
-    opening::{NotYet, Opening},
+    opening::Opening,
     release, restore, volumes,
     workload::Workload,
     world::{JobState, World},
@@ -83,19 +83,16 @@ pub fn run(
         let mounts = volumes::mounts(spec, &chosen, world.target_side, false);
         let deadline = if mounts.claims.is_empty() { DEADLINE } else { FILES_DEADLINE };
         let opening = Opening { owner, settings: world.settings, jobs: world.jobs, step: (step, attempt) };
-        match opening.first(&task, spec.backups.as_ref(), &mounts, now) {
-            Ok(()) => {}
-            Err(NotYet::Going(progress)) => return Preflight::Going(progress),
-            Err(NotYet::Failed(failure)) => {
-                checks.push(failed("repository", failure.message));
-                return Preflight::Ended { checks, control_epoch, snapshot };
-            }
+        let opened = opening.first(&task, spec.backups.as_ref(), &mounts, now);
+        if let Some(JobProgress::Failed(failure)) = opened {
+            checks.push(failed("repository", failure.message));
+            return Preflight::Ended { checks, control_epoch, snapshot };
         }
         let make = || {
             let job = job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], deadline);
             volume::mount(job, &mounts)
         };
-        match look(world.jobs, &name, true, now, make) {
+        match opened.unwrap_or_else(|| look(world.jobs, &name, true, now, make)) {
             JobProgress::Going(progress) => return Preflight::Going(progress),
             JobProgress::Succeeded(outcome) => {
                 let outcome = outcome.unwrap_or_default();

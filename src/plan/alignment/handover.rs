@@ -8,7 +8,7 @@ use super::super::{
     Effect, Progress, Resource,
     jobs::{JobProgress, look},
     lock, millis,
-    opening::{NotYet, Opening},
+    opening::Opening,
     preflight,
     promotion::ATTEMPTS,
     release::{self, Reading},
@@ -88,12 +88,6 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
     task.release = running(world, source);
     let mounts = volumes::mounts(&source.spec, &wanted, world.source_side, false);
     let opening = Opening { owner: there, settings: world.settings, jobs: &made.jobs, step: (&step.name, step.attempt) };
-    match opening.first(&task, Some(&place), &mounts, now) {
-        Ok(()) => {}
-        Err(NotYet::Going(Progress::Do(effect))) => return at_home(effect),
-        Err(NotYet::Going(progress)) => return progress,
-        Err(NotYet::Failed(failure)) => return failure.into_progress(step.attempt, ATTEMPTS),
-    }
     let make = || {
         let job = job::snapshot(
             there,
@@ -106,7 +100,8 @@ pub fn snapshot(world: &World<'_>, owner: Owner<'_>, step: &Step, now: Timestamp
         );
         volume::mount(job, &mounts)
     };
-    match look(&made.jobs, &name, true, now, make) {
+    let opened = opening.first(&task, Some(&place), &mounts, now);
+    match opened.unwrap_or_else(|| look(&made.jobs, &name, true, now, make)) {
         JobProgress::Going(Progress::Do(effect)) => at_home(effect),
         JobProgress::Going(progress) => progress,
         JobProgress::Succeeded(outcome) => match outcome.and_then(|o| Some((o.backup?, o.notes))) {
@@ -187,16 +182,12 @@ pub fn receive(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, st
     task.repository = true;
     fill(world, &mut task);
     let opening = Opening { owner, settings: world.settings, jobs: world.jobs, step: (&step.name, step.attempt) };
-    match opening.first(&task, Some(&place), &mounts, now) {
-        Ok(()) => {}
-        Err(NotYet::Going(progress)) => return progress,
-        Err(NotYet::Failed(failure)) => return failure.into_progress(step.attempt, ATTEMPTS),
-    }
     let make = || {
         let job = job::agent(owner, world.settings, (&name, &step.name), &task, (&[], Some(&place)), &[], LOOK);
         volume::mount(job, &mounts)
     };
-    match look(world.jobs, &name, true, now, make) {
+    let opened = opening.first(&task, Some(&place), &mounts, now);
+    match opened.unwrap_or_else(|| look(world.jobs, &name, true, now, make)) {
         JobProgress::Going(progress) => progress,
         JobProgress::Succeeded(outcome) => {
             let outcome = outcome.unwrap_or_default();
