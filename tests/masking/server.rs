@@ -50,7 +50,8 @@ fn rows() -> String {
         r#"
 INSERT INTO users SELECT n, 'canary' || n || '@shop.cat', encode(sha256(convert_to('canary' || n || '@shop.cat', 'UTF8')), 'hex'),
   md5('canary' || n || '@shop.cat'), CASE n % 7 WHEN 0 THEN NULL ELSE 'canary ' || n END, date '1970-01-01' + n, 'cross', ARRAY['canary'],
-  100 + n / 3.0, jsonb_build_object('theme', 'dark', 'mail', 'canary' || n || '@shop.cat', 'deep', ARRAY['canary']), '{{"a":"canary","a":1}}',
+  100 + n / 3.0, jsonb_build_object('theme', 'dark', 'mail', 'canary' || n || '@shop.cat', 'deep', ARRAY['canary'],
+    'home', CASE n % 2 WHEN 0 THEN to_jsonb('canary road ' || n) ELSE '["canary"]' END), '{{"a":"canary","a":1}}',
   lpad(n::text, 5, '9'), 'canary', md5('canary' || n)::uuid, now(), '10.1.2.3' FROM generate_series(1, 500) n;
 INSERT INTO users (id, email, mood, settings) VALUES (1001, E'tab\there\\canary@shop.cat', 'calm', '{{}}');
 INSERT INTO {odd} ({odd}, note) SELECT email, CASE id % 3 WHEN 0 THEN '' WHEN 1 THEN NULL ELSE E'canary\n\t\\' END FROM users;
@@ -78,7 +79,7 @@ tables:
     mood: {{redact: {{}}}}
     tags: {{redact: {{}}}}
     salary: {{noise: {{percent: 20}}}}
-    settings: {{json: {{paths: {{"$.theme": {{keep: {{}}}}, "$.mail": {{fake: {{kind: email, domain: email, locale: es}}}}}}}}}}
+    settings: {{json: {{paths: {{"$.theme": {{keep: {{}}}}, "$.home.city": {{keep: {{}}}}, "$.mail": {{fake: {{kind: email, domain: email, locale: es}}}}}}}}}}
     raw: {{json: {{paths: {{"$.a": {{redact: {{}}}}}}}}}}
     zip: {{keep: {{reason: "a district"}}}}
     picture: {{hash: {{}}}}
