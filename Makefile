@@ -24,7 +24,7 @@ test-stories: ## stories on the whole cluster
 test-apps: ## pretix and Unleash mirrored from Production to Development, with thousands of values looked for; not part of `make test`
 	@hack/test.sh apps
 
-scale: ## measure the operator at 200 Environments, 2,000 Promotions and 10,000 pods; not part of `make test`
+scale: ## measure the operator at 200 Environments, 2,000 Promotions and 10,000 pods, and Jobs at 20 GB and 10,000 tables; not part of `make test`
 	@hack/test.sh scale
 
 bench: ## measure backup, restore and masked mirrors beside pg_dump, pgcopydb and Greenmask; not part of `make test`

@@ -25,7 +25,11 @@ PATH=$(dirname -- "$KUBECONFIG")/bin:$PATH
 
 if [ "$what" = scale ]; then
   say "the operator at size"
-  exec cargo test --release --locked --test scale -- --ignored --nocapture
+  cargo test --profile bench --locked --test scale -- --ignored --nocapture
+  LOCKKEEPER_PG_BIN=$(hack/postgres.sh 18)
+  export LOCKKEEPER_PG_BIN
+  say "data at size"
+  exec cargo test --profile bench --locked --test scale_data -- --ignored --nocapture
 fi
 # Of the build that the tests have made already: an optimised one takes longer than it saves. `make demo` runs that.
 operator_image() {

@@ -37,7 +37,7 @@ fn number(name: &str, default: u64) -> u64 {
 #[ignore = "measures; make bench"]
 async fn bench_beside_what_a_user_would_take_instead() {
     let (rows, rounds) = (number("LOCKKEEPER_BENCH_ROWS", 4_000_000), number("LOCKKEEPER_BENCH_ROUNDS", 3));
-    let mut place = Place::new(rows).await;
+    let mut place = Place::new(rows, place::SMALL_TABLES).await;
     let (works, left_out) = Work::all();
     for why in &left_out {
         println!("left out: {why}");

@@ -1,7 +1,7 @@
 //! Bad input that only the server or the mounted files show: told by preflight, before anyone is locked out.
 
 use super::*;
-use crate::bad_input_entries::are_all_shown_by;
+use crate::{bad_input_entries::are_all_shown_by, postgres::Server};
 
 #[tokio::test]
 async fn each_entry_is_told_before_anyone_is_locked_out() {
@@ -75,4 +75,26 @@ async fn a_database_belongs_to_one_environment_by_whatever_name_its_server_goes(
     }
     boss.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&world.database))).await.unwrap();
     assert_eq!(failed(&world.done(&second).await), []);
+}
+
+#[tokio::test]
+async fn more_tables_than_the_server_can_lock_at_once_are_told_with_the_setting_that_mends_it() {
+    let world = World::on(Server::another(), "locks").await;
+    world.server.set("max_locks_per_transaction", "10").await;
+    let app = world.as_app().await;
+    for many in (0..4_000).collect::<Vec<_>>().chunks(500) {
+        let sql: Vec<String> = many.iter().map(|n| format!("CREATE TABLE many_{n} ()")).collect();
+        app.batch_execute(&sql.join(";\n")).await.unwrap();
+    }
+    let preflight = world.task_with("preflight", json!({}));
+    let looked = world.done(&preflight).await;
+    let [("store: locks", said)] = failed(&looked)[..] else { panic!("{looked:?}") };
+    let setting = said.split_once("(now 10) to ").unwrap().1.split_once(',').unwrap().0.to_owned();
+    // It is as it says: nothing that reads them all at once can.
+    let (code, outcome) = world.perform(&world.task_with("backup", json!({}))).await;
+    let error = outcome.error.unwrap();
+    assert!(code != 0 && error.message.contains("raise max_locks_per_transaction"), "{error:?}");
+    world.server.set("max_locks_per_transaction", &setting).await;
+    assert_eq!(failed(&world.done(&preflight).await), []);
+    world.done(&world.task_with("backup", json!({}))).await;
 }

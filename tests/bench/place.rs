@@ -2,6 +2,7 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
+use futures::{StreamExt, stream};
 use lockkeeper::{api::MaskingPolicySpec, data::mask, manifest::task::Task};
 use serde_json::{Map, Value, json};
 
@@ -25,7 +26,12 @@ const COLUMNS: [(&str, Option<&str>); 12] = [
     ("terms", None),
     ("settings", None),
 ];
-const SMALL_TABLES: usize = 200;
+/// Beside it, unless more are wanted.
+pub const SMALL_TABLES: usize = 200;
+/// Each has a few rows.
+const SMALL_ROWS: usize = 500;
+/// So many rows are made by one session. What fits is made in one, and so lies in the same order each time.
+const ROWS_OF_A_SESSION: u64 = 5_000_000;
 
 pub struct Place {
     pub rows: u64,
@@ -43,14 +49,25 @@ pub struct Place {
 }
 
 impl Place {
-    pub async fn new(rows: u64) -> Self {
+    pub async fn new(rows: u64, small_tables: usize) -> Self {
         let mut production = World::new("bench_from").await;
         let mut development = World::new("bench_to").await;
         let boss = production.server.boss("postgres").await;
         let database = "bench_data".to_owned();
         boss.batch_execute(&format!("CREATE DATABASE {database} OWNER {}", quoted(&production.app))).await.unwrap();
         let app = production.server.connect(&production.app, &database).await.unwrap();
-        app.batch_execute(&fill(rows)).await.unwrap();
+        app.batch_execute(TABLE).await.unwrap();
+        let (from, name) = (&production, &database);
+        let parts = (0..rows.div_ceil(ROWS_OF_A_SESSION)).map(|part| async move {
+            let first = part * ROWS_OF_A_SESSION;
+            let app = from.server.connect(&from.app, name).await.unwrap();
+            app.batch_execute(&some(first + 1, rows.min(first + ROWS_OF_A_SESSION))).await.unwrap();
+        });
+        stream::iter(parts.collect::<Vec<_>>()).buffer_unordered(2).collect::<Vec<_>>().await;
+        app.batch_execute(INDEXES).await.unwrap();
+        for small in (0..small_tables).collect::<Vec<_>>().chunks(SMALL_TABLES) {
+            app.batch_execute(&small_ones(small)).await.unwrap();
+        }
         let columns = COLUMNS.map(|c| c.0).join(", ");
         let sql = format!("SELECT sum(octet_length(concat_ws(E'\\t', {columns})) + 1)::bigint FROM users");
         let bytes = app.query_one(&sql, &[]).await.unwrap().get(0);
@@ -71,7 +88,7 @@ impl Place {
         let (policies, keys) = (below("policy"), below("masking-key"));
         fs::create_dir_all(&policies).unwrap();
         fs::create_dir_all(&keys).unwrap();
-        let policy = policy();
+        let policy = policy(small_tables);
         fs::write(policies.join("policy.json"), policy.to_string()).unwrap();
         fs::write(keys.join("key"), "not to be guessed, ever\n").unwrap();
         let spec: MaskingPolicySpec = serde_json::from_value(policy).unwrap();
@@ -126,7 +143,7 @@ fn quoted(name: &str) -> String {
     lockkeeper::data::postgres::quote::ident(name)
 }
 
-fn policy() -> Value {
+fn policy(small_tables: usize) -> Value {
     let columns: Map<String, Value> = COLUMNS
         .iter()
         .map(|(name, kind)| {
@@ -139,24 +156,18 @@ fn policy() -> Value {
         .collect();
     let keep = json!({"keep": {"reason": "of the machine's making"}});
     let mut tables = vec![json!({"table": "public.users", "columns": columns})];
-    tables.extend((0..SMALL_TABLES).map(|n| json!({"table": format!("public.small_{n}"), "columns": {"id": keep, "v": keep}})));
+    tables.extend((0..small_tables).map(|n| json!({"table": format!("public.small_{n}"), "columns": {"id": keep, "v": keep}})));
     json!({"keySecret": {"name": "masking"}, "data": [{"name": "store", "tables": tables}]})
 }
 
+const TABLE: &str = "CREATE TABLE users (id bigint, email text, first_name text, last_name text, phone text, street text, city text, \
+    born date, created_at timestamptz, balance numeric(12,2), terms text, settings jsonb)";
+const INDEXES: &str = "ALTER TABLE users ADD PRIMARY KEY (id); CREATE INDEX users_email ON users (email)";
+
 /// Rows of about 300 bytes; the same each time.
-fn fill(rows: u64) -> String {
-    let small: String = (0..SMALL_TABLES)
-        .map(|n| {
-            format!(
-                "CREATE TABLE small_{n} AS SELECT i AS id, md5(({n} * i)::text) AS v FROM generate_series(1, 500) i; \
-                 ALTER TABLE small_{n} ADD PRIMARY KEY (id); "
-            )
-        })
-        .collect();
+fn some(first: u64, last: u64) -> String {
     format!(
-        "CREATE TABLE users (id bigint, email text, first_name text, last_name text, phone text, street text, city text, born date, \
-           created_at timestamptz, balance numeric(12,2), terms text, settings jsonb); \
-         INSERT INTO users SELECT i, 'user.' || i || '@' || substr(md5(i::text), 1, 8) || '.example.com', \
+        "INSERT INTO users SELECT i, 'user.' || i || '@' || substr(md5(i::text), 1, 8) || '.example.com', \
            initcap(substr(md5('f' || i % 3000), 1, 7)), initcap(substr(md5('l' || i % 20000), 1, 9)), \
            '+34 6' || lpad((i * 7919 % 100000000)::text, 8, '0'), 'Calle ' || substr(md5('s' || i % 50000), 1, 12) || ', ' || i % 200, \
            (ARRAY['Girona', 'Madrid', 'Sevilla', 'Bilbao', 'Vigo'])[1 + i % 5], '1950-01-01'::date + (i * 31 % 20000)::int, \
@@ -164,7 +175,18 @@ fn fill(rows: u64) -> String {
            'Payment within ' || i % 90 || ' days, contract ' || md5('t' || i) || ', as agreed with branch ' \
              || md5('b' || i % 400), \
            jsonb_build_object('theme', (ARRAY['dark', 'light'])[1 + i % 2], 'seen', i % 1000) \
-           FROM generate_series(1::bigint, {rows}) i; \
-         ALTER TABLE users ADD PRIMARY KEY (id); CREATE INDEX users_email ON users (email); {small}"
+           FROM generate_series({first}::bigint, {last}::bigint) i"
     )
+}
+
+fn small_ones(numbers: &[usize]) -> String {
+    numbers
+        .iter()
+        .map(|n| {
+            format!(
+                "CREATE TABLE small_{n} AS SELECT i AS id, md5(({n} * i)::text) AS v FROM generate_series(1, {SMALL_ROWS}) i; \
+                 ALTER TABLE small_{n} ADD PRIMARY KEY (id); "
+            )
+        })
+        .collect()
 }

@@ -151,6 +151,13 @@ impl Server {
         &self.bin
     }
 
+    /// Changes a setting that is read at the start, and starts it anew.
+    #[allow(dead_code)]
+    pub async fn set(&self, setting: &str, value: &str) {
+        self.boss("postgres").await.batch_execute(&format!("ALTER SYSTEM SET {setting} = '{value}'")).await.unwrap();
+        run(self.command("pg_ctl").args(["restart", "--wait", "--mode=fast", "--pgdata"]).arg(self.data()).stdout(Stdio::null()));
+    }
+
     /// Its first process.
     #[allow(dead_code)]
     pub fn pid(&self) -> u32 {

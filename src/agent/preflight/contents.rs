@@ -50,6 +50,13 @@ ORDER BY 1";
 const SCHEMA_PUBLICATIONS: &str = "SELECT DISTINCT 'publication ' || p.pubname || ' (FOR TABLES IN SCHEMA)' FROM pg_publication_namespace s \
      JOIN pg_publication p ON p.oid = s.pnpubid ORDER BY 1";
 
+/// How many tables are read at once, as pg_dump does, and how many locks there is room for. The server keeps a place for so many
+/// of each session that it may have, background ones too; a tenth more fits in what else it keeps.
+const LOCKS: &str = "SELECT (SELECT count(*) FROM pg_class WHERE relkind IN ('r', 'p') AND relpersistence <> 't' AND oid >= 16384), \
+    (SELECT setting::bigint FROM pg_settings WHERE name = 'max_locks_per_transaction'), \
+    (SELECT sum(setting::bigint)::bigint FROM pg_settings WHERE name IN ('max_connections', 'max_prepared_transactions', \
+      'autovacuum_max_workers', 'autovacuum_worker_slots', 'max_worker_processes', 'max_wal_senders'))";
+
 pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<'_>) -> Result<(), PgError> {
     let admin = &subject.access.admin.user;
     let mut wrong = Vec::new();
@@ -63,6 +70,19 @@ pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<
         wrong.extend(named(names));
     }
     checks.judge("reading", wrong, &format!("role {admin} can read every table"));
+    let row = inside.one("reading how many tables can be locked", LOCKS, &[]).await?;
+    let (tables, each, sessions): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let room = each.saturating_mul(sessions);
+    if tables > room.saturating_add(room / 10) {
+        let wanted = (tables / sessions.max(1) + 1).max(each).saturating_mul(2);
+        checks.fail(
+            "locks",
+            format!(
+                "{tables} tables are read at once, and the server has room for {room} locks: set max_locks_per_transaction (now {each}) \
+                 to {wanted}, and start it anew"
+            ),
+        );
+    }
     if subject.superuser {
         checks.pass("restoring", "a superuser can make everything again");
         return Ok(());

@@ -188,7 +188,7 @@ fn shown_db(error: &DbError) -> String {
     let code = error.code().code();
     match &code[..2] {
         "08" | "0A" | "25" | "26" | "28" | "2B" | "3D" | "3F" | "40" | "42" | "53" | "54" | "55" | "57" | "58" | "F0" | "XX" => {
-            format!("{} (SQLSTATE {code})", one_line(error.message()))
+            format!("{} (SQLSTATE {code})", with_remedy(one_line(error.message())))
         }
         "23" => match error.constraint() {
             Some(name) => format!("constraint {name} is violated (SQLSTATE {code})"),
@@ -291,10 +291,18 @@ pub fn tool_errors(stderr: &str) -> String {
     text
 }
 
+/// The server says what to do against this in a HINT, which is not shown.
+fn with_remedy(message: String) -> String {
+    if message.starts_with("out of shared memory") {
+        return format!("{message}: it cannot lock so many tables at once; raise max_locks_per_transaction, and start it anew");
+    }
+    message
+}
+
 fn harmless(message: &str) -> String {
     let message = one_line(message);
     if HARMLESS.iter().any(|start| message.starts_with(start)) {
-        message
+        with_remedy(message)
     } else {
         "the server refused; its message may quote a value and is left out".into()
     }
@@ -314,6 +322,8 @@ mod tests {
         let text = tool_errors(stderr);
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("permission denied to create extension \"file_fdw\""), "{text}");
+        let text = tool_errors("pg_dump: error: query failed: ERROR:  out of shared memory\nHINT:  You might need to increase it.\n");
+        assert!(text.starts_with("query failed: out of shared memory: ") && text.contains("max_locks_per_transaction"), "{text}");
         assert_eq!(tool_errors(""), "it gave no reason that may be shown");
     }
 
