@@ -1,7 +1,7 @@
 # Lockkeeper. `make help` says what each target does; `make demo` and `make test` need nothing but Debian, Rust, Go and make.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-down test test-unit test-stories test-apps scale bench seeded lint crds image cluster-up cluster-down
+.PHONY: help demo demo-down test test-unit test-stories test-apps scale bench instructions seeded lint crds image cluster-up cluster-down
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t16
@@ -29,6 +29,9 @@ scale: ## measure the operator at 200 Environments, 2,000 Promotions and 10,000 
 
 bench: ## measure backup, restore and masked mirrors beside pg_dump, pgcopydb and Greenmask; not part of `make test`
 	@hack/bench.sh
+
+instructions: ## count the instructions that codec and masks take a row, and compare with benches/instructions.txt; not part of `make test`
+	@hack/instructions.sh
 
 seeded: ## break the operator in each way of tests/seeded and see that the named test or story notices (SEEDS="name …" for some); not part of `make test`
 	@hack/seeded.sh $(SEEDS)

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use std::time::Duration;
+use std::{env, hint::black_box, time::Duration};
 
 use criterion::{Criterion, Throughput};
 use lockkeeper::{
@@ -118,38 +118,77 @@ fn split(rows: &[u8], ends: &mut Vec<usize>) -> usize {
     fields
 }
 
+type Case = (&'static str, &'static str, Box<dyn FnMut()>);
+
+/// Everything that is measured, by group and name; each does all rows once.
+fn cases(rows: &[u8]) -> Vec<Case> {
+    let whole = rows.to_vec();
+    let mut ends = Vec::new();
+    let mut cases: Vec<Case> = vec![(
+        "codec",
+        "split",
+        Box::new(move || {
+            black_box(split(&whole, &mut ends));
+        }),
+    )];
+    let words: Vec<Vec<u8>> = rows.split(|b| *b == b'\t').map(<[u8]>::to_vec).collect();
+    let (of_decode, mut out) = (words.clone(), Vec::new());
+    cases.push((
+        "codec",
+        "encode",
+        Box::new(move || {
+            out.clear();
+            words.iter().for_each(|w| codec::encode(w, &mut out));
+            black_box(&out);
+        }),
+    ));
+    cases.push((
+        "codec",
+        "decode",
+        Box::new(move || {
+            black_box(of_decode.iter().map(|w| codec::decode(w).len()).sum::<usize>());
+        }),
+    ));
+    for (name, masks) in all() {
+        let (rows, mut change, mut out) = (rows.to_vec(), masker(&masks), Vec::new());
+        cases.push((
+            "mask",
+            name,
+            Box::new(move || {
+                out.clear();
+                change.rows(&rows, &mut out).unwrap();
+                black_box(&out);
+            }),
+        ));
+    }
+    cases
+}
+
+/// `LOCKKEEPER_BENCH_ONCE="mask/realistic-5 10"`: only that, so often, and no clock. hack/instructions.sh counts what it takes.
+fn once(said: &str, cases: &mut [Case]) {
+    let (name, times) = said.split_once(' ').unwrap();
+    let case = cases.iter_mut().find(|(group, case, _)| format!("{group}/{case}") == name).unwrap();
+    (0..times.parse().unwrap()).for_each(|_: u32| (case.2)());
+}
+
 fn main() {
     let rows = rows();
+    let mut cases = cases(&rows);
+    if let Ok(said) = env::var("LOCKKEEPER_BENCH_ONCE") {
+        return once(&said, &mut cases);
+    }
     let mut criterion = Criterion::default()
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(3))
         .sample_size(60)
         .configure_from_args();
-    let mut group = criterion.benchmark_group("codec");
-    group.throughput(Throughput::Bytes(rows.len() as u64));
-    let mut ends = Vec::new();
-    group.bench_function("split", |b| b.iter(|| split(&rows, &mut ends)));
-    let words: Vec<&[u8]> = rows.split(|b| *b == b'\t').collect();
-    let mut out = Vec::new();
-    group.bench_function("encode", |b| {
-        b.iter(|| {
-            out.clear();
-            words.iter().for_each(|w| codec::encode(w, &mut out));
-        });
-    });
-    group.bench_function("decode", |b| b.iter(|| words.iter().map(|w| codec::decode(w).len()).sum::<usize>()));
-    group.finish();
-    let mut group = criterion.benchmark_group("mask");
-    group.throughput(Throughput::Bytes(rows.len() as u64));
-    for (name, masks) in all() {
-        let (mut change, mut out) = (masker(&masks), Vec::new());
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                out.clear();
-                change.rows(&rows, &mut out).unwrap();
-            });
-        });
+    for (name, of) in cases.chunk_by_mut(|a, b| a.0 == b.0).map(|of| (of[0].0, of)) {
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Bytes(rows.len() as u64));
+        for (_, name, case) in of {
+            group.bench_function(*name, |b| b.iter(&mut *case));
+        }
+        group.finish();
     }
-    group.finish();
     criterion.final_summary();
 }

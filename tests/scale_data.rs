@@ -1,9 +1,10 @@
-//! Data at size: databases of 4, 16 and 50 million rows (the last of 20 GB), and one of 10,000 tables, backed up, put back,
-//! and mirrored masked, by Jobs that may hold 384 MiB. What a GB takes and what memory is held must not grow with the size.
-//! Not part of `make test`: `make scale` runs it, and prints what it measured.
+//! Data at size: databases of 4, 16 and 50 million rows (the last of 20 GB), one of 10,000 tables, and a volume of 100,000
+//! files, backed up, put back, and mirrored masked, by Jobs that may hold 384 MiB. What a GB takes and what memory is held must
+//! not grow with the size. Not part of `make test`: `make scale` runs it, and prints what it measured.
 //!
 //! `LOCKKEEPER_SCALE_ROWS` names other sizes, in millions of rows, such as `1,4`; `LOCKKEEPER_SCALE_TABLES` another number of
-//! tables, 0 for none. Rows that were read are taken off the disk before they are put back: 50 million want 30 GB of it.
+//! tables, `LOCKKEEPER_SCALE_FILES` of files; 0 for none. Rows that were read are taken off the disk before they are put back:
+//! 50 million want 30 GB of it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -25,7 +26,7 @@ use std::{
 use cost::{Cost, timed};
 use lockkeeper::manifest::task::Task;
 use place::{Place, SMALL_TABLES};
-use postgres::World;
+use postgres::{World, files_below};
 use serde_json::{Value, json};
 
 /// What a Job may hold, the files that the kernel keeps for it included.
@@ -54,6 +55,11 @@ impl Limit {
         Ok(limit)
     }
 
+    /// Where none can be made, what is measured is measured without.
+    fn or_said() -> Option<Self> {
+        Self::new().map_err(|why| println!("not limited to {LIMIT_MIB} MiB: {why}")).ok()
+    }
+
     /// The same program, in here.
     fn inside(&self, program: &Command) -> Command {
         let mut inside = Command::new("sh");
@@ -75,6 +81,46 @@ impl Drop for Limit {
     }
 }
 
+/// Does a task as a Job does, and gives what it cost, and its outcome.
+fn job(limit: Option<&Limit>, server: u32, world: &World, task: &Task) -> (Cost, Value) {
+    let mut program = world.agent_with(task);
+    if let Some(limit) = limit {
+        program = limit.inside(&program);
+    }
+    let cost = timed(server, &mut program, None).1;
+    (cost, serde_json::from_slice(&fs::read(&world.paths.result).unwrap()).unwrap())
+}
+
+/// A volume of so many small files: kept as an undo point, half of it lost, put back.
+async fn files(count: usize) -> Vec<(&'static str, Cost)> {
+    let world = World::new("files").await;
+    let limit = Limit::or_said();
+    let root = world.paths.volumes.join("uploads");
+    let directory = |number: usize| root.join(format!("{number:03}"));
+    for number in 0..count {
+        fs::create_dir_all(directory(number % 500)).unwrap();
+        fs::write(directory(number % 500).join(number.to_string()), format!("file {number}\n").repeat(1 + number % 300)).unwrap();
+    }
+    let whole = || {
+        let mut found: Vec<_> = files_below(&root).into_iter().map(|f| (fs::read(&f).unwrap(), f)).collect();
+        found.sort_unstable();
+        found
+    };
+    let before = whole();
+    let done = |verb: &str| {
+        let task = world.task_with(verb, json!({"volumes": [{"name": "uploads"}], "epoch": 1}));
+        job(limit.as_ref(), world.server.pid(), &world, &task).0
+    };
+    done("fence");
+    let kept = done("undo");
+    for number in 0..250 {
+        fs::remove_dir_all(directory(number)).unwrap();
+    }
+    let back = done("rollback");
+    assert!(whole() == before, "the volume is not what it was");
+    vec![("files kept", kept), ("half of them put back", back)]
+}
+
 struct Scale {
     place: Place,
     limit: Option<Limit>,
@@ -82,17 +128,11 @@ struct Scale {
 
 impl Scale {
     async fn new(rows: u64, tables: usize) -> Self {
-        let limit = Limit::new().map_err(|why| println!("not limited to {LIMIT_MIB} MiB: {why}")).ok();
-        Self { place: Place::new(rows, tables).await, limit }
+        Self { place: Place::new(rows, tables).await, limit: Limit::or_said() }
     }
 
     fn job(&self, world: &World, task: &Task) -> (Cost, Value) {
-        let mut program = world.agent_with(task);
-        if let Some(limit) = &self.limit {
-            program = limit.inside(&program);
-        }
-        let cost = timed(self.place.server_pid, &mut program, None).1;
-        (cost, serde_json::from_slice(&fs::read(&world.paths.result).unwrap()).unwrap())
+        job(self.limit.as_ref(), self.place.server_pid, world, task)
     }
 
     /// All that is done with the data, and what each costs.
@@ -159,6 +199,14 @@ async fn data_at_size() {
         scale.place.production.server.set("max_locks_per_transaction", "256").await;
         scale.place.server_pid = scale.place.production.server.pid();
         let costs = scale.measure().await;
+        for (what, cost) in &costs {
+            println!("  {what:22} {}", cost.line());
+        }
+        all.push((0.0, costs));
+    }
+    for count in numbers("LOCKKEEPER_SCALE_FILES", "100000").into_iter().filter(|n| *n > 0.0) {
+        println!("\n{count} files");
+        let costs = files(count as usize).await;
         for (what, cost) in &costs {
             println!("  {what:22} {}", cost.line());
         }

@@ -203,11 +203,11 @@ pub fn column(
         }
         (None, None, None, None, None, None, None, None, Some(json), None) => match kind {
             Type::Json | Type::Text if columns::room(column) == usize::MAX => {
-                let mut tree = Tree::default();
-                for (path, mask) in &json.paths {
-                    tree.set(&json::path(path).map_err(|why| format!("json: {why}"))?, json_mask(path, mask, &functions, rooms)?);
-                }
-                Ok(Op::Json(tree))
+                let paths = json.paths.iter().map(|(path, mask)| {
+                    let steps = json::path(path).map_err(|why| format!("json: {why}"))?;
+                    Ok((steps, json_mask(path, mask, &functions, rooms)?))
+                });
+                Ok(Op::Json(Tree::new(paths.collect::<Result<Vec<_>, String>>()?)))
             }
             _ => unfit("json", "json, jsonb and text without a length"),
         },

@@ -69,8 +69,17 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// Says what becomes of the values that a path leads to.
-    pub fn set(&mut self, steps: &[Step], mask: Plain) {
+    /// What each path says of the values that it leads to. Where a name and `.*` both lead, both count, and the name first.
+    pub fn new(paths: impl IntoIterator<Item = (Vec<Step>, Plain)>) -> Self {
+        let mut tree = Self::default();
+        for (steps, mask) in paths {
+            tree.set(&steps, mask);
+        }
+        tree.settle();
+        tree
+    }
+
+    fn set(&mut self, steps: &[Step], mask: Plain) {
         let [step, rest @ ..] = steps else {
             self.mask = Some(mask);
             return;
@@ -81,6 +90,29 @@ impl Tree {
             Step::Elements => self.elements.get_or_insert_default(),
         };
         next.set(rest, mask);
+    }
+
+    /// Brings what is said of every member to those that have a name here: a walk follows one branch only.
+    fn settle(&mut self) {
+        if let Some(any) = &self.any {
+            self.members.values_mut().for_each(|named| named.add(any));
+        }
+        let below = self.members.values_mut().chain(self.any.as_deref_mut()).chain(self.elements.as_deref_mut());
+        below.for_each(Self::settle);
+    }
+
+    /// Says what another says, where this says nothing itself.
+    fn add(&mut self, other: &Self) {
+        self.mask = self.mask.take().or_else(|| other.mask.clone());
+        for (name, tree) in &other.members {
+            self.members.entry(name.clone()).or_default().add(tree);
+        }
+        if let Some(any) = &other.any {
+            self.any.get_or_insert_default().add(any);
+        }
+        if let Some(elements) = &other.elements {
+            self.elements.get_or_insert_default().add(elements);
+        }
     }
 
     fn is_leaf(&self) -> bool {
@@ -329,10 +361,7 @@ mod tests {
     use super::*;
 
     fn masked(paths: &[(&str, Plain)], text: &str) -> Option<Value> {
-        let mut tree = Tree::default();
-        for (text, mask) in paths {
-            tree.set(&path(text).unwrap(), mask.clone());
-        }
+        let tree = Tree::new(paths.iter().map(|(text, mask)| (path(text).unwrap(), mask.clone())));
         let mut out = Vec::new();
         tree.write(text.as_bytes(), &mut Scratch::default(), &mut out)?;
         Some(serde_json::from_slice(&out).unwrap())
@@ -358,6 +387,27 @@ mod tests {
             Some(json!({"a": {"b": {"secret": "x"}, "d": false}, "eA": null}))
         );
         assert_eq!(masked(&[("$.a", Plain::Redact)], text), Some(json!({"a": {}})));
+    }
+
+    #[test]
+    fn a_name_beside_a_star_hides_nothing_that_the_star_says() {
+        let text = r#"{"b": {"secret": "canary", "c": "dark", "list": [{"secret": "canary"}]}, "d": {"secret": "canary"}}"#;
+        let paths = [
+            ("$", Plain::Keep),
+            ("$.*.secret", Plain::Redact),
+            ("$.*.list[*].secret", Plain::Redact),
+            ("$.b.c", Plain::Null),
+            ("$.b.list[*].more", Plain::Null),
+        ];
+        let left = masked(&paths, text).unwrap();
+        assert!(!left.to_string().contains("canary"), "{left}");
+        assert_eq!(left["b"]["c"], Value::Null);
+        let paths = [("$.*", Plain::Redact), ("$.a.b", Plain::Keep), ("$.*.b", Plain::Null)];
+        assert_eq!(
+            masked(&paths, r#"{"a": {"b": 1, "c": "x"}}"#),
+            Some(json!({"a": {"b": 1}})),
+            "the name decides over the star"
+        );
     }
 
     #[test]

@@ -322,7 +322,8 @@ mod tests {
         let text = tool_errors(stderr);
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("permission denied to create extension \"file_fdw\""), "{text}");
-        let text = tool_errors("pg_dump: error: query failed: ERROR:  out of shared memory\nHINT:  You might need to increase it.\n");
+        let text =
+            tool_errors("pg_dump: error: query failed: ERROR:  out of shared memory\nHINT:  You might need to increase it.\n");
         assert!(text.starts_with("query failed: out of shared memory: ") && text.contains("max_locks_per_transaction"), "{text}");
         assert_eq!(tool_errors(""), "it gave no reason that may be shown");
     }
