@@ -340,6 +340,19 @@ fn a_rollout_ends_well_or_fails_with_its_real_reason() {
         d["status"]["conditions"] = condition("Progressing", "False");
     };
     assert_eq!(rolling(late, vec![]), Progress::failed("RolloutFailed", "Deployment web: quota exceeded"));
+
+    // Stopped and started as it was, Kubernetes watches no deadline over it any more.
+    let again = |reason: &'static str, seconds: u64| {
+        move |d: &mut Value| {
+            short(d);
+            d["spec"]["progressDeadlineSeconds"] = json!(seconds);
+            d["status"]["conditions"] = json!([{"type": "Progressing", "status": "True", "reason": reason}]);
+        }
+    };
+    let over = rolling(again("NewReplicaSetAvailable", 0), vec![]);
+    assert!(matches!(&over, Progress::Failed { message, .. } if message.contains("1 of 2 pods ready at")), "{over:?}");
+    assert!(matches!(rolling(again("NewReplicaSetAvailable", 60), vec![]), Progress::Waiting { until: Some(_), .. }));
+    assert!(matches!(rolling(again("ReplicaSetUpdated", 0), vec![]), Progress::Waiting { until: None, .. }));
 }
 
 // ---- Services ----
