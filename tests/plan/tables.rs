@@ -408,7 +408,16 @@ fn a_run_that_has_not_started_expires_at_its_deadline_and_not_before() {
     Change::Seconds(1).happen(&mut seen);
     settle(&mut seen).unwrap();
     assert_eq!(seen.status().phase, lockkeeper::api::Phase::Expired);
-    assert!(seen.status().failure.unwrap().message.contains("could not start before 2026-11-22T21:00:00Z"));
+    assert!(
+        seen.status().failure.unwrap().message.contains("could not start before 2026-11-22T21:00:00Z: "),
+        "with what it waited for"
+    );
+
+    let mut late = Seen::new();
+    late.run.spec.schedule = Some(of(json!({"notBefore": "2020-01-01T00:00:00Z", "startDeadline": "5m"})));
+    settle(&mut late).unwrap();
+    let message = late.status().failure.expect("it expired").message;
+    assert!(!message.ends_with(": "), "{message}");
 }
 
 #[test]

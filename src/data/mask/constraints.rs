@@ -263,6 +263,7 @@ impl Parser<'_> {
                 Value::Number(text.parse().map_err(|_| NotUnderstood)?)
             }
             ("text" | "character" | "bpchar" | "citext" | "jsonb" | "json", value) if !list => value,
+            ("date", Value::Text(text)) if !list && is_date(&text) => Value::Text(text),
             ("numeric" | "integer" | "bigint" | "smallint" | "double" | "real", value @ Value::Number(_)) if !list => value,
             _ => return Err(NotUnderstood),
         })
@@ -313,6 +314,11 @@ impl Parser<'_> {
     }
 }
 
+/// `2026-11-25`, and no year before 1 or after 9999.
+fn is_date(text: &str) -> bool {
+    text.len() == 10 && text.bytes().enumerate().all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() })
+}
+
 /// The operator that does not see case.
 fn folded(sign: &str) -> String {
     if matches!(sign, "~" | "!~" | "~~" | "!~~") { format!("{sign}*") } else { sign.to_owned() }
@@ -344,6 +350,11 @@ fn compare(sign: &str, left: &Value, right: &Value) -> Said<Value> {
     let is = match (sign, &left, &right) {
         ("=", _, _) => left == right,
         ("<>", _, _) => left != right,
+        // In the ISO style dates are in the order of their texts.
+        ("<", Value::Text(a), Value::Text(b)) if is_date(a) && is_date(b) => a < b,
+        (">", Value::Text(a), Value::Text(b)) if is_date(a) && is_date(b) => a > b,
+        ("<=", Value::Text(a), Value::Text(b)) if is_date(a) && is_date(b) => a <= b,
+        (">=", Value::Text(a), Value::Text(b)) if is_date(a) && is_date(b) => a >= b,
         ("<", Value::Number(a), Value::Number(b)) => a < b,
         (">", Value::Number(a), Value::Number(b)) => a > b,
         ("<=", Value::Number(a), Value::Number(b)) => a <= b,
@@ -412,6 +423,7 @@ mod tests {
             ("CHECK (((code IS NULL) OR (length(code) = 3)))", "code", None, Some("ab")),
             ("CHECK ((NOT (code = 'x'::text)))", "code", Some("y"), Some("x")),
             ("CHECK ((jsonb_typeof(data) = 'object'::text))", "data", Some("{}"), Some("[]")),
+            ("CHECK ((born < '2015-01-01'::date))", "born", Some("2000-01-01"), Some("2015-01-01")),
             ("CHECK ((VALUE OPERATOR(public.~) '^[A-Z]+@'::public.citext))", "mail", Some("a@b"), Some("ab")),
             ("CHECK ((email OPERATOR(public.=) 'A@B'::public.citext))", "email", Some("a@b"), Some("ab")),
             ("CHECK ((length(TRIM(BOTH FROM name)) > 0))", "name", Some(" a"), Some("  ")),
