@@ -6,14 +6,18 @@ use super::{
     restoring::{self, Wanted},
     session::Session,
 };
-use crate::api::{EnvironmentRestore, Phase, Promotion, RestoreSource, RunStatus, Timestamp, UndoOf, UndoableKind};
+use crate::api::{
+    DownAlignment, EnvironmentRestore, Phase, Promotion, RestoreSource, RunStatus, Timestamp, UndoOf, UndoableKind,
+};
 
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: RollbackArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
-    let RollbackArgs { run, restore, restoring } = args;
+    let RollbackArgs { run, restore, alignment, restoring } = args;
     let (kind, status) = if restore {
         (UndoableKind::EnvironmentRestore, session.get::<EnvironmentRestore>(&run).await?.status)
+    } else if alignment {
+        (UndoableKind::DownAlignment, session.get::<DownAlignment>(&run).await?.status)
     } else {
         (UndoableKind::Promotion, session.get::<Promotion>(&run).await?.status)
     };

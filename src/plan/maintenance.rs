@@ -353,7 +353,9 @@ pub fn aliases(world: &World<'_>, owner: Owner<'_>) -> Vec<serde_json::Value> {
         .collect()
 }
 
-/// A StatefulSet has no deadline of its own; it gets the one that a Deployment has where nobody says another.
+/// A StatefulSet has no deadline of its own; it gets the one that a Deployment has where nobody says another. And a Deployment's
+/// own is over once a release has been rolled out: the pods of one that was stopped and starts again as it was, as in a rollback
+/// or a mirror of the same release, could be waited for without end, while users see the page.
 const ROLLOUT_DEADLINE: Duration = Duration::from_secs(600);
 
 /// What a rollout that began then has come to.
@@ -379,7 +381,11 @@ pub fn rollout(side: &Side, workload: Workload<'_>, begun: Timestamp, now: Times
                 found.map(|c| c.message.clone().unwrap_or_default())
             };
             let counts = (status.updated_replicas, status.available_replicas, status.replicas);
-            (counts, condition("Progressing", "False"), condition("ReplicaFailure", "True"), None)
+            let progressing = status.conditions.iter().flatten().find(|c| c.type_ == "Progressing");
+            let own = deployment.spec.as_ref().and_then(|s| s.progress_deadline_seconds).and_then(|s| u64::try_from(s).ok());
+            let over = progressing.is_some_and(|c| c.reason.as_deref() == Some("NewReplicaSetAvailable"));
+            let deadline = over.then(|| after(begun, own.map_or(ROLLOUT_DEADLINE, Duration::from_secs)));
+            (counts, condition("Progressing", "False"), condition("ReplicaFailure", "True"), deadline)
         }
         Workload::StatefulSet(set) => {
             let status = set.status.clone().unwrap_or_default();

@@ -272,3 +272,68 @@ fn a_unique_column_takes_a_template_around_one_number_that_no_two_rows_share() {
         assert!(problems[0].why.contains("the column is unique"), "{text}: {}", problems[0]);
     }
 }
+
+#[test]
+fn columns_that_only_a_child_has_are_named_with_those_of_the_table_it_inherits_from() {
+    use lockkeeper::{api::Locale, data::mask::draft};
+    let columns = |more: Vec<Value>| [vec![column("id", "int4", None, true)], more].concat();
+    let contact = table(1, "contact", columns(vec![]), json!({"unique": [["id"]]}));
+    let supplier = table(2, "supplier", columns(vec![column("vat", "text", None, false)]), json!({"parents": [1]}));
+    let tables = [contact, supplier];
+    let named =
+        |columns: &str| format!("name: shop\ntables:\n- {{table: public.contact, columns: {{id: {{keep: {{}}}}{columns}}}}}");
+
+    let problems = compiled(&named(""), &tables).unwrap_err();
+    assert!(problems[0].to_string().contains("tables, public.contact, columns: vat: {redact: {}}"), "{problems:?}");
+    compiled(&named(", vat: {redact: {}}"), &tables).expect("what the sentence says to add");
+    let problems = compiled(&named(", vat: {redact: {}}, vta: {redact: {}}"), &tables).unwrap_err();
+    assert!(problems.len() == 1 && problems[0].to_string().contains("column vta: the table has no such column"), "{problems:?}");
+
+    let said = draft::data("shop", &tables, &Default::default(), &Default::default(), Locale::En);
+    assert!(said.contains("        vat: {redact: {}} #") && !said.contains("To decide"), "{said}");
+}
+
+#[test]
+fn a_constraint_that_asks_whether_there_is_something_takes_every_mask_that_leaves_something() {
+    let columns = vec![
+        column("id", "int4", None, true),
+        column("kind", "int4", None, true),
+        column("link", "text", None, false),
+        column("title", "varchar", Some(40), true),
+        column("icon", "jsonb", None, false),
+    ];
+    let check = |columns: Value, text: &str| json!({"name": "ck", "columns": columns, "expression": format!("CHECK ({text})")});
+    let of = |check: Value| [table(1, "page", columns.clone(), json!({"unique": [["id"]], "checks": [check]}))];
+    let policy = |link: &str, title: &str, icon: &str| {
+        format!(
+            "name: shop\ntables:\n- {{table: public.page, columns: {{id: {{keep: {{}}}}, kind: {{keep: {{}}}}, link: {{{link}}}, title: {{{title}}}, icon: {{{icon}}}}}}}"
+        )
+    };
+    let masked = policy("fake: {kind: url}", "redact: {}", "json: {}");
+    for (columns, text) in [
+        (["kind", "link"], "((kind = 3) = (link IS NOT NULL))"),
+        (["link", "icon"], "((link IS NULL) = ((icon)::text = 'null'::text))"),
+        (["link", "title"], "((link IS NULL) OR ((title)::text <> ''::text))"),
+    ] {
+        let tables = of(check(json!(columns), text));
+        compiled(&masked, &tables).unwrap_or_else(|why| panic!("{text}: {why:?}"));
+    }
+    for (columns, text, policy) in [
+        (["kind", "link"], "((kind = 3) = (link IS NOT NULL))", policy("\"null\": {}", "redact: {}", "json: {}")),
+        (
+            ["link", "icon"],
+            "((link IS NULL) = ((icon)::text = 'null'::text))",
+            policy("fake: {kind: url}", "redact: {}", "redact: {}"),
+        ),
+        (
+            ["kind", "title"],
+            "((kind = 1) OR ((title)::text <> ''::text))",
+            policy("redact: {}", "derive: {copyOf: link}", "json: {}"),
+        ),
+        (["kind", "title"], "((kind = 1) OR ((title)::text = 'Home'::text))", masked.clone()),
+    ] {
+        let tables = of(check(json!(columns), text));
+        let problems = compiled(&policy, &tables).expect_err(text);
+        assert!(problems[0].to_string().contains("constraint ck"), "{text}: {problems:?}");
+    }
+}

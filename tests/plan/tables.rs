@@ -340,6 +340,19 @@ fn a_rollout_ends_well_or_fails_with_its_real_reason() {
         d["status"]["conditions"] = condition("Progressing", "False");
     };
     assert_eq!(rolling(late, vec![]), Progress::failed("RolloutFailed", "Deployment web: quota exceeded"));
+
+    // Stopped and started as it was, Kubernetes watches no deadline over it any more.
+    let again = |reason: &'static str, seconds: u64| {
+        move |d: &mut Value| {
+            short(d);
+            d["spec"]["progressDeadlineSeconds"] = json!(seconds);
+            d["status"]["conditions"] = json!([{"type": "Progressing", "status": "True", "reason": reason}]);
+        }
+    };
+    let over = rolling(again("NewReplicaSetAvailable", 0), vec![]);
+    assert!(matches!(&over, Progress::Failed { message, .. } if message.contains("1 of 2 pods ready at")), "{over:?}");
+    assert!(matches!(rolling(again("NewReplicaSetAvailable", 60), vec![]), Progress::Waiting { until: Some(_), .. }));
+    assert!(matches!(rolling(again("ReplicaSetUpdated", 0), vec![]), Progress::Waiting { until: None, .. }));
 }
 
 // ---- Services ----
@@ -395,7 +408,16 @@ fn a_run_that_has_not_started_expires_at_its_deadline_and_not_before() {
     Change::Seconds(1).happen(&mut seen);
     settle(&mut seen).unwrap();
     assert_eq!(seen.status().phase, lockkeeper::api::Phase::Expired);
-    assert!(seen.status().failure.unwrap().message.contains("could not start before 2026-11-22T21:00:00Z"));
+    assert!(
+        seen.status().failure.unwrap().message.contains("could not start before 2026-11-22T21:00:00Z: "),
+        "with what it waited for"
+    );
+
+    let mut late = Seen::new();
+    late.run.spec.schedule = Some(of(json!({"notBefore": "2020-01-01T00:00:00Z", "startDeadline": "5m"})));
+    settle(&mut late).unwrap();
+    let message = late.status().failure.expect("it expired").message;
+    assert!(!message.ends_with(": "), "{message}");
 }
 
 #[test]

@@ -72,12 +72,15 @@ pub struct RestoreArgs {
 /// Arguments of `rollback`.
 #[derive(Debug, Args)]
 pub struct RollbackArgs {
-    /// Name of the completed Promotion; with --restore, of the EnvironmentRestore
+    /// Name of the completed Promotion; with --restore, of the EnvironmentRestore; with --alignment, of the DownAlignment
     #[arg(value_parser = object_name)]
     pub run: String,
     /// Undo a restore
     #[arg(long)]
     pub restore: bool,
+    /// Undo a down alignment
+    #[arg(long, conflicts_with = "restore")]
+    pub alignment: bool,
     /// The rest.
     #[command(flatten)]
     pub restoring: RestoringArgs,

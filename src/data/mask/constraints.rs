@@ -19,12 +19,18 @@ pub struct NotUnderstood;
 
 type Said<T> = Result<T, NotUnderstood>;
 
+/// A word of an expression.
 #[derive(Clone, Debug, PartialEq)]
-enum Token {
+pub enum Token {
+    /// A word, in small letters.
     Name(String),
+    /// A name in quotation marks.
     Quoted(String),
+    /// A text.
     Text(String),
+    /// A number.
     Number(f64),
+    /// Anything else.
     Sign(String),
 }
 
@@ -49,7 +55,11 @@ pub fn takes(definition: &str, column: &str, value: Option<&str>) -> Said<bool> 
     }
 }
 
-fn tokens(text: &str) -> Said<Vec<Token>> {
+/// The words of an expression.
+///
+/// # Errors
+/// Where it is written in a way that is not understood.
+pub fn tokens(text: &str) -> Said<Vec<Token>> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -81,9 +91,9 @@ fn tokens(text: &str) -> Said<Vec<Token>> {
             out.push(Token::Number(rest[..end].parse().map_err(|_| NotUnderstood)?));
             rest = &rest[end..];
         } else {
-            const SIGNS: [&str; 21] = [
+            const SIGNS: [&str; 22] = [
                 "!~~*", "!~~", "~~*", "!~*", "::", "<=", ">=", "<>", "~~", "~*", "!~", "||", "(", ")", "[", "]", ",", "=", "<",
-                ">", "~",
+                ">", "~", ".",
             ];
             let sign = SIGNS.into_iter().chain(["-"]).find(|s| rest.starts_with(s)).ok_or(NotUnderstood)?;
             out.push(Token::Sign(sign.to_owned()));
@@ -156,12 +166,21 @@ impl Parser<'_> {
             let not = self.name("not");
             return if self.name("null") { Ok(Value::Truth((left == Value::Null) != not)) } else { Err(NotUnderstood) };
         }
+        let named = self.name("operator");
+        if named {
+            // `OPERATOR(public.~)`: of an extension that is not in the search path.
+            self.must("(")?;
+            self.at += 1;
+            self.must(".")?;
+        }
         let Some(Token::Sign(sign)) = self.tokens.get(self.at).cloned() else { return Ok(left) };
         if matches!(sign.as_str(), ")" | "]" | ",") {
             return Ok(left);
         }
         self.at += 1;
-        if self.name("any") || self.name("some") {
+        if named {
+            self.must(")")?;
+        } else if self.name("any") || self.name("some") {
             self.must("(")?;
             let list = self.or()?;
             self.must(")")?;
@@ -175,7 +194,12 @@ impl Parser<'_> {
             return Ok(any);
         }
         let right = self.term()?;
-        compare(&sign, &left, &right)
+        // citext's operators do not see case. Of other extensions' operators nothing is known.
+        match self.tokens.get(self.at - 1) {
+            Some(Token::Name(kind)) if kind == "citext" => compare(&folded(&sign), &lower(left), &lower(right)),
+            _ if named => Err(NotUnderstood),
+            _ => compare(&sign, &left, &right),
+        }
     }
 
     fn term(&mut self) -> Said<Value> {
@@ -217,6 +241,14 @@ impl Parser<'_> {
     fn cast(&mut self, value: Value) -> Said<Value> {
         let Some(Token::Name(kind)) = self.tokens.get(self.at).cloned() else { return Err(NotUnderstood) };
         self.at += 1;
+        let kind = match self.tokens.get(self.at + 1).cloned() {
+            Some(Token::Name(own)) if self.sign(".") => {
+                self.at += 1;
+                // Nothing is known of types of that name that are not the extension's.
+                if own == "citext" { own } else { return Err(NotUnderstood) }
+            }
+            _ => kind,
+        };
         while ["varying", "precision", "with", "without", "time", "zone"].iter().any(|w| self.name(w)) {}
         if self.sign("(") {
             while !self.sign(")") {
@@ -231,6 +263,7 @@ impl Parser<'_> {
                 Value::Number(text.parse().map_err(|_| NotUnderstood)?)
             }
             ("text" | "character" | "bpchar" | "citext" | "jsonb" | "json", value) if !list => value,
+            ("date", Value::Text(text)) if !list && is_date(&text) => Value::Text(text),
             ("numeric" | "integer" | "bigint" | "smallint" | "double" | "real", value @ Value::Number(_)) if !list => value,
             _ => return Err(NotUnderstood),
         })
@@ -281,6 +314,20 @@ impl Parser<'_> {
     }
 }
 
+/// `2026-11-25`, and no year before 1 or after 9999.
+fn is_date(text: &str) -> bool {
+    text.len() == 10 && text.bytes().enumerate().all(|(at, b)| if at == 4 || at == 7 { b == b'-' } else { b.is_ascii_digit() })
+}
+
+/// The operator that does not see case.
+fn folded(sign: &str) -> String {
+    if matches!(sign, "~" | "!~" | "~~" | "!~~") { format!("{sign}*") } else { sign.to_owned() }
+}
+
+fn lower(value: Value) -> Value {
+    if let Value::Text(text) = value { Value::Text(text.to_lowercase()) } else { value }
+}
+
 fn truth(value: Value) -> Said<Option<bool>> {
     match value {
         Value::Truth(truth) => Ok(Some(truth)),
@@ -303,6 +350,11 @@ fn compare(sign: &str, left: &Value, right: &Value) -> Said<Value> {
     let is = match (sign, &left, &right) {
         ("=", _, _) => left == right,
         ("<>", _, _) => left != right,
+        // In the ISO style dates are in the order of their texts.
+        ("<", Value::Text(a), Value::Text(b)) if is_date(a) && is_date(b) => a < b,
+        (">", Value::Text(a), Value::Text(b)) if is_date(a) && is_date(b) => a > b,
+        ("<=", Value::Text(a), Value::Text(b)) if is_date(a) && is_date(b) => a <= b,
+        (">=", Value::Text(a), Value::Text(b)) if is_date(a) && is_date(b) => a >= b,
         ("<", Value::Number(a), Value::Number(b)) => a < b,
         (">", Value::Number(a), Value::Number(b)) => a > b,
         ("<=", Value::Number(a), Value::Number(b)) => a <= b,
@@ -371,6 +423,9 @@ mod tests {
             ("CHECK (((code IS NULL) OR (length(code) = 3)))", "code", None, Some("ab")),
             ("CHECK ((NOT (code = 'x'::text)))", "code", Some("y"), Some("x")),
             ("CHECK ((jsonb_typeof(data) = 'object'::text))", "data", Some("{}"), Some("[]")),
+            ("CHECK ((born < '2015-01-01'::date))", "born", Some("2000-01-01"), Some("2015-01-01")),
+            ("CHECK ((VALUE OPERATOR(public.~) '^[A-Z]+@'::public.citext))", "mail", Some("a@b"), Some("ab")),
+            ("CHECK ((email OPERATOR(public.=) 'A@B'::public.citext))", "email", Some("a@b"), Some("ab")),
             ("CHECK ((length(TRIM(BOTH FROM name)) > 0))", "name", Some(" a"), Some("  ")),
         ] {
             assert_eq!(takes(check, column, good), Ok(true), "{check}");
@@ -387,6 +442,9 @@ mod tests {
             "CHECK ((name > 'a'::text))",
             "CHECK ((name = E'\\x'::text))",
             "CHECK (((a + b) > 1))",
+            "CHECK ((name OPERATOR(public.%) 'x'::text))",
+            "CHECK ((name OPERATOR(shop.=) 'x'::text))",
+            "CHECK ((name = 'x'::shop.mood))",
             "nonsense",
         ] {
             assert_eq!(takes(check, "name", Some("x")), Err(NotUnderstood), "{check}");

@@ -62,11 +62,16 @@ pub fn head(namespace: &str, environment: &str, date: &str) -> String {
 pub fn data(name: &str, tables: &[Table], samples: &Samples, labels: &BTreeMap<(u32, String), String>, locale: Locale) -> String {
     let mut out = format!("  - name: {}\n    tables:\n", scalar(name));
     let mut policy = MaskingData { name: name.into(), ..MaskingData::default() };
+    let mut children: BTreeMap<u32, Vec<&Table>> = BTreeMap::new();
+    for table in tables {
+        table.parents.iter().for_each(|parent| children.entry(*parent).or_default().push(table));
+    }
     for table in tables.iter().filter(|t| t.kind != TableKind::Foreign && t.parents.is_empty()) {
         let mut entry = MaskingTable { table: table.full_name().into(), ..MaskingTable::default() };
         out.push_str(&format!("    - table: {}\n      columns:\n", scalar(&table.full_name())));
-        for column in table.written() {
-            let (mask, why) = one(table, column, samples, labels, locale);
+        let follow = own_of_children(table, &children);
+        for (of, column) in table.written().map(|column| (table, column)).chain(follow) {
+            let (mask, why) = one(of, column, samples, labels, locale);
             out.push_str(&format!("        {}: {} # {why}\n", scalar(&column.name), yaml(&mask)));
             entry.columns.insert(column.name.clone(), mask);
         }
@@ -84,6 +89,26 @@ pub fn data(name: &str, tables: &[Table], samples: &Samples, labels: &BTreeMap<(
         out.push_str(&format!("    # To decide: {problem}\n"));
     }
     out.trim_end().to_owned()
+}
+
+/// The columns that tables which inherit have besides: they are named with those of the table that these follow.
+fn own_of_children<'a>(table: &Table, children: &BTreeMap<u32, Vec<&'a Table>>) -> Vec<(&'a Table, &'a Column)> {
+    let mut out: Vec<(&Table, &Column)> = Vec::new();
+    let mut next = children.get(&table.oid).cloned().unwrap_or_default();
+    let mut seen = BTreeSet::new();
+    while let Some(child) = next.pop() {
+        if !seen.insert(child.oid) || child.kind == TableKind::Foreign {
+            continue;
+        }
+        next.extend(children.get(&child.oid).into_iter().flatten());
+        for column in child.written() {
+            let known = table.columns.iter().chain(out.iter().map(|(_, c)| *c)).any(|c| c.name == column.name);
+            if !known {
+                out.push((child, column));
+            }
+        }
+    }
+    out
 }
 
 fn one(

@@ -8,6 +8,7 @@ use super::{
     constraints,
     kinds::{Derived, Op, Part, Plain},
     policy::Named,
+    presence,
 };
 use crate::{
     api::Mask,
@@ -143,8 +144,12 @@ fn refers<'a>(
 }
 
 fn checked<'a>(check: &'a Check, built: &Built) -> Option<(Option<&'a str>, String)> {
-    let touched: Vec<_> =
-        check.columns.iter().filter_map(|c| built.column(c)).filter(|(.., op)| !matches!(op, Op::Keep)).collect();
+    let touched: Vec<_> = check
+        .columns
+        .iter()
+        .filter_map(|c| built.column(c))
+        .filter(|(column, _, op)| !presence::stays(&check.expression, column, op))
+        .collect();
     let (column, _, op) = touched.first()?;
     let name = check.columns.iter().find(|c| **c == column.name).map(String::as_str);
     let unsure = || {

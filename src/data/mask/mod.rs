@@ -21,6 +21,7 @@ mod kinds;
 mod number;
 pub mod personal;
 pub mod policy;
+mod presence;
 pub mod prf;
 pub mod screen;
 mod shape;

@@ -184,7 +184,12 @@ fn one(
     let mut problems = Vec::new();
     let mut say = |column: Option<&str>, why: String| problems.push(problem(data, table, column, why));
     if of.oid == table.oid {
-        for name in entry.columns.keys().filter(|name| !table.columns.iter().any(|c| c.name == **name)) {
+        // A table that inherits follows, and may have columns of its own.
+        let has = |name: &String| {
+            let of = |t: &&Table| t.columns.iter().any(|c| c.name == *name);
+            of(&table) || named.tables.iter().filter(of).any(|t| named.entry(t).is_some_and(|(_, of)| of.oid == table.oid))
+        };
+        for name in entry.columns.keys().filter(|name| !has(name)) {
             say(Some(name), "the table has no such column; correct its name, or remove it from the policy".into());
         }
         if let Some(Err(why)) = entry.rows.as_ref().and_then(|r| r.condition.as_ref()).map(|c| condition::check(c)) {

@@ -58,7 +58,9 @@ pub(super) fn ending(world: &World<'_>, status: &RunStatus, now: Timestamp) -> O
     }
     let deadline = prepare::deadline(world.run)?;
     (status.phase.is_before_start() && now >= deadline).then(|| {
-        let message = format!("it could not start before {deadline}: {}", status.next.clone().unwrap_or_default());
+        // One that was asked for too late has waited for nothing yet.
+        let waited = status.next.as_deref().map_or(String::new(), |next| format!(": {next}"));
+        let message = format!("it could not start before {deadline}{waited}");
         (Phase::Expired, Failure { step, reason: "StartDeadlinePassed".into(), message })
     })
 }
