@@ -12,7 +12,7 @@ use super::{
 use crate::data::postgres::{
     Access, PgError, catalog,
     connection::Pace,
-    control::{Control, Row, State},
+    control::{Control, Files, Row, State},
     quote, sessions,
 };
 
@@ -118,6 +118,7 @@ impl<'a> Guarded<'a> {
             state,
             undo: None,
             found: earlier.and_then(|r| r.found).or(found),
+            files: Files::Untouched,
         }
     }
 

@@ -79,6 +79,41 @@ async fn a_rollback_before_anything_changed_leaves_the_database_as_it_is() {
 }
 
 #[tokio::test]
+async fn before_a_database_opens_a_rollback_needs_no_undo_point_and_leaves_none() {
+    for lost in [false, true] {
+        let world = World::new("unneeded").await;
+        let before = world.server.everything(&world.database).await;
+        world.ok("fence", 1).await;
+        let undo = world.ok("undo", 1).await.aside[0].database.clone();
+        // As it is when the next data's undo point cannot be made: this one is whole, and nothing opens.
+        let boss = world.server.boss("postgres").await;
+        boss.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(&world.database))).await.unwrap();
+        world.set_state("undone").await;
+        if lost {
+            boss.batch_execute(&format!("DROP DATABASE {}", ident(&undo))).await.unwrap();
+        }
+        assert!(world.ok("rollback", 1).await.aside.is_empty());
+        world.ok("rollback", 1).await;
+        world.ok("release", 1).await;
+        assert_eq!(world.server.everything(&world.database).await, before);
+        assert_eq!(world.databases().await, std::slice::from_ref(&world.database));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_behind_the_fence_comes_back_from_its_undo_point() {
+    let world = World::new("vanished").await;
+    world.ok("fence", 1).await;
+    world.ok("undo", 1).await;
+    world.set_state("undone").await;
+    let boss = world.server.boss("postgres").await;
+    boss.batch_execute(&format!("DROP DATABASE {}", ident(&world.database))).await.unwrap();
+    world.ok("rollback", 1).await;
+    world.ok("release", 1).await;
+    assert_eq!(world.rows().await, 2000);
+}
+
+#[tokio::test]
 async fn a_rollback_without_its_undo_point_changes_nothing() {
     let world = World::new("lost").await;
     world.ok("fence", 1).await;
