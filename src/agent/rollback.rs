@@ -177,12 +177,7 @@ async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, began: Instant, outc
 }
 
 /// An undo point that was not swapped in, whole or half made, is of no more use. One that stays is told, and keeps nobody out.
-async fn drop_unused(
-    context: &Context<'_>,
-    guarded: &Guarded<'_>,
-    row: &Row,
-    outcome: &mut Outcome,
-) -> Result<(), AgentError> {
+async fn drop_unused(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, outcome: &mut Outcome) -> Result<(), AgentError> {
     let name = made_database(&row.database, Made::Undo, &context.task.run);
     for database in [&name, &row.database] {
         if !catalog::exists(&guarded.control.session, database).await.of(guarded.data())? {

@@ -184,7 +184,13 @@ impl Control {
             }
         };
         // Each attempt does the rest again: it may have been killed between the statements.
-        let owner = control
+        control.prepare(admin, environment).await
+    }
+
+    /// Makes the table where it is missing, in a control database that is there.
+    pub async fn prepare(self, admin: &Endpoint, environment: &str) -> Result<Self, PgError> {
+        let name = control_database(environment);
+        let owner = self
             .session
             .one(
                 "reading the control database's owner",
@@ -198,8 +204,7 @@ impl Control {
                 problem: format!("{name} belongs to another role than {}; drop it or use the role that made it", admin.user),
             });
         }
-        control
-            .session
+        self.session
             .run(
                 "preparing the control database",
                 &format!(
@@ -211,7 +216,7 @@ impl Control {
                 ),
             )
             .await?;
-        Ok(control)
+        Ok(self)
     }
 
     /// The row of a data, not locked.
