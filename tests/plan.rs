@@ -10,6 +10,8 @@ mod bad_input;
 mod bad_input_entries;
 #[path = "plan/fixture.rs"]
 mod fixture;
+#[path = "plan/marks.rs"]
+mod marks;
 #[path = "plan/masking.rs"]
 mod masking;
 #[path = "simulation/merge.rs"]

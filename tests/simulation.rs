@@ -192,6 +192,14 @@ fn a_migration_that_fails_half_way_is_undone_whatever_breaks() {
 }
 
 #[test]
+fn an_undo_point_that_cannot_be_read_back_ends_the_run_by_itself_whatever_breaks() {
+    let trace = scenario(("RolledBack", "UndoPointUnsound"), "stop", Script { undo_fails: true, ..Script::default() });
+    assert_eq!(trace.ending.rows[data::LIVE], ["schema-1", "feature-a"]);
+    assert!(trace.ending.rows.len() == 1 && trace.ending.kept.is_empty(), "nothing is aside: {:#?}", trace.ending);
+    trace.withstands_faults_at_every_write();
+}
+
+#[test]
 fn an_image_that_crashes_is_undone_whatever_breaks() {
     let script = Script { image: Image::Crashes, ..Script::default() };
     scenario(("RolledBack", "RolloutFailed"), "migration", script).withstands_faults_at_every_write();

@@ -7,7 +7,7 @@ use crate::{
         stop::Stopped,
         volume::VolumeError,
     },
-    manifest::task::exit,
+    manifest::task::{SECRET_CHANGED, exit},
 };
 
 /// Why a task failed.
@@ -40,6 +40,17 @@ pub enum AgentError {
         state: String,
         /// What would be needed.
         wanted: String,
+    },
+    /// The Secrets name another database than the run was checked on.
+    #[error(
+        "data {data}: its Secrets name another server or database by now than when this run was checked, and nothing was done there. \
+         The run works on what it has checked: let them name the earlier one again"
+    )]
+    Elsewhere {
+        /// The data.
+        data: String,
+        /// Whether the run may have closed the earlier one.
+        closed: bool,
     },
     /// The undo point is gone.
     #[error(
@@ -135,6 +146,8 @@ impl AgentError {
             Self::Fenced { .. } => "Fenced",
             Self::Task(_) => "TaskInvalid",
             Self::State { .. } => "WrongState",
+            Self::Elsewhere { closed: true, .. } => "DataMoved",
+            Self::Elsewhere { closed: false, .. } => SECRET_CHANGED,
             Self::UndoPointMissing { .. } | Self::FilesUndoPointMissing { .. } => "UndoPointMissing",
             Self::UndoPointUnsound { .. } => "UndoPointUnsound",
             Self::ProofFailed { .. } => "ProofFailed",
@@ -160,6 +173,7 @@ impl AgentError {
             Self::UndoPointUnsound { cause, .. } => return cause.exit_code(),
             Self::Task(_)
             | Self::State { .. }
+            | Self::Elsewhere { .. }
             | Self::UndoPointMissing { .. }
             | Self::FilesUndoPointMissing { .. }
             | Self::ProofFailed { .. }

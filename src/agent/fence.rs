@@ -14,7 +14,11 @@ use crate::{
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let mut all = Vec::new();
     for access in context.accesses()? {
-        all.push(Guarded::ensure(context, access).await?);
+        all.push(Guarded::ensure(context, access).await.map_err(|error| match error {
+            // Every data is looked at before one is closed.
+            AgentError::Elsewhere { data, .. } => AgentError::Elsewhere { data, closed: false },
+            error => error,
+        })?);
     }
     // Nothing is closed while any of the data belongs to another lock.
     for guarded in &all {

@@ -12,9 +12,29 @@ use super::{
 use crate::data::postgres::{
     Access, PgError, catalog,
     connection::Pace,
-    control::{Control, Row, State},
+    control::{Control, Files, Row, State},
     quote, sessions,
 };
+
+/// What told the data's database from others when the run was checked.
+fn mark<'a>(context: &'a Context<'_>, data: &str) -> Option<&'a str> {
+    context.task.data.iter().find(|d| d.name == data)?.mark.as_deref()
+}
+
+fn elsewhere(access: &Access) -> AgentError {
+    AgentError::Elsewhere { data: access.data.clone(), closed: true }
+}
+
+/// Sees that the Secrets name the database that the run works on: they may be edited at any time, and what stands on another
+/// server would tell that nothing was ever closed.
+async fn is_meant(context: &Context<'_>, access: &Access, control: Option<Control>) -> Result<Option<Control>, AgentError> {
+    let Some(mark) = mark(context, &access.data) else { return Ok(control) };
+    let control = control.ok_or_else(|| elsewhere(access))?;
+    if catalog::mark(&control.session, access.database()).await.of(&access.data)? != mark {
+        return Err(elsewhere(access));
+    }
+    Ok(Some(control))
+}
 
 /// How long sessions are ended before it is given up.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,9 +50,18 @@ pub struct Guarded<'a> {
 }
 
 impl<'a> Guarded<'a> {
-    /// Opens the control database of a data, or makes it.
+    /// Opens the control database of a data, or makes it. Where it is known which database the run works on, none is made on the
+    /// server of another.
     pub async fn ensure(context: &'a Context<'a>, access: Access) -> Result<Self, AgentError> {
-        let control = Control::ensure(&access.admin, &context.task.environment, &context.stop).await.of(&access.data)?;
+        let environment = &context.task.environment;
+        let control = if mark(context, &access.data).is_some() {
+            let open = Control::open(&access.admin, environment, Pace::Short, &context.stop).await.of(&access.data)?;
+            let control = is_meant(context, &access, open).await?.ok_or_else(|| elsewhere(&access))?;
+            control.prepare(&access.admin, environment).await
+        } else {
+            Control::ensure(&access.admin, environment, &context.stop).await
+        };
+        let control = control.of(&access.data)?;
         Ok(Self { access, control, context, epoch: context.epoch()? })
     }
 
@@ -40,6 +69,7 @@ impl<'a> Guarded<'a> {
     pub async fn open(context: &'a Context<'a>, access: Access) -> Result<Option<Self>, AgentError> {
         let control =
             Control::open(&access.admin, &context.task.environment, Pace::Short, &context.stop).await.of(&access.data)?;
+        let control = is_meant(context, &access, control).await?;
         let epoch = context.epoch()?;
         Ok(control.map(|control| Self { access, control, context, epoch }))
     }
@@ -118,6 +148,7 @@ impl<'a> Guarded<'a> {
             state,
             undo: None,
             found: earlier.and_then(|r| r.found).or(found),
+            files: Files::Untouched,
         }
     }
 

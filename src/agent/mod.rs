@@ -280,14 +280,18 @@ pub async fn perform(task: &Task, paths: &Paths, stop: Stop) -> (i32, Outcome) {
 /// whatever else could be done about it would keep users out for longer.
 async fn patiently(verb: Verb, context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let began = Instant::now();
+    let mut again = false;
     loop {
         let before = outcome.clone();
         match one(verb, context, outcome).await {
             Err(error) if context.task.epoch.is_some() && error.is_server_away() && began.elapsed() < SERVER_PATIENCE => {
                 tracing::warn!(%error, "the server is away: doing it again");
                 *outcome = before;
+                again = true;
                 context.stop.pause(SERVER_PAUSE).await?;
             }
+            // What was done before the server went away is not known to have been nothing.
+            Err(AgentError::Elsewhere { data, .. }) if again => return Err(AgentError::Elsewhere { data, closed: true }),
             result => return result,
         }
     }

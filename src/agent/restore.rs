@@ -4,7 +4,7 @@
 //! 2. For each data from a snapshot: it is loaded into a database beside the live one, with owners and grants, and compared
 //!    with what its manifest says. A killed attempt's half is made anew.
 //! 3. Volumes: what they hold goes into a snapshot, which undoes it, and is read back; then their files become those of the
-//!    snapshot that comes back ([`super::volumes`]).
+//!    snapshot that comes back ([`super::volumes`]). A row says before the first of them that they may be others from now on.
 //! 4. For each data, in one transaction: the live database takes the undo point's name, what was loaded takes its name, with
 //!    settings, comment and connection limit; the row says `open` and names the undo point. The owner and the application
 //!    alone may connect until `release`.
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     data::postgres::{
         catalog,
-        control::State,
+        control::{Files, State},
         quote::{Made, ident, made_database},
         tools::Rights,
     },
@@ -28,11 +28,12 @@ use crate::{
 };
 
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
-    let mut all = Vec::new();
+    let (mut all, mut untouched) = (Vec::new(), true);
     for access in context.accesses()? {
         let guarded = Guarded::ensure(context, access).await?;
         let row = guarded.begin_held().await?;
         guarded.run("giving the row back", "ROLLBACK").await?;
+        untouched &= row.files == Files::Untouched;
         match row.state {
             State::Fenced => all.push((guarded, false)),
             State::Open => all.push((guarded, true)),
@@ -47,7 +48,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         }
     }
     loaded?;
-    files(context, &all, outcome).await?;
+    files(context, &all, untouched, outcome).await?;
     for (guarded, _) in &all {
         let row = swap(context, guarded, outcome).await?;
         let database = row.undo.unwrap_or_default();
@@ -57,15 +58,24 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
 }
 
 /// Volumes. Once one of the databases is live all of them are done.
-async fn files(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &mut Outcome) -> Result<(), AgentError> {
+async fn files(
+    context: &Context<'_>,
+    all: &[(Guarded<'_>, bool)],
+    untouched: bool,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
     let unchanged = all.iter().all(|(_, done)| !done);
     let Some(point) = volumes::undo(context, unchanged, outcome).await?.filter(|_| unchanged) else { return Ok(()) };
-    volumes::prove_undo(context, point, outcome).await?;
+    volumes::prove_undo(context, point, untouched, outcome).await?;
     let Some(snapshot) = &context.task.snapshot else {
         return Err(AgentError::Task("verb restore names no snapshot for volumes".into()));
     };
     let repository = super::backup::open(context).await?;
     let guard = all.first().map(|(guarded, _)| guarded);
+    if let Some(guarded) = guard {
+        let row = guarded.begin_held().await?;
+        guarded.commit(&Row { files: Files::Changed, ..row }).await?;
+    }
     volumes::put_back(context, guard, (&repository, snapshot), &context.volumes(), outcome).await
 }
 

@@ -1,7 +1,7 @@
 //! Puts the databases back to what they were at the lock.
 //!
-//! 1. For each data: the undo point must be there before anything is changed. Nobody may connect any more, the row says
-//!    `rolling-back`.
+//! 1. For each data that was open for the run: the undo point must be there before anything is changed. Nobody may connect any
+//!    more, the row says `rolling-back`. What was never opened is as it was, whatever became of its undo point, which goes.
 //! 2. Sessions are ended and observed to be gone.
 //! 3. The files of volumes are put back in place ([`super::volumes`]).
 //! 4. An undo point that is a snapshot is restored beside the live database and compared; from then on it is a database as
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     data::postgres::{
         catalog,
-        control::State,
+        control::{Files, State},
         quote::{Made, ident, made_database},
         tools::Rights,
     },
@@ -35,14 +35,16 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         all.push(Guarded::ensure(context, access).await?);
     }
     // Every data is looked at before one is touched.
+    let mut untouched = true;
     for guarded in &all {
-        let row = guarded.begin().await?;
-        if let Some(row) = row.filter(|r| needs_swap(context, r)) {
+        let row = guarded.begin().await?.filter(|r| r.epoch == context.task.epoch.unwrap_or_default());
+        untouched &= row.as_ref().is_none_or(|r| r.files == Files::Untouched);
+        if let Some(row) = row.filter(needs_swap) {
             undo_point(context, guarded, &row).await?;
         }
         guarded.run("giving the row back", "ROLLBACK").await?;
     }
-    let points = volumes::undo_points(context, outcome).await?;
+    let points = volumes::undo_points(context, untouched, outcome).await?;
     for guarded in &all {
         close(context, guarded, outcome).await?;
     }
@@ -72,10 +74,8 @@ fn goes_aside_as(context: &Context<'_>, guarded: &Guarded<'_>) -> String {
     taken.map_or_else(|| made_database(guarded.access.database(), Made::Failed, &context.task.run), |d| d.database.clone())
 }
 
-fn needs_swap(context: &Context<'_>, row: &Row) -> bool {
-    row.epoch == context.task.epoch.unwrap_or_default()
-        && row.holder.is_some()
-        && matches!(row.state, State::Undone | State::Open | State::RollingBack)
+fn needs_swap(row: &Row) -> bool {
+    row.holder.is_some() && matches!(row.state, State::Open | State::RollingBack)
 }
 
 /// Loads the undo points that are snapshots. Each row then names the database.
@@ -130,15 +130,16 @@ async fn close(context: &Context<'_>, guarded: &Guarded<'_>, outcome: &mut Outco
     if taken.holder.is_none() {
         return Err(guarded.fenced(taken));
     }
+    let live = catalog::exists(&guarded.control.session, &taken.database).await.of(guarded.data())?;
     match taken.state {
-        State::Fencing | State::Fenced => {
+        State::Fencing | State::Fenced | State::Undone if live || taken.undo.is_none() => {
             outcome.notes.push(format!("{}: nothing was changed yet; nothing to put back", guarded.data()));
-            guarded.commit(&Row { state: State::RolledBack, ..taken.clone() }).await
+            guarded.commit(&Row { state: State::RolledBack, undo: None, ..taken.clone() }).await
         }
-        State::Undone | State::Open => {
+        State::Fencing | State::Fenced | State::Undone | State::Open => {
             undo_point(context, guarded, taken).await?;
             // A migration may have done away with the database itself.
-            if catalog::exists(&guarded.control.session, &taken.database).await.of(guarded.data())? {
+            if live {
                 let sql = format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(&taken.database));
                 guarded.run("closing the database", &sql).await?;
             }
@@ -152,7 +153,8 @@ async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, began: Instant, outc
     loop {
         let row = guarded.begin_held().await?;
         if row.state != State::RollingBack {
-            return guarded.run("giving the row back", "ROLLBACK").await;
+            guarded.run("giving the row back", "ROLLBACK").await?;
+            return drop_unused(context, guarded, &row, outcome).await;
         }
         let live = catalog::exists(&guarded.control.session, &row.database).await.of(guarded.data())?;
         if live {
@@ -171,6 +173,24 @@ async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, began: Instant, outc
             }
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// An undo point that was not swapped in, whole or half made, is of no more use. One that stays is told, and keeps nobody out.
+async fn drop_unused(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, outcome: &mut Outcome) -> Result<(), AgentError> {
+    let name = made_database(&row.database, Made::Undo, &context.task.run);
+    for database in [&name, &row.database] {
+        if !catalog::exists(&guarded.control.session, database).await.of(guarded.data())? {
+            return Ok(());
+        }
+    }
+    match prove::drop_made(&guarded.access, &name).await {
+        Err(error) if error.is_server_away() => Err(error),
+        Err(error) => {
+            outcome.notes.push(format!("{}: {name} is of no more use and stays: {error}", guarded.data()));
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -5,7 +5,7 @@
 //! 2. Data that is not cloned, because its method is Backup or, with Auto, because the server does not do it: one snapshot of
 //!    them all goes into the repository, read by the admin role from databases that nobody else may connect to but their
 //!    owner; each row names the snapshot. Where no repository is mounted, they are left to a pod that has one.
-//!    Volumes go into that snapshot too; it is their only undo point.
+//!    Volumes go into that snapshot too; it is their only undo point, and so it is read back.
 //! 3. When every data has its undo point, for each data in one transaction: CONNECT is left to the owner, or to the roles
 //!    that migrations have of their own and to nobody else until [`super::admit`], and the database opens. Nothing is changed anywhere before that.
 
@@ -15,13 +15,13 @@ use super::{
     Context, Row, admit, backup,
     error::{AgentError, OfData},
     lock::Guarded,
-    volumes,
+    volumes::{self, UndoPoint},
 };
 use crate::{
     api::UndoMethod,
     data::postgres::{
         Pace, Session, catalog,
-        control::{State, snapshot_of},
+        control::{Files, State, snapshot_of},
         quote::{Made, ident, made_database},
     },
     manifest::task::{Aside, Outcome},
@@ -65,7 +65,9 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         return Ok(());
     }
     if by_backup.is_empty() {
-        volumes::undo(context, unchanged, outcome).await?;
+        if let Some(point) = volumes::undo(context, unchanged, outcome).await?.filter(|_| unchanged) {
+            volumes::prove_undo(context, point, unchanged, outcome).await?;
+        }
     } else {
         let snapshot = into_repository(context, &by_backup, outcome).await?;
         outcome.aside.extend(volumes::aside(context, &snapshot));
@@ -206,6 +208,10 @@ async fn into_repository(context: &Context<'_>, all: &[&Guarded<'_>], outcome: &
     let backup::Written { stored, manifests, volumes, notes: _ } = backup::store(context, &repository, &accesses, None).await?;
     let files: u64 = volumes.iter().map(|v| v.total.bytes).sum();
     let bytes = manifests.iter().map(|m| m.bytes).sum::<i64>() + i64::try_from(files).unwrap_or(0);
+    if !context.task.volumes.is_empty() {
+        let point = UndoPoint { repository, snapshot: stored.snapshot.clone(), fresh: true };
+        volumes::prove_undo(context, point, true, outcome).await?;
+    }
     for guarded in all {
         let row = guarded.begin_held().await?;
         guarded.commit(&Row { state: State::Undone, undo: Some(Row::of_snapshot(&stored.snapshot)), ..row }).await?;
@@ -249,5 +255,5 @@ async fn open(context: &Context<'_>, guarded: &Guarded<'_>) -> Result<(), AgentE
     };
     let sql = format!("{closed}ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&row.database));
     guarded.run("opening the database for the run", &sql).await?;
-    guarded.commit(&Row { state: State::Open, ..row }).await
+    guarded.commit(&Row { state: State::Open, files: Files::Changed, ..row }).await
 }

@@ -1,9 +1,9 @@
 //! Data that is a volume: into a snapshot beside the databases, and back.
 //!
 //! A volume has no fence of its own. What changes it does so under the lock of a database's row, with the epoch checked, and
-//! only once the snapshot that undoes it is whole. That snapshot is the run's own. A rollback is told its name; only where load
-//! made it and was killed before it could say so is it found by the run in the repository, and as long as there is none, nothing
-//! was changed.
+//! only once the snapshot that undoes it is whole and was read back, which the row then says. That snapshot is the run's own. A
+//! rollback is told its name; only where load made it and was killed before it could say so is it found by the run in the
+//! repository, and only if files may have been changed: what an undo point is like that nobody needs is in nobody's way.
 
 use std::{
     collections::BTreeMap,
@@ -212,10 +212,10 @@ async fn undo_point(context: &Context<'_>, repository: &Repository) -> Result<Op
 
 /// The undo point of volumes: a snapshot in the environment's own repository.
 pub struct UndoPoint {
-    repository: Repository,
-    snapshot: String,
+    pub repository: Repository,
+    pub snapshot: String,
     /// Whether this attempt has made it, and so nothing can have been changed yet.
-    fresh: bool,
+    pub fresh: bool,
 }
 
 /// The undo point of volumes alone: a snapshot under the lock. One that an earlier attempt made whole counts. None: there are no
@@ -250,17 +250,21 @@ pub async fn undo(context: &Context<'_>, unchanged: bool, outcome: &mut Outcome)
     Ok(Some(UndoPoint { repository, snapshot: stored.snapshot, fresh }))
 }
 
-/// Reads the undo point back before files are replaced: from then on it is the only way back.
-pub async fn prove_undo(context: &Context<'_>, point: UndoPoint, outcome: &mut Outcome) -> Result<(), AgentError> {
+/// Reads the undo point back before files are changed: from then on it is the only way back. `untouched`: whether none was yet.
+pub async fn prove_undo(
+    context: &Context<'_>,
+    point: UndoPoint,
+    untouched: bool,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
     let UndoPoint { repository, snapshot, fresh } = point;
     let result = prove_point(context, &repository, &snapshot, outcome).await;
     let Err(cause) = result else { return Ok(()) };
     if matches!(cause, AgentError::Stopped(_)) {
         return Err(cause);
     }
-    if fresh {
-        // Without it the rollback knows that there is nothing to put back, and does not try with what cannot be read. If it cannot
-        // be removed, a person looks at both.
+    if fresh || untouched {
+        // No attempt and no rollback is to meet with it: there is nothing to put back.
         let (repository, id) = (repository.clone(), snapshot.clone());
         if let Err(error) = blocking(move || repository.forget(&id)).await {
             outcome.notes.push(format!("snapshot {snapshot} cannot be removed: {error}"));
@@ -309,10 +313,15 @@ pub struct UndoPoints {
 }
 
 /// Sees that the undo points are there which the task names. Those that it does not name are looked up by the run; without one
-/// nothing was changed.
-pub async fn undo_points(context: &Context<'_>, outcome: &mut Outcome) -> Result<UndoPoints, AgentError> {
+/// nothing was changed, and where it is known that no file was, nobody looks.
+pub async fn undo_points(context: &Context<'_>, untouched: bool, outcome: &mut Outcome) -> Result<UndoPoints, AgentError> {
     let mut points = UndoPoints { repository: None, of: BTreeMap::new() };
-    let Some(first) = context.task.volumes.first() else { return Ok(points) };
+    let (known, concerned): (Vec<_>, Vec<_>) = context.task.volumes.iter().partition(|v| untouched && v.undo.is_none());
+    let mut unchanged: Vec<&str> = known.iter().map(|v| v.name.as_str()).collect();
+    let Some(first) = concerned.first() else {
+        nothing_changed(&unchanged, outcome);
+        return Ok(points);
+    };
     let missing = |volume: &VolumeTask, place: String| {
         let (data, snapshot) = (volume.name.clone(), volume.undo.clone().unwrap_or_default());
         AgentError::FilesUndoPointMissing { data, snapshot, place }
@@ -323,8 +332,7 @@ pub async fn undo_points(context: &Context<'_>, outcome: &mut Outcome) -> Result
         }
         opened => opened?,
     };
-    let mut unchanged = Vec::new();
-    for volume in &context.task.volumes {
+    for volume in concerned {
         let found = match &volume.undo {
             None => undo_point(context, &repository).await?,
             Some(named) => {
@@ -342,11 +350,15 @@ pub async fn undo_points(context: &Context<'_>, outcome: &mut Outcome) -> Result
             None => unchanged.push(volume.name.as_str()),
         }
     }
-    if !unchanged.is_empty() {
-        outcome.notes.push(format!("{}: nothing was changed yet; nothing to put back", unchanged.join(", ")));
-    }
+    nothing_changed(&unchanged, outcome);
     points.repository = Some(repository);
     Ok(points)
+}
+
+fn nothing_changed(volumes: &[&str], outcome: &mut Outcome) {
+    if !volumes.is_empty() {
+        outcome.notes.push(format!("{}: nothing was changed yet; nothing to put back", volumes.join(", ")));
+    }
 }
 
 /// Puts the task's volumes back to what they were at the lock, where they may have been changed.

@@ -55,6 +55,9 @@ pub const POLICY_FILE: &str = "policy.json";
 /// Scratch space: an emptyDir, also the only writable path beside the repository.
 pub const SCRATCH_DIR: &str = "/tmp";
 
+/// The reason of a fence that closed nothing, because Secrets lead elsewhere since the run was checked.
+pub const SECRET_CHANGED: &str = "SecretChanged";
+
 /// Exit codes of `lockkeeper agent`.
 pub mod exit {
     /// The task is done; the outcome says what was found.
@@ -286,7 +289,9 @@ impl Task {
     /// The tasks of those data that are databases.
     pub fn data_of<'a>(data: impl IntoIterator<Item = &'a crate::api::Data>) -> Vec<DataTask> {
         let databases = data.into_iter().filter(|d| d.postgres.is_some());
-        databases.map(|d| DataTask { name: d.name.to_string(), undo: d.undo.method, migrations: Vec::new() }).collect()
+        databases
+            .map(|d| DataTask { name: d.name.to_string(), undo: d.undo.method, mark: None, migrations: Vec::new() })
+            .collect()
     }
 
     /// The tasks of those data that are volumes.

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use super::{
     Effect, Progress, alignment, forward,
     jobs::{JobProgress, look},
-    maintenance, migration, preflight,
+    maintenance, migration, moved, preflight,
     promotion::{ATTEMPTS, owner},
     restore, rollback, steps,
     steps::name,
@@ -115,6 +115,7 @@ fn make_data_job(
     task.covered_addresses = addresses;
     task.data = Task::data_of(data.iter().copied());
     task.volumes = Task::volumes_of(data.iter().copied());
+    moved::mark(&world.status(), &mut task);
     if matches!(verb, Verb::Fence | Verb::Undo | Verb::Admit) {
         migration::fill(world, target, &mut task);
     }

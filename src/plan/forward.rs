@@ -14,7 +14,7 @@ use self::deliver::{module_workloads, other_workloads};
 use super::{
     Effect, Progress, Resource, after, agents, alignment, foreign,
     jobs::{JobProgress, look},
-    lock, maintenance, migration, millis,
+    lock, maintenance, migration, millis, moved,
     preflight::{self, Preflight},
     prepare,
     promotion::{ATTEMPTS, owner, reference},
@@ -112,12 +112,13 @@ pub fn after_step(world: &World<'_>, status: &mut RunStatus, step: &Step, now: T
         name::PREFLIGHT => {
             let release = status.release.clone().unwrap_or_default();
             let Some(target) = world.target else { return };
-            if let Preflight::Ended { checks, control_epoch, .. } =
+            if let Preflight::Ended { checks, control_epoch, marks, .. } =
                 preflight::run(world, owner, &target.spec, &release, (&step.name, step.attempt), now)
             {
                 status.preflight = checks;
                 status.preflight_at = Some(millis(now));
                 status.minimum_epoch = control_epoch.or(status.minimum_epoch);
+                status.data = moved::checked(world, &target.spec, &marks);
             }
         }
         name::LOCK => {

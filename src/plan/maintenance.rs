@@ -331,11 +331,14 @@ pub fn leftovers_but(world: &World<'_>, owner: Owner<'_>, keep: &dyn Fn(&ConfigM
     None
 }
 
-/// Whether pods or Jobs of the run are still on their way out.
+/// Whether pods or Jobs of the run are still on their way out, in the source's namespace too: a Job that someone deleted there may
+/// be gone before its pod, which still holds credentials and a lock of the repository.
 pub fn still_leaving(world: &World<'_>, owner: Owner<'_>) -> bool {
+    let of_run = |p: &Pod| p.labels().get(labels::RUN).is_some_and(|v| v == owner.uid);
     !world.jobs.is_empty()
         || world.elsewhere.is_some_and(|e| !e.jobs.is_empty())
-        || world.target_side.pods.iter().any(|p| p.labels().get(labels::RUN).is_some_and(|v| v == owner.uid))
+        || world.target_side.pods.iter().any(of_run)
+        || (world.elsewhere.is_some() && world.source_side.pods.iter().filter(|p| !is_over(p)).any(of_run))
         || world.target_side.deployments.iter().any(|d| d.labels().get(labels::RUN).is_some_and(|v| v == owner.uid))
 }
 

@@ -3,13 +3,35 @@
 //! People may edit an Environment at any time. Until the lock an edit makes another plan; from then on a run works on the claims
 //! and connections that it has locked. Where the Environment names others by now it stops, and what it did is undone once
 //! the earlier ones are named again: admission lets no pod of ours mount what the Environment does not name.
+//! What a Secret of the same name says by now only Jobs can see: they are told what the database was known by when the run was
+//! checked, and do nothing on another one.
+
+use std::collections::BTreeMap;
 
 use super::{Progress, restore, steps, steps::name, world::World};
-use crate::api::{Data, EnvironmentSpec, Phase, RunStatus, Step, promotion::DataPlace};
+use crate::{
+    api::{Data, EnvironmentSpec, Phase, RunStatus, Step, promotion::DataPlace},
+    manifest::task::Task,
+};
 
-/// Where the run's data is.
+/// Where the run's data is, with what preflight has told of it.
 pub fn places(world: &World<'_>, target: &EnvironmentSpec) -> Vec<DataPlace> {
-    restore::data(world, target).into_iter().map(place).collect()
+    let known = world.status().data;
+    let mark = |data: &str| known.iter().find(|k| k.data == data).and_then(|k| k.mark.clone());
+    restore::data(world, target).into_iter().map(|d| DataPlace { mark: mark(&d.name), ..place(d) }).collect()
+}
+
+/// The same, from what preflight tells.
+pub fn checked(world: &World<'_>, target: &EnvironmentSpec, marks: &BTreeMap<String, String>) -> Vec<DataPlace> {
+    let all = restore::data(world, target).into_iter().map(place);
+    all.map(|place| DataPlace { mark: marks.get(&place.data).cloned(), ..place }).collect()
+}
+
+/// Tells the data of a task what their databases are known by.
+pub fn mark(status: &RunStatus, task: &mut Task) {
+    for data in &mut task.data {
+        data.mark = status.data.iter().find(|place| place.data == data.name).and_then(|place| place.mark.clone());
+    }
 }
 
 fn place(data: &Data) -> DataPlace {
@@ -19,6 +41,7 @@ fn place(data: &Data) -> DataPlace {
         claim: data.claim().map(str::to_owned),
         connection_secret: postgres.map(|p| p.connection_secret.name.to_string()),
         admin_secret: postgres.and_then(|p| p.admin_secret.as_ref()).map(|s| s.name.to_string()),
+        mark: None,
     }
 }
 
@@ -33,7 +56,7 @@ pub fn from(earlier: &DataPlace, target: &EnvironmentSpec) -> Option<Progress> {
         );
         return Some(Progress::failed("DataMissing", message));
     };
-    let now = place(data);
+    let now = DataPlace { mark: earlier.mark.clone(), ..place(data) };
     (now != *earlier).then(|| {
         let message = format!(
             "data {name} was {0} when users were locked out, and the Environment names {1} by now: the run works on what it has \
@@ -46,7 +69,7 @@ pub fn from(earlier: &DataPlace, target: &EnvironmentSpec) -> Option<Progress> {
 }
 
 fn said(place: &DataPlace) -> String {
-    let DataPlace { data: _, claim, connection_secret, admin_secret } = place;
+    let DataPlace { data: _, claim, connection_secret, admin_secret, mark: _ } = place;
     let named = [("claim", claim), ("connectionSecret", connection_secret), ("adminSecret", admin_secret)];
     let said: Vec<String> = named.iter().filter_map(|(what, name)| Some(format!("{what} {}", name.as_ref()?))).collect();
     said.join(" and ")

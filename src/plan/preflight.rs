@@ -42,6 +42,8 @@ pub enum Preflight {
         checks: Vec<Check>,
         /// The greatest epoch in the control databases.
         control_epoch: Option<i64>,
+        /// By data, what tells its database from others.
+        marks: BTreeMap<String, String>,
         /// Of a restore from the repository: the snapshot as it was found.
         snapshot: Option<BackupOutcome>,
     },
@@ -66,7 +68,7 @@ pub fn run(
     now: Timestamp,
 ) -> Preflight {
     let mut checks = objects(world, spec, wanted);
-    let (mut control_epoch, mut snapshot) = (None, None);
+    let (mut control_epoch, mut marks, mut snapshot) = (None, BTreeMap::new(), None);
     if !spec.data.is_empty() {
         let name = owner.object_name(step, attempt);
         let mut task = task(world, owner, Verb::Preflight);
@@ -86,7 +88,7 @@ pub fn run(
         let opened = opening.first(&task, spec.backups.as_ref(), &mounts, now);
         if let Some(JobProgress::Failed(failure)) = opened {
             checks.push(failed("repository", failure.message));
-            return Preflight::Ended { checks, control_epoch, snapshot };
+            return Preflight::Ended { checks, control_epoch, marks, snapshot };
         }
         let make = || {
             let job = job::agent(owner, world.settings, (&name, step), &task, (&data, spec.backups.as_ref()), &[], deadline);
@@ -97,6 +99,7 @@ pub fn run(
             JobProgress::Succeeded(outcome) => {
                 let outcome = outcome.unwrap_or_default();
                 control_epoch = outcome.control_epoch;
+                marks = outcome.marks;
                 checks.extend(outcome.checks);
                 if let Some(found) = &outcome.backup {
                     let aside = task.databases.iter().map(|d| d.data.as_str());
@@ -149,7 +152,7 @@ pub fn run(
         }
     }
     checks.truncate(120);
-    Preflight::Ended { checks, control_epoch, snapshot }
+    Preflight::Ended { checks, control_epoch, marks, snapshot }
 }
 
 fn count(images: usize) -> String {

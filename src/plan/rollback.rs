@@ -25,7 +25,10 @@ use crate::{
     api::{
         Data, EnvironmentSpec, Failure, Phase, Release, RunStatus, Step, StepState, Timestamp, WorkloadRef, promotion::DataPlace,
     },
-    manifest::{Owner, patch, task::Verb},
+    manifest::{
+        Owner, patch,
+        task::{SECRET_CHANGED, Verb},
+    },
 };
 
 /// How often a step of the rollback is tried before a person is called.
@@ -44,7 +47,12 @@ pub fn begin(world: &World<'_>, mut status: RunStatus, failure: Failure, now: Ti
     {
         steps::end(&mut status.steps, &step, StepState::Failed, Some(failure.message.clone()), now);
     }
-    let back = steps::backward(&status.steps);
+    let mut back = steps::backward(&status.steps);
+    // The first Job of the fence has seen that the Secrets lead elsewhere, before it closed anything.
+    let first = |s: &Step| s.name == failure.step && steps::kind(&s.name) == name::FENCE && s.attempt == 0;
+    if failure.reason == SECRET_CHANGED && status.steps.iter().any(first) {
+        back.retain(|s| !matches!(steps::kind(s), name::BACK_DATA | name::BACK_RELEASE));
+    }
     for step in status.steps.iter_mut().filter(|s| matches!(s.state, StepState::Pending | StepState::Running)) {
         step.state = if step.state == StepState::Running { StepState::Failed } else { StepState::Skipped };
         step.finished_at = step.started_at.map(|_| millis(now));

@@ -1,6 +1,7 @@
 //! Rollbacks: every row that was acknowledged comes back, or nothing is changed.
 
 use super::*;
+use crate::postgres::Server;
 
 #[tokio::test]
 async fn a_rollback_gives_back_every_acknowledged_row_and_everything_beside_the_rows() {
@@ -79,6 +80,41 @@ async fn a_rollback_before_anything_changed_leaves_the_database_as_it_is() {
 }
 
 #[tokio::test]
+async fn before_a_database_opens_a_rollback_needs_no_undo_point_and_leaves_none() {
+    for lost in [false, true] {
+        let world = World::new("unneeded").await;
+        let before = world.server.everything(&world.database).await;
+        world.ok("fence", 1).await;
+        let undo = world.ok("undo", 1).await.aside[0].database.clone();
+        // As it is when the next data's undo point cannot be made: this one is whole, and nothing opens.
+        let boss = world.server.boss("postgres").await;
+        boss.batch_execute(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(&world.database))).await.unwrap();
+        world.set_state("undone").await;
+        if lost {
+            boss.batch_execute(&format!("DROP DATABASE {}", ident(&undo))).await.unwrap();
+        }
+        assert!(world.ok("rollback", 1).await.aside.is_empty());
+        world.ok("rollback", 1).await;
+        world.ok("release", 1).await;
+        assert_eq!(world.server.everything(&world.database).await, before);
+        assert_eq!(world.databases().await, std::slice::from_ref(&world.database));
+    }
+}
+
+#[tokio::test]
+async fn a_database_that_is_gone_behind_the_fence_comes_back_from_its_undo_point() {
+    let world = World::new("vanished").await;
+    world.ok("fence", 1).await;
+    world.ok("undo", 1).await;
+    world.set_state("undone").await;
+    let boss = world.server.boss("postgres").await;
+    boss.batch_execute(&format!("DROP DATABASE {}", ident(&world.database))).await.unwrap();
+    world.ok("rollback", 1).await;
+    world.ok("release", 1).await;
+    assert_eq!(world.rows().await, 2000);
+}
+
+#[tokio::test]
 async fn a_rollback_without_its_undo_point_changes_nothing() {
     let world = World::new("lost").await;
     world.ok("fence", 1).await;
@@ -89,6 +125,56 @@ async fn a_rollback_without_its_undo_point_changes_nothing() {
     let error = world.refused(&world.task("rollback", 1), exit::PERMANENT, "UndoPointMissing").await.error.unwrap();
     assert!(error.message.contains(&undo), "{}", error.message);
     assert_eq!((world.server.everything(&world.database).await, world.state().await), before);
+}
+
+#[tokio::test]
+async fn secrets_that_lead_elsewhere_under_the_lock_stop_every_step_and_nothing_is_done_there() {
+    let world = World::new("led").await;
+    let before = world.server.everything(&world.database).await;
+    let mark = world.done(&world.task_with("preflight", json!({}))).await.marks["store"].clone();
+    let task = |verb: &str| world.task_with(verb, json!({"epoch": 1, "data": [{"name": "store", "mark": mark}]}));
+    for verb in ["fence", "undo"] {
+        world.done(&task(verb)).await;
+    }
+    world.as_app().await.batch_execute("DELETE FROM orders WHERE id % 2 = 0").await.unwrap();
+    let state = world.state().await;
+
+    // Another database of the server, and one of the same name on another server, whose roles and passwords are its own.
+    let boss = world.server.boss("postgres").await;
+    let named = format!("{} two", world.database);
+    boss.batch_execute(&format!("CREATE DATABASE {} OWNER {}", ident(&named), ident(&world.app))).await.unwrap();
+    let elsewhere = World::on(Server::another(), "led").await;
+    let there = elsewhere.server.boss("postgres").await;
+    let rename = format!("ALTER DATABASE {} RENAME TO {}", ident(&elsewhere.database), ident(&world.database));
+    there.batch_execute(&rename).await.unwrap();
+    let secrets = |of: &World| -> Vec<(std::path::PathBuf, Vec<u8>)> {
+        let root = &of.paths.secrets;
+        files_below(root).into_iter().map(|f| (f.strip_prefix(root).unwrap().to_owned(), std::fs::read(&f).unwrap())).collect()
+    };
+    let say = |all: &[(std::path::PathBuf, Vec<u8>)]| {
+        all.iter().for_each(|(path, bytes)| std::fs::write(world.paths.secrets.join(path), bytes).unwrap());
+    };
+    let own = secrets(&world);
+    for server in [&world, &elsewhere] {
+        let database = if server.server.port == world.server.port { &named } else { &world.database };
+        server.secret("store", "connection", &server.app, database);
+        server.secret("store", "admin", &server.admin, database);
+        say(&secrets(server));
+        for verb in ["fence", "undo", "admit", "restore", "rollback", "release"] {
+            // Of a fence that comes first it is known by its reason that it closed nothing.
+            let reason = if verb == "fence" { "SecretChanged" } else { "DataMoved" };
+            let error = world.refused(&task(verb), exit::PERMANENT, reason).await.error.unwrap();
+            assert!(error.message.contains("name the earlier one again"), "{verb}: {error:?}");
+        }
+    }
+    let made =
+        "SELECT count(*) FROM pg_database WHERE starts_with(datname, 'lockkeeper_') OR NOT datallowconn AND NOT datistemplate";
+    assert_eq!(there.query_one(made, &[]).await.unwrap().get::<_, i64>(0), 0, "no control database there, and nothing closed");
+    assert_eq!(world.state().await, state, "and at home all is as it was");
+    say(&own);
+    world.done(&task("rollback")).await;
+    world.done(&task("release")).await;
+    assert_eq!(world.server.everything(&world.database).await, before);
 }
 
 #[tokio::test]

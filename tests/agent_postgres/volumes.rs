@@ -331,6 +331,78 @@ async fn an_undo_point_that_cannot_be_read_back_is_found_before_a_file_is_replac
     world.done(&task(&world, "release", json!({"epoch": 1}))).await;
 }
 
+/// A world whose repository holds an undo point of the run, as an attempt leaves it that is killed before it has read it back.
+/// Gives the snapshot before it, what the files are today, and what damages the undo point.
+async fn written_and_not_proven(name: &str) -> (World, String, Vec<String>, impl Fn(&World)) {
+    let (world, _) = world(name).await;
+    let backup = world.done(&task(&world, "backup", json!({"run": OTHER_RUN}))).await.backup.unwrap();
+    let sound: std::collections::BTreeSet<_> = super::files_below(&world.paths.repository).into_iter().collect();
+    havoc(&files(&world));
+    fs::write(files(&world).join("today"), vec![9; 100_000]).unwrap();
+    let today = listing(&files(&world));
+    world.done(&task(&world, "backup", json!({}))).await;
+    let damage = move |world: &World| {
+        for file in super::files_below(&world.paths.repository.join("data")).into_iter().filter(|f| !sound.contains(f)) {
+            let bytes: Vec<u8> = fs::read(&file).unwrap().into_iter().map(|byte| byte ^ 1).collect();
+            chmod(&file, 0o600);
+            fs::write(file, bytes).unwrap();
+        }
+    };
+    (world, backup.snapshot, today, damage)
+}
+
+#[tokio::test]
+async fn an_undo_point_that_nobody_has_read_back_yet_is_in_nobodys_way_when_it_is_damaged() {
+    let (world, snapshot, today, damage) = written_and_not_proven("unproven").await;
+    let load = task(&world, "restore", json!({"epoch": 2, "snapshot": snapshot}));
+    damage(&world);
+    for (epoch, attempt) in [(1, false), (2, true)] {
+        world.done(&task(&world, "fence", json!({"epoch": epoch}))).await;
+        // Tried again or not: no file was touched, so the rollback looks at nothing that is damaged.
+        if attempt {
+            world.refused(&load, exit::PERMANENT, "UndoPointUnsound").await;
+        }
+        let rolled = world.done(&task(&world, "rollback", json!({"epoch": epoch}))).await;
+        assert!(rolled.notes.iter().any(|n| n.contains("uploads: nothing was changed yet")), "{rolled:?}");
+        assert_eq!((listing(&files(&world)), world.state().await.0), (today.clone(), "rolled-back".to_owned()));
+        world.done(&task(&world, "release", json!({"epoch": epoch}))).await;
+    }
+}
+
+#[tokio::test]
+async fn once_files_may_be_others_an_undo_point_that_was_not_told_is_put_back() {
+    let (world, snapshot, today, _) = written_and_not_proven("halfway").await;
+    world.done(&task(&world, "fence", json!({"epoch": 1}))).await;
+    world.done(&task(&world, "restore", json!({"epoch": 1, "snapshot": snapshot}))).await;
+    assert_ne!(listing(&files(&world)), today);
+    // As it is when load is killed between the last file and the swap.
+    let boss = world.server.boss(&world.control()).await;
+    let changed: String = boss.query_one("SELECT files FROM fence", &[]).await.unwrap().get(0);
+    assert_eq!(changed, "changed");
+    // A table of an earlier version has no such column; then it is as if they may be.
+    boss.batch_execute("ALTER TABLE fence DROP COLUMN files").await.unwrap();
+    world.done(&task(&world, "rollback", json!({"epoch": 1}))).await;
+    assert_eq!(listing(&files(&world)), today);
+    world.done(&task(&world, "release", json!({"epoch": 1}))).await;
+}
+
+#[tokio::test]
+async fn a_promotions_undo_point_is_read_back_before_anything_opens() {
+    let (world, _, today, damage) = written_and_not_proven("before-migration").await;
+    damage(&world);
+    for (epoch, method, state) in [(1, "Auto", "undone"), (2, "Backup", "fenced")] {
+        let of = |verb: &str| task(&world, verb, json!({"epoch": epoch, "data": [{"name": "store", "undo": method}]}));
+        world.done(&of("fence")).await;
+        let refused = world.refused(&of("undo"), exit::PERMANENT, "UndoPointUnsound").await.error.unwrap();
+        assert!(refused.message.contains("uploads") && refused.message.contains("no file was touched"), "{refused:?}");
+        assert_eq!(world.state().await.0, state, "{method}: no migration may begin");
+        world.done(&of("rollback")).await;
+        assert_eq!((listing(&files(&world)), world.state().await.0), (today.clone(), "rolled-back".to_owned()));
+        world.done(&of("release")).await;
+        assert_eq!((world.rows().await, world.databases().await.len()), (2000, 1));
+    }
+}
+
 #[tokio::test]
 async fn a_backup_that_lost_a_file_on_its_way_is_not_proven() {
     let (world, _) = world("lost").await;

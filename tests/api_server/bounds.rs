@@ -9,13 +9,13 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use lockkeeper::{
-    api::{Environment, EnvironmentSpec},
+    api::{Backups, Environment, EnvironmentSpec},
     manifest::{
         Owner, job, page,
         task::{MigrationTask, Task, Verb},
         volume::{self, Mounts},
     },
-    plan::{Effect, Resource, workload::Workload, world::Settings},
+    plan::{Effect, Progress, Resource, jobs::JobProgress, opening::Opening, workload::Workload, world::Settings},
 };
 use serde_json::{Value, json};
 
@@ -110,6 +110,18 @@ fn on_files(spec: &EnvironmentSpec, namespace: &str, claim: &str) -> Value {
     manifest(volume::mount(made, &Mounts { claims, writable: true, node, ..Mounts::default() }))
 }
 
+/// The Job that opens a repository before one mounts it beside files.
+fn opens(place: &Backups, namespace: &str, step: &str) -> Value {
+    let (owner, settings) = (owner(namespace), settings());
+    let task = Task::new(Verb::Preflight, owner, ("e".into(), "production"));
+    let mounts = Mounts { claims: vec![("uploads".into(), "uploads".into())], ..Mounts::default() };
+    let opening = Opening { owner, settings: &settings, jobs: &BTreeMap::new(), step: (step, 0) };
+    match opening.first(&task, Some(place), &mounts, lockkeeper::api::Timestamp::now()) {
+        Some(JobProgress::Going(Progress::Do(effect))) => manifest(effect),
+        other => panic!("it opens nothing: {other:?}"),
+    }
+}
+
 fn workload(image: &str) -> Deployment {
     serde_json::from_value(json!({
         "metadata": {"name": "unleash"},
@@ -177,6 +189,7 @@ async fn what_the_operator_makes_for_a_run_is_within_its_bounds() {
         ("a Job on the data", agents(&spec, namespace, false)),
         ("a Job that waits for its turn", agents(&spec, namespace, true)),
         ("a Job on files", on_files(&spec, namespace, "uploads")),
+        ("a Job that opens the repository", opens(spec.backups.as_ref().unwrap(), namespace, "preflight")),
         (
             "the page",
             manifest(page::deployment(
@@ -352,6 +365,11 @@ async fn a_job_that_masks_mounts_the_key_of_a_granted_policy_and_no_other_secret
     };
     // The API server learns of the policy and of the grant a moment later.
     eventually(async || make(&world, &masks("shop", "masking-key")).await).await;
+    make(&world, &opens(&exchange, namespace, "snapshot")).await.unwrap();
+    let mut another = exchange.clone();
+    another.password_secret = serde_json::from_value(json!({"name": "tokens"})).unwrap();
+    let refused = make(&world, &opens(&another, namespace, "receive")).await.unwrap_err();
+    assert!(refused.contains("mounts only Secrets that the Environment names"), "{refused}");
     let stolen = make(&world, &masks("shop", "tokens")).await.unwrap_err();
     assert!(stolen.contains("mounts the key of its own MaskingPolicy"), "{stolen}");
     let unknown = make(&world, &masks("other", "tokens")).await.unwrap_err();

@@ -198,6 +198,26 @@ fn data_is_masked_where_it_belongs_with_its_owners_secrets_and_loaded_with_the_t
 }
 
 #[test]
+fn a_cancelled_mirror_ends_once_the_pod_that_masks_is_gone_even_where_its_job_is_gone_before() {
+    let mut seen = asked();
+    until(&mut seen, "snapshot");
+    // Someone over there deleted the Job and let its pod go on.
+    seen.elsewhere.jobs.clear();
+    let pod = |name: &str, phase: &str| {
+        let labels = json!({"lockkeeper.dev/run": CHILD_UID, "lockkeeper.dev/step": "snapshot"});
+        of(json!({"metadata": {"name": name, "namespace": "shop-staging", "labels": labels}, "status": {"phase": phase}}))
+    };
+    let before = seen.source_side.pods.len();
+    seen.source_side.pods.extend([pod("over", "Succeeded"), pod("goes-on", "Running")]);
+    seen.alignment.as_mut().unwrap().spec.cancel = Some(of(json!({"username": "carol", "reason": "no"})));
+    settle(&mut seen).unwrap();
+    assert_eq!(seen.status().phase, Phase::Snapshotting, "it waits for what may still write");
+    seen.source_side.pods.truncate(before + 1);
+    settle(&mut seen).unwrap();
+    assert_eq!(seen.status().phase, Phase::Cancelled);
+}
+
+#[test]
 fn what_the_target_cannot_open_ends_the_run_before_anyone_is_locked_out() {
     let mut seen = asked();
     until(&mut seen, "receive");

@@ -49,7 +49,7 @@ fn pods_mount(seen: &mut Seen) {
 }
 
 /// Both environments at rest; the target has a volume, which the Deployment web mounts.
-fn with_files(context: &Value) -> Seen {
+pub fn with_files(context: &Value) -> Seen {
     let mut seen = Seen::new();
     let mut target = serde_json::to_value(seen.target.take().unwrap()).unwrap();
     target["spec"]["data"].as_array_mut().unwrap().push(json!({"name": "uploads", "volume": {"claim": {"name": "uploads"}}}));
@@ -84,7 +84,7 @@ pub fn jobs_of(seen: &mut Seen, mut meanwhile: impl FnMut(&mut Seen)) -> BTreeMa
     jobs
 }
 
-fn task(job: &Value) -> Task {
+pub fn task(job: &Value) -> Task {
     let text = job["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"].as_str().unwrap();
     serde_json::from_str(text).unwrap()
 }

@@ -123,6 +123,7 @@ fn ended(cluster: &mut Cluster, pod: &Value) -> (i32, String) {
         let exchange = volumes.iter().any(|v| v["name"] == "repository" && v["persistentVolumeClaim"]["claimName"] == "exchange");
         let (code, outcome) = match task.verb {
             Verb::Rollback if cluster.script.rollback_fails => super::data::refused(exit::PERMANENT, "Rights", "no right to"),
+            Verb::Fence | Verb::Undo if cluster.script.undo_fails => cluster.data.undo_point_unsound(&task),
             Verb::Restore if cluster.script.load_fails => super::data::refused(exit::PERMANENT, "ProofFailed", "it differs"),
             _ => cluster.data.perform(&task, fails, exchange),
         };

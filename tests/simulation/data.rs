@@ -35,6 +35,7 @@ pub struct Database {
 pub enum State {
     Free,
     Fenced,
+    Undone,
     Open,
     RolledBack,
 }
@@ -223,6 +224,21 @@ impl Server {
         (exit::DONE, Outcome { aside: aside(&name), ..Outcome::default() })
     }
 
+    /// A clone is there, and the files' undo point cannot be read back: nothing opens.
+    pub fn undo_point_unsound(&mut self, task: &Task) -> (i32, Outcome) {
+        let row = match (self.fence(task), self.row.clone()) {
+            ((exit::DONE, _), Some(row)) => row,
+            (end, _) => return end,
+        };
+        if row.state == State::Fenced {
+            let name = format!("{LIVE}__undo");
+            let rows = self.live().rows.clone();
+            self.databases.insert(name.clone(), Database { rows, door: Door::Closed });
+            self.row = Some(Row { state: State::Undone, undo: Some(name), ..row });
+        }
+        refused(exit::PERMANENT, "UndoPointUnsound", "the undo point cannot be read back")
+    }
+
     fn admit(&mut self, task: &Task) -> (i32, Outcome) {
         match self.held(task) {
             Err(refusal) => *refusal,
@@ -246,6 +262,9 @@ impl Server {
                     let undo = row.undo.as_ref().and_then(|u| self.databases.remove(u)).expect("an undo point");
                     let live = std::mem::replace(self.live(), Database { door: Door::RunOnly, ..undo });
                     self.databases.insert(failed.clone(), Database { door: Door::Closed, ..live });
+                }
+                if row.state == State::Undone {
+                    row.undo.iter().for_each(|unused| drop(self.databases.remove(unused)));
                 }
                 self.row = Some(Row { state: State::RolledBack, undo: None, ..row });
             }

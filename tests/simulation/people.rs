@@ -71,6 +71,8 @@ pub struct Script {
     pub check_fails: bool,
     pub backup_fails: bool,
     pub rollback_fails: bool,
+    /// What was written as the undo point cannot be read back.
+    pub undo_fails: bool,
     /// What was loaded is not what had left the source.
     pub load_fails: bool,
     /// What a person does when the run is at a step whose name begins so.

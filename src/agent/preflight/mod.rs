@@ -85,7 +85,8 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     for data in &context.task.data {
         let mut checks = Checks { data: &data.name, list: &mut outcome.checks };
         match inspect(context, &data.name, &mut checks).await {
-            Ok(Some((bytes, known, identity))) => {
+            Ok(Some((bytes, known, identity, mark))) => {
+                outcome.marks.insert(data.name.clone(), mark);
                 size += bytes;
                 epoch = epoch.max(known);
                 if let Some(other) = seen.insert(identity, data.name.clone()) {
@@ -115,12 +116,12 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     Ok(())
 }
 
-/// Checks one data. Gives its size, its epoch, and the identity of server and database.
+/// Checks one data. Gives its size, its epoch, the identity of server and database, and what later steps know it by.
 async fn inspect(
     context: &Context<'_>,
     data: &str,
     checks: &mut Checks<'_>,
-) -> Result<Option<(i64, Option<i64>, (String, u32))>, AgentError> {
+) -> Result<Option<(i64, Option<i64>, (String, u32), String)>, AgentError> {
     let access = match Access::read(&context.paths.secrets, data) {
         Ok(access) => access,
         Err(error) => {
@@ -205,7 +206,8 @@ async fn inspect(
             None
         }
     };
-    Ok(Some((subject.database.size, epoch, (identity, oid))))
+    let mark = catalog::mark(&subject.session, access.database()).await.of(data)?;
+    Ok(Some((subject.database.size, epoch, (identity, oid), mark)))
 }
 
 /// What tells two servers apart, whatever their names.

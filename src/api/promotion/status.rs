@@ -290,6 +290,10 @@ pub struct DataPlace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub admin_secret: Option<String>,
+    /// What told its database from every other when the run was checked: a hash of server and name. No step works on another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub mark: Option<String>,
 }
 
 /// A database kept aside.

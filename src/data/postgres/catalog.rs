@@ -72,6 +72,15 @@ pub async fn major(session: &Session) -> Result<u32, PgError> {
     Ok(u32::try_from(row.get::<_, i32>(0)).unwrap_or(0))
 }
 
+/// What tells a database from every other, whatever its server is called: the same on a replica that took over and after a swap,
+/// another on another server or under another name. It says nothing of host, name or role.
+pub async fn mark(session: &Session, database: &str) -> Result<String, PgError> {
+    let sql = "SELECT system_identifier::text FROM pg_control_system()";
+    let server: String = session.one("reading the server's identity", sql, &[]).await?.get(0);
+    let hash = blake3::hash(format!("{server}\0{database}").as_bytes());
+    Ok(hash.to_hex().chars().take(32).collect())
+}
+
 /// Whether the session's role is a superuser.
 pub async fn is_superuser(session: &Session) -> Result<bool, PgError> {
     let sql = "SELECT rolsuper FROM pg_roles WHERE rolname = current_user";

@@ -72,6 +72,33 @@ impl fmt::Display for State {
     }
 }
 
+/// Whether the run that holds a row has come to the files of its volumes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// An earlier version took the row: nobody wrote it down.
+    Unknown,
+    /// None was touched.
+    Untouched,
+    /// Their undo point was read back, and they may be others by now.
+    Changed,
+}
+
+impl Files {
+    /// The word in the row.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Unknown => None,
+            Self::Untouched => Some("untouched"),
+            Self::Changed => Some("changed"),
+        }
+    }
+
+    /// By the word in a row. One that this version does not know promises nothing.
+    fn of(word: Option<&str>) -> Self {
+        [Self::Untouched, Self::Changed].into_iter().find(|f| f.as_str() == word).unwrap_or(Self::Unknown)
+    }
+}
+
 /// The row of a data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -89,6 +116,8 @@ pub struct Row {
     pub undo: Option<String>,
     /// What the database had when it was found.
     pub found: Option<Found>,
+    /// Whether files may be others by now. A load replaces them before it swaps databases, while these are `fenced`.
+    pub files: Files,
 }
 
 /// Before the id of a snapshot that is an undo point.
@@ -117,13 +146,21 @@ pub struct Control {
     pub session: Session,
 }
 
-const COLUMNS: &str = "data, database, epoch, holder, state, undo_database, found";
+const COLUMNS: &str = "data, database, epoch, holder, state, undo_database, found, files";
+
+/// Adds the column that tables of earlier versions lack. Only then: adding it waits for whoever holds a row.
+const WIDEN: &str = "DO $$ BEGIN IF to_regclass('public.fence') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute \
+                     WHERE attrelid = to_regclass('public.fence') AND attname = 'files') \
+                     THEN ALTER TABLE public.fence ADD COLUMN IF NOT EXISTS files text; END IF; END $$";
 
 impl Control {
     /// Connects as the admin role to the control database of an environment. None if there is none yet.
     pub async fn open(admin: &Endpoint, environment: &str, pace: Pace, stop: &Stop) -> Result<Option<Self>, PgError> {
         match Session::open(admin, &control_database(environment), pace, stop).await {
-            Ok(session) => Ok(Some(Self { session })),
+            Ok(session) => {
+                session.run("preparing the control database", WIDEN).await?;
+                Ok(Some(Self { session }))
+            }
             Err(error) if error.code() == Some("3D000") => Ok(None),
             Err(error) => Err(error),
         }
@@ -147,7 +184,13 @@ impl Control {
             }
         };
         // Each attempt does the rest again: it may have been killed between the statements.
-        let owner = control
+        control.prepare(admin, environment).await
+    }
+
+    /// Makes the table where it is missing, in a control database that is there.
+    pub async fn prepare(self, admin: &Endpoint, environment: &str) -> Result<Self, PgError> {
+        let name = control_database(environment);
+        let owner = self
             .session
             .one(
                 "reading the control database's owner",
@@ -161,20 +204,19 @@ impl Control {
                 problem: format!("{name} belongs to another role than {}; drop it or use the role that made it", admin.user),
             });
         }
-        control
-            .session
+        self.session
             .run(
                 "preparing the control database",
                 &format!(
                     "BEGIN; REVOKE ALL ON DATABASE {} FROM PUBLIC; \
                      CREATE TABLE IF NOT EXISTS public.fence (data text PRIMARY KEY, database text NOT NULL, \
-                     epoch bigint NOT NULL, holder text, state text NOT NULL, undo_database text, found jsonb, \
+                     epoch bigint NOT NULL, holder text, state text NOT NULL, undo_database text, found jsonb, files text, \
                      changed_at timestamptz NOT NULL DEFAULT now()); COMMIT",
                     ident(&name)
                 ),
             )
             .await?;
-        Ok(control)
+        Ok(self)
     }
 
     /// The row of a data, not locked.
@@ -202,12 +244,12 @@ impl Control {
         self.session
             .query(
                 "writing the fence",
-                "INSERT INTO public.fence AS f (data, database, epoch, holder, state, undo_database, found) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (data) DO UPDATE SET database = excluded.database, \
+                "INSERT INTO public.fence AS f (data, database, epoch, holder, state, undo_database, found, files) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (data) DO UPDATE SET database = excluded.database, \
                  epoch = excluded.epoch, holder = excluded.holder, state = excluded.state, \
-                 undo_database = excluded.undo_database, found = excluded.found, changed_at = now() \
+                 undo_database = excluded.undo_database, found = excluded.found, files = excluded.files, changed_at = now() \
                  WHERE f.epoch <= excluded.epoch",
-                &[&row.data, &row.database, &row.epoch, &row.holder, &row.state.as_str(), &row.undo, &found],
+                &[&row.data, &row.database, &row.epoch, &row.holder, &row.state.as_str(), &row.undo, &found, &row.files.as_str()],
             )
             .await
             .map(|_| ())
@@ -244,6 +286,7 @@ impl Control {
                 .map(serde_json::from_value)
                 .transpose()
                 .map_err(|_| strange(format!("what was found of data {data} cannot be read")))?,
+            files: Files::of(row.get(7)),
             data,
         })
     }

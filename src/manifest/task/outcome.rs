@@ -1,5 +1,7 @@
 //! What a Job says of its work: progress while it goes on, and the outcome at its end.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::{BackupContent, Check, Coverage, Timestamp};
@@ -17,6 +19,9 @@ pub struct Outcome {
     /// Preflight and a refused fence: the greatest epoch in the control databases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control_epoch: Option<i64>,
+    /// Preflight: by data, what tells its database from others. Later steps of the run work on no other one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub marks: BTreeMap<String, String>,
     /// Prune: the snapshots that were removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed: Vec<String>,

@@ -62,6 +62,9 @@ pub struct DataTask {
     /// How it is to be undone.
     #[serde(default)]
     pub undo: UndoMethod,
+    /// Under the lock: what told its database from others when the run was checked. Nothing is done on another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
     /// Preflight, Undo, Admit: the roles that migrations have of their own. Where there are any, they alone may connect from
     /// the undo point on until the application is admitted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -84,7 +84,7 @@ fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, now: Tim
     }
     match preflight::run(world, owner, &target.spec, &release, (step, status.preflight_attempt), now) {
         Preflight::Going(progress) => Checked::Going(progress),
-        Preflight::Ended { checks, control_epoch, snapshot } => {
+        Preflight::Ended { checks, control_epoch, marks: _, snapshot } => {
             restore::found(world, status, snapshot);
             status.preflight = checks;
             status.minimum_epoch = control_epoch;
