@@ -256,6 +256,41 @@ async fn every_type_wide_tables_and_large_values_come_back_equal() {
     assert_eq!(large, 2 * 32 * 400_000);
 }
 
+/// The most memory, in MiB, that the agent held at once as a process of its own.
+fn held(world: &World, task: &Task) -> u64 {
+    let mut child = agent(world, task).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        peak = line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(peak);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(child.wait().unwrap().success(), "{}", fs::read_to_string(&world.paths.result).unwrap());
+    eprintln!("{}: {} MiB", task.verb.as_str(), peak >> 10);
+    peak >> 10
+}
+
+/// A hundred megabytes of bytea are two hundred as COPY writes them.
+#[tokio::test]
+async fn values_of_a_hundred_megabytes_come_and_go_in_a_job_that_may_hold_less() {
+    let world = World::new("large values").await;
+    let app = world.as_app().await;
+    app.batch_execute(
+        "CREATE TABLE large (id int, b bytea, t text); ALTER TABLE large ALTER b SET STORAGE EXTERNAL, ALTER t SET STORAGE EXTERNAL; \
+         INSERT INTO large SELECT i, decode(repeat(md5(i::text), 937500), 'hex'), NULL FROM generate_series(1, 12) i; \
+         INSERT INTO large VALUES (20, decode(repeat(md5('b'), 6250000), 'hex'), NULL); \
+         INSERT INTO large VALUES (21, NULL, repeat(md5('t'), 3125000))",
+    )
+    .await
+    .unwrap();
+    let held_by_backup = held(&world, &world.task("backup", 0));
+    let stored = world.ok("backup", 0).await.backup.unwrap();
+    let held_by_proof = held(&world, &world.task_with("prove", json!({"snapshot": stored.snapshot})));
+    assert!(held_by_backup <= 256 && held_by_proof <= 256, "{held_by_backup} and {held_by_proof} MiB");
+}
+
 /// In a process of its own for each, with a server of its own. A server that is not here is not asked for: hack/test.sh installs
 /// them, and says what it could not.
 #[test]
@@ -366,7 +401,7 @@ async fn a_snapshot_is_put_back_by_hand_with_psql_alone() {
     world
         .as_app()
         .await
-        .batch_execute("CREATE TABLE \"o'dd %\" (a text); INSERT INTO \"o'dd %\" VALUES (E'\\t\\\\')")
+        .batch_execute("CREATE TABLE \"o'dd %\" (a text); INSERT INTO \"o'dd %\" SELECT E'\\t\\\\' || repeat('x', i) FROM unnest(ARRAY[0, 9000000, 1]) i")
         .await
         .unwrap();
     let snapshot = world.ok("backup", 0).await.backup.unwrap().snapshot;

@@ -111,9 +111,10 @@ impl Take for Files<'_> {
         self.current = Some(table);
         let moved = &mut self.moved[table];
         let path = format!("data/{}/{:05}-{:05}.copy", directory(&moved.schema, &moved.name), self.part, self.piece);
+        let goes_on = !block.ends_with(b"\n");
         self.writer.file(PathBuf::from(self.prefix).join(&path), block).await?;
         moved.sum.add(sum);
-        moved.files.push(FileOf { path, sum });
+        moved.files.push(FileOf { path, sum, goes_on });
         Ok(())
     }
 }
