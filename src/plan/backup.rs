@@ -110,9 +110,10 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
         BackupPhase::Pending => false,
         // A Job that reads a view took it before the lock, or what it reads is refused by the fence. A Job that failed reads no
         // more, and kept nobody from the lock: the next one would read what a migration has half done, and waits as the first did.
-        BackupPhase::Running => world.jobs.values().any(|j| {
-            j.step == Verb::Backup.as_str() && matches!(j.state, JobState::Running | JobState::Succeeded)
-        }),
+        BackupPhase::Running => world
+            .jobs
+            .values()
+            .any(|j| j.step == Verb::Backup.as_str() && matches!(j.state, JobState::Running | JobState::Succeeded)),
         _ => true,
     };
     if let (false, Some(holder)) = (begun, lock::status(environment).lock.and_then(|l| l.holder)) {

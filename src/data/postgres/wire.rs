@@ -290,7 +290,8 @@ mod tests {
         let large: Vec<u8> = (0..300_000_u32).map(|i| b'a' + (i % 23) as u8).chain([b'\n']).collect();
         let whole = message(b'd', &large[..PIECE as usize]);
         let other = message(b'D', &large);
-        let said = [message(b'Z', b"I"), message(b'd', b"a\tb\n"), message(b'd', b""), message(b'd', &large), whole, other].concat();
+        let said =
+            [message(b'Z', b"I"), message(b'd', b"a\tb\n"), message(b'd', b""), message(b'd', &large), whole, other].concat();
         let mut expected = [message(b'Z', b"I"), message(b'd', b"a\tb\n"), message(b'd', b"")].concat();
         for piece in large.chunks(PIECE as usize) {
             expected.extend(message(b'd', piece));

@@ -2,7 +2,8 @@
 //!
 //! Out:
 //! 1. [`View::open`]: every table is locked against being changed in shape, then one transaction exports its snapshot.
-//! 2. [`export`]: pg_dump writes the definitions as of that snapshot. Tables are cut into ranges of pages; several connections
+//! 2. [`define`]: pg_dump writes the definitions as of that snapshot.
+//! 3. [`export`]: tables are cut into ranges of pages; several connections
 //!    read them by COPY, all in the same snapshot, and pass each block through the table's [`super::transform::Transform`],
 //!    where there is one. Blocks become files of the snapshot, in the order of their parts.
 //!
@@ -28,7 +29,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-pub use export::{Export, Screen, export};
+pub use export::{Defined, Export, define, export};
 pub use import::{Import, import};
 pub use lanes::sums;
 pub use rows::Sum;

@@ -76,7 +76,8 @@ mod tests {
     }
     #[test]
     fn rows_that_are_cut_into_blocks_anywhere_have_the_same_sum() {
-        let rows: Vec<u8> = (0..2000_u32).map(|i| if i % 701 == 700 { b'\n' } else { b'a' + (i % 19) as u8 }).chain([b'\n']).collect();
+        let rows: Vec<u8> =
+            (0..2000_u32).map(|i| if i % 701 == 700 { b'\n' } else { b'a' + (i % 19) as u8 }).chain([b'\n']).collect();
         let whole = Summing::default().block(&rows);
         for at_once in [1, 2, 300, 700, 701, 702, 1999] {
             let (mut summing, mut sum) = (Summing::default(), Sum::default());
