@@ -12,6 +12,8 @@ mod backups;
 mod bad_input;
 #[path = "support/bad_input.rs"]
 mod bad_input_entries;
+#[path = "agent_postgres/killed.rs"]
+mod killed;
 #[path = "agent_postgres/leaving.rs"]
 mod leaving;
 #[path = "agent_postgres/own_role.rs"]

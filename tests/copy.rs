@@ -21,11 +21,11 @@ use std::{
 use lockkeeper::{
     data::{
         postgres::{
-            Access,
+            Access, Pace, Session, content,
             copy::{self, CopyError, Export, View},
             quote::ident,
             tables::Table,
-            tools::Tools,
+            tools::{Definitions, Tools},
             transform::{Leaving, TransformError, Transforms},
         },
         repository::Repository,
@@ -256,6 +256,85 @@ async fn every_type_wide_tables_and_large_values_come_back_equal() {
     assert_eq!(large, 2 * 32 * 400_000);
 }
 
+/// A hundred megabytes of bytea are two hundred as COPY writes them.
+#[tokio::test]
+async fn values_of_a_hundred_megabytes_come_and_go_in_a_job_that_may_hold_less() {
+    let world = World::new("large values").await;
+    let app = world.as_app().await;
+    app.batch_execute(
+        "CREATE TABLE large (id int, b bytea, t text); ALTER TABLE large ALTER b SET STORAGE EXTERNAL, ALTER t SET STORAGE EXTERNAL; \
+         INSERT INTO large SELECT i, decode(repeat(md5(i::text), 937500), 'hex'), NULL FROM generate_series(1, 12) i; \
+         INSERT INTO large VALUES (20, decode(repeat(md5('b'), 6250000), 'hex'), NULL); \
+         INSERT INTO large VALUES (21, NULL, repeat(md5('t'), 3125000))",
+    )
+    .await
+    .unwrap();
+    let held_by_backup = world.held(&world.task("backup", 0));
+    let stored = world.ok("backup", 0).await.backup.unwrap();
+    let held_by_proof = world.held(&world.task_with("prove", json!({"snapshot": stored.snapshot})));
+    assert!(held_by_backup <= 256 && held_by_proof <= 256, "{held_by_backup} and {held_by_proof} MiB");
+}
+
+/// One of which no byte but the last is there: the server gives zeros for the rest, and cannot give them at once.
+#[tokio::test]
+async fn large_objects_larger_than_a_server_can_hold_whole_are_summed_up_and_masked_data_does_without() {
+    let world = World::new("large objects").await;
+    let app = world.as_app().await;
+    app.batch_execute("SELECT lo_from_bytea(9001, 'small'); SELECT lo_create(9002); SELECT lo_put(9002, 1100000000, 'end')")
+        .await
+        .unwrap();
+    assert!(app.query("SELECT lo_get(9002)", &[]).await.is_err(), "it is too small for this");
+    let access = Access::read(&world.paths.secrets, "store").unwrap();
+    let session = Session::open(&access.admin, &world.database, Pace::Long, &Stop::never()).await.unwrap();
+    let large = async |with| {
+        let content = content::read(&session, Vec::new(), with).await.unwrap();
+        content.objects.into_iter().find(|(name, _)| name.ends_with(" large objects"))
+    };
+    let before = large(true).await.unwrap();
+    assert_eq!(before.0, "3 large objects");
+    assert_eq!(large(false).await, None);
+    app.batch_execute("SELECT lo_put(9002, 600000000, 'x')").await.unwrap();
+    assert_ne!(large(true).await.unwrap().1, before.1, "a byte in the middle counts");
+}
+
+/// An extension may say that a sequence of its own is the user's.
+#[tokio::test]
+async fn sequences_that_an_extension_calls_the_user_s_come_back() {
+    let world = World::new("configured").await;
+    let boss = world.server.boss(&world.database).await;
+    if boss.query_one("SELECT current_setting('server_version_num')::int", &[]).await.unwrap().get::<_, i32>(0) < 180_000 {
+        // Before, only an administrator of the machine could put an extension there.
+        return;
+    }
+    let place = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let directory = place.path().join("extension");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("tickets.control"), "default_version = '1'\nsuperuser = false\n").unwrap();
+    fs::write(
+        directory.join("tickets--1.sql"),
+        "CREATE SEQUENCE ticket; CREATE SEQUENCE own; SELECT pg_extension_config_dump('ticket', '');",
+    )
+    .unwrap();
+    for role in [&world.app, &world.admin] {
+        let role = ident(role);
+        let sql = format!("ALTER ROLE {role} SET extension_control_path = '$system:{}'", place.path().display());
+        boss.batch_execute(&sql).await.unwrap();
+    }
+    let app = world.as_app().await;
+    app.batch_execute("CREATE EXTENSION tickets; SELECT setval('ticket', 4711); SELECT nextval('own')").await.unwrap();
+    let stored = world.ok("backup", 0).await.backup.unwrap();
+    world.done(&world.task_with("prove", json!({"snapshot": stored.snapshot}))).await;
+    app.batch_execute("SELECT setval('ticket', 1)").await.unwrap();
+    // A superuser's session is waited for.
+    drop(boss);
+    world.ok("fence", 1).await;
+    world.done(&world.task_with("restore", json!({"epoch": 1, "snapshot": stored.snapshot}))).await;
+    world.ok("release", 1).await;
+    let app = world.as_app().await;
+    let at = async |sql: &str| app.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!((at("SELECT nextval('ticket')").await, at("SELECT nextval('own')").await), (4712, 1));
+}
+
 /// In a process of its own for each, with a server of its own. A server that is not here is not asked for: hack/test.sh installs
 /// them, and says what it could not.
 #[test]
@@ -366,7 +445,7 @@ async fn a_snapshot_is_put_back_by_hand_with_psql_alone() {
     world
         .as_app()
         .await
-        .batch_execute("CREATE TABLE \"o'dd %\" (a text); INSERT INTO \"o'dd %\" VALUES (E'\\t\\\\')")
+        .batch_execute("CREATE TABLE \"o'dd %\" (a text); INSERT INTO \"o'dd %\" SELECT E'\\t\\\\' || repeat('x', i) FROM unnest(ARRAY[0, 9000000, 1]) i")
         .await
         .unwrap();
     let snapshot = world.ok("backup", 0).await.backup.unwrap().snapshot;
@@ -554,6 +633,10 @@ async fn connections_that_are_cut_while_rows_are_read_end_the_attempt_and_nothin
     let repository = Repository::open(&world.paths.repository, &world.paths.repository_password, &world.environment).unwrap();
     let view = View::open(&access.admin, &world.database, &stop).await.unwrap();
     let tools = Tools::find(view.major).await.unwrap();
+    let place = (&access.admin, world.database.as_str(), Some(view.snapshot.as_str()));
+    fs::create_dir_all(&world.paths.scratch).unwrap();
+    let archive = world.paths.scratch.join("store.dump");
+    let defined = copy::define(&tools, place, Definitions::Bare, archive, &stop).await.unwrap();
     let writer = repository.writer("cut", "shop/production", None);
     let boss = world.server.boss("postgres").await;
     let cut = async {
@@ -564,8 +647,7 @@ async fn connections_that_are_cut_while_rows_are_read_end_the_attempt_and_nothin
         tools: &tools,
         prefix: "store",
         transforms: Some(Arc::new(Slow)),
-        screen: None,
-        scratch: &world.paths.scratch,
+        defined,
         stop: &stop,
         report: Arc::new(|_| {}),
     };

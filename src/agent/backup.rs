@@ -1,9 +1,10 @@
 //! Copies the data into the repository, while users work.
 //!
 //! 1. A snapshot that this run already wrote is reported again.
-//! 2. For each data: a view of the database is taken, and goes into one snapshot of the repository while it is read
-//!    ([`crate::data::postgres::copy`]), with what was found in the same view as its `manifest.json`.
-//! 3. The snapshot counts once all of it is there.
+//! 2. A view of each database is taken, and the policy, where there is one, held against all of them.
+//! 3. Each view goes into one snapshot of the repository while it is read ([`crate::data::postgres::copy`]), with what was found
+//!    in the same view as its `manifest.json`.
+//! 4. The snapshot counts once all of it is there.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,14 +22,15 @@ use super::{
     volumes,
 };
 use crate::{
-    api::BackupContent,
+    api::{BackupContent, Coverage},
     data::{
+        mask::Masking,
         postgres::{
             Access, PgError,
             catalog::{self, Found},
             content::{self, Content},
-            copy::{self, CopyError, Export, Exported, Sum, View},
-            tools::Tools,
+            copy::{self, CopyError, Defined, Export, Exported, Sum, View},
+            tools::{Definitions, Tools},
             transform::Transforms,
         },
         repository::{Reader, Repository, RepositoryError, Stored, VOLUMES, Writer},
@@ -83,13 +85,16 @@ pub struct Masked {
     pub release: Option<String>,
     /// The run that it was made for.
     pub made_for: String,
+    /// How much of the data the policy named then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
 }
 
 impl Masked {
     /// What this task would write.
     pub fn of(task: &Task) -> Option<Self> {
         let (policy, release) = (task.masking_policy_hash.clone()?, task.release.clone());
-        Some(Self { policy, release, made_for: task.run_name.clone() })
+        Some(Self { policy, release, made_for: task.run_name.clone(), coverage: None })
     }
 }
 
@@ -160,9 +165,46 @@ pub struct Written {
     pub notes: Vec<String>,
 }
 
+/// A database of which a view was taken, and how it leaves.
+struct Taken<'a> {
+    access: &'a Access,
+    view: View,
+    tools: Tools,
+    masking: Option<Masking>,
+    coverage: Option<Coverage>,
+    defined: Defined,
+}
+
+/// Takes a view of each database, and holds the policy against all of them: what is wrong with the last one is said before
+/// anything of the first has left. What is in several databases is then of about the same time too.
+async fn taken<'a>(
+    context: &Context<'_>,
+    all: &[&'a Access],
+    policy: Option<&Policy>,
+    scratch: &Path,
+) -> Result<Vec<Taken<'a>>, AgentError> {
+    let which = if policy.is_some() { Definitions::Bare } else { Definitions::All };
+    let mut list = Vec::with_capacity(all.len());
+    for access in all {
+        let data = &access.data;
+        let view = View::open(&access.admin, access.database(), &context.stop).await.of(data)?;
+        let masking = policy.map(|p| p.of(data, &view.tables)).transpose()?;
+        let tools = Tools::find(view.major).await.of(data)?;
+        let place = (&view.endpoint, view.database.as_str(), Some(view.snapshot.as_str()));
+        let archive = scratch.join(format!("{data}.dump"));
+        let defined = copy::define(&tools, place, which, archive, &context.stop).await.of(data)?;
+        if masking.is_some() {
+            snapshot::screen(&defined).map_err(|why| AgentError::Refused(format!("data {data}: {why}")))?;
+        }
+        let coverage = policy.and_then(|p| p.coverage(data, &view.tables));
+        list.push(Taken { access, view, tools, masking, coverage, defined });
+    }
+    Ok(list)
+}
+
 /// What is written into a snapshot, by the name that it has there.
 enum Part<'a> {
-    Database(&'a Access),
+    Database(Box<Taken<'a>>),
     Volumes,
     Index,
 }
@@ -176,19 +218,21 @@ pub async fn store(
 ) -> Result<Written, AgentError> {
     let task = context.task;
     let words = task.snapshot.as_ref().unwrap_or(&task.run_name);
-    let mut parts: Vec<(&str, Part<'_>)> = all.iter().map(|access| (access.data.as_str(), Part::Database(access))).collect();
+    let scratch = Scratch::new(&context.paths.scratch, "backup")?;
+    let taken = taken(context, all, policy, scratch.path()).await?;
+    let mut parts: Vec<(&str, Part<'_>)> =
+        taken.into_iter().map(|t| (t.access.data.as_str(), Part::Database(Box::new(t)))).collect();
     if !task.volumes.is_empty() {
         parts.extend([(VOLUMES, Part::Volumes), (volumes::INDEX, Part::Index)]);
     }
     // In the order in which a snapshot has its directories.
     parts.sort_by(|a, b| a.0.cmp(b.0));
-    let scratch = Scratch::new(&context.paths.scratch, "backup")?;
     let writer = repository.writer(&task.run, &task.environment_name, Some(words));
     let (mut manifests, mut of_volumes, mut notes) = (Vec::new(), Vec::new(), Vec::new());
     let mut failed = None;
     for (name, part) in parts {
         let written = match part {
-            Part::Database(access) => export(context, access, policy, &writer, scratch.path()).await.map(|m| manifests.push(m)),
+            Part::Database(taken) => export(context, *taken, &writer).await.map(|m| manifests.push(m)),
             Part::Volumes => volumes::add_to(context, policy, &writer.entries()).await.map(|all| (of_volumes, notes) = all),
             Part::Index => {
                 let text = serde_json::to_vec_pretty(&of_volumes).unwrap_or_default();
@@ -222,18 +266,13 @@ pub async fn store(
 /// Writes one data, with its manifest.
 async fn export(
     context: &Context<'_>,
-    access: &Access,
-    policy: Option<&Policy>,
+    Taken { access, view, tools, masking, coverage, defined }: Taken<'_>,
     writer: &Writer,
-    scratch: &Path,
 ) -> Result<Manifest, AgentError> {
     let (data, name) = (&access.data, access.database());
-    let view = View::open(&access.admin, name, &context.stop).await.of(data)?;
-    let tools = Tools::find(view.major).await.of(data)?;
     let missing = || PgError::DatabaseMissing { server: access.admin.server(), database: name.into(), data: data.clone() };
     let database = catalog::database(&view.session, name).await.of(data)?.ok_or_else(missing).of(data)?;
     let found = catalog::found(&view.session, name).await.of(data)?.ok_or_else(missing).of(data)?;
-    let masking = policy.map(|p| p.of(data, &view.tables)).transpose()?;
     let masked = masking.is_some();
     // Of masked data nothing is told but what is needed to load it: who owned it, and how it is set up, stays at home.
     let (found, schema_hash) = if masked {
@@ -245,12 +284,11 @@ async fn export(
         tools: &tools,
         prefix: data,
         transforms: masking.map(|m| Arc::new(m) as Arc<dyn Transforms>),
-        screen: masked.then_some(&snapshot::screen as copy::Screen<'_>),
-        scratch,
+        defined,
         stop: &context.stop,
         report: Arc::new(context.told.begin(format!("{} {data}", if masked { "masking" } else { "backing up" }))),
     };
-    let mut content = content::read(&view.session, Vec::new()).await.of(data)?;
+    let mut content = content::read(&view.session, Vec::new(), !masked).await.of(data)?;
     if masked {
         content.objects.retain(|object, _| snapshot::leaves(object));
     }
@@ -270,7 +308,7 @@ async fn export(
             found,
             content,
             copied: copied.clone(),
-            masked: Masked::of(context.task).filter(|_| masked),
+            masked: Masked::of(context.task).filter(|_| masked).map(|of| Masked { coverage, ..of }),
         };
         let json = serde_json::to_vec_pretty(&made);
         manifest = Some(made);
@@ -344,7 +382,9 @@ pub fn told(written: Written) -> BackupOutcome {
     let Written { stored, manifests, volumes, notes: _ } = written;
     let databases = manifests.iter().map(Manifest::summary);
     let contents: Vec<BackupContent> = databases.chain(volumes.iter().map(volumes::Manifest::summary)).collect();
+    let coverage = manifests.iter().filter_map(|m| m.masked.as_ref()?.coverage.clone()).collect();
     BackupOutcome {
+        coverage,
         snapshot: stored.snapshot,
         bytes: i64::try_from(stored.bytes).unwrap_or(i64::MAX),
         stored_bytes: i64::try_from(stored.stored_bytes).unwrap_or(i64::MAX),

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, fs};
 use super::{
     Context,
     error::{AgentError, OfData, files},
+    scratch::Scratch,
+    snapshot::found_in,
 };
 use crate::{
     api::{MaskingPolicySpec, Timestamp},
@@ -12,8 +14,11 @@ use crate::{
         mask::{self, draft, draft::Samples},
         postgres::{
             Access, Pace, PgError, Session,
+            catalog::major,
+            copy,
             quote::ident,
             tables::{self, Table},
+            tools::{Definitions, Tools},
         },
         stop::Stopped,
     },
@@ -48,22 +53,29 @@ async fn catalog(context: &Context<'_>, access: &Access) -> Result<(Session, Vec
     Ok((session, tables))
 }
 
-/// Holds the policy against the catalog of each data of the task that it names.
+/// Holds the policy against the catalog of each data of the task that it names, and looks through its definitions as each run does.
 pub async fn classify(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let policy = policy(context)?;
     // Which substitutes there will be does not matter here; that they fit does.
     let key = mask::Key::random().map_err(AgentError::Refused)?;
+    let scratch = Scratch::new(&context.paths.scratch, "classify")?;
     for access in context.accesses()? {
         let Some(data) = policy.data.iter().find(|d| *d.name == *access.data) else { continue };
-        let (_, tables) = catalog(context, &access).await?;
+        let (session, tables) = catalog(context, &access).await?;
         let coverage = mask::coverage(data, &tables);
-        let problems = mask::compile(data, &tables, &key).err().unwrap_or_default();
+        let mut problems: Vec<String> =
+            mask::compile(data, &tables, &key).err().unwrap_or_default().iter().map(ToString::to_string).collect();
+        // What the definitions say leaves too.
+        let tools = Tools::find(major(&session).await.of(&access.data)?).await.of(&access.data)?;
+        let (place, archive) = ((&access.admin, access.database(), None), scratch.path().join(format!("{}.dump", access.data)));
+        let defined = copy::define(&tools, place, Definitions::Bare, archive, &context.stop).await.of(&access.data)?;
+        problems.extend(found_in(&defined).into_iter().map(|found| format!("data {}, definitions: {found}", access.data)));
         say(&format!("data {}: {} of {} columns are named", coverage.data, coverage.classified, coverage.columns));
         for problem in &problems {
-            say(&problem.to_string());
+            say(problem);
         }
         outcome.coverage.push(coverage);
-        outcome.notes.extend(problems.iter().take(NAMED).map(ToString::to_string));
+        outcome.notes.extend(problems.iter().take(NAMED).cloned());
         if problems.len() > NAMED {
             outcome.notes.push(format!("data {}: … and {} more; see the log of the Job", access.data, problems.len() - NAMED));
         }

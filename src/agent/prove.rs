@@ -167,7 +167,7 @@ async fn put(
     let view = View::open(endpoint, name, &context.stop).await.of(data)?;
     let report = context.told.begin(format!("comparing {data}"));
     let sums = copy::sums(&view, &manifest.copied, &context.stop, Arc::new(report)).await.of(data)?;
-    let mut restored = content::read(&view.session, backup::tables(&manifest.copied, &sums)).await.of(data)?;
+    let mut restored = content::read(&view.session, backup::tables(&manifest.copied, &sums), true).await.of(data)?;
     let masked = manifest.schema_hash.is_empty();
     if masked {
         // PostgreSQL reads a masked value back in its own spelling: the keys of a jsonb in another order, a number with its zeros. What

@@ -11,10 +11,16 @@ use super::{
     masking,
 };
 use crate::{
-    api::{MaskingPolicySpec, Timestamp},
+    api::{Coverage, MaskingPolicySpec, Timestamp},
     data::{
         mask::{self, Files, Key, Masking, files, screen as definitions},
-        postgres::{Access, Pace, Session, catalog::Found, copy::View, quote::ident, tables::Table},
+        postgres::{
+            Access, Pace, Session,
+            catalog::Found,
+            copy::{Defined, View},
+            quote::ident,
+            tables::Table,
+        },
         repository::Repository,
     },
     manifest::task::Outcome,
@@ -75,6 +81,11 @@ impl Policy {
 }
 
 impl Policy {
+    /// How much of a data's tables it names.
+    pub fn coverage(&self, data: &str, tables: &[Table]) -> Option<Coverage> {
+        self.spec.data.iter().find(|d| *d.name == *data).map(|said| mask::coverage(said, tables))
+    }
+
     /// Which files of a volume it lets out.
     pub fn files(&self, data: &str) -> Result<Files, AgentError> {
         let said = self.spec.data.iter().find(|d| *d.name == *data).and_then(|d| d.files.as_ref());
@@ -162,10 +173,16 @@ async fn forget_the_old(context: &Context<'_>, repository: Repository) -> Result
 }
 
 /// What of the definitions' text must not leave, in words. Nothing of what was found is in them.
-pub fn screen(sql: &[u8]) -> Result<(), String> {
-    let found = definitions::findings(&String::from_utf8_lossy(sql));
-    let named: Vec<String> = found.iter().take(NAMED).map(|f| format!("{}: {}", f.statement, f.why)).collect();
-    if named.is_empty() { Ok(()) } else { Err(format!("nothing has left. In the definitions: {}", named.join("; "))) }
+pub fn found_in(defined: &Defined) -> Vec<String> {
+    let of = |sql: &[u8]| definitions::findings(&String::from_utf8_lossy(sql));
+    of(&defined.before).into_iter().chain(of(&defined.after)).map(|f| format!("{}: {}", f.statement, f.why)).collect()
+}
+
+/// That nothing must not leave.
+pub fn screen(defined: &Defined) -> Result<(), String> {
+    let found = found_in(defined);
+    let named = found.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    if found.is_empty() { Ok(()) } else { Err(format!("nothing has left. In the definitions: {named}")) }
 }
 
 /// Whether an object of the definitions leaves with masked data.

@@ -106,16 +106,14 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
         let message = format!("Environment {} names no repository: add spec.backups", environment.name_any());
         return fail(world, status, Failure { step: "backup".into(), reason: reasons::INVALID.into(), message }, now);
     };
-    let files = data.iter().any(|d| d.volume.is_some());
     let begun = match status.phase {
         BackupPhase::Pending => false,
-        // Files are read as they are by the one who reads them: nothing tells what was half changed then. A Job that failed reads
-        // no more, and kept nobody from the lock; the next one waits as the first did.
-        BackupPhase::Running => {
-            let reads =
-                |j: &JobView| j.step == Verb::Backup.as_str() && matches!(j.state, JobState::Running | JobState::Succeeded);
-            !files || world.jobs.values().any(reads)
-        }
+        // A Job that reads a view took it before the lock, or what it reads is refused by the fence. A Job that failed reads no
+        // more, and kept nobody from the lock: the next one would read what a migration has half done, and waits as the first did.
+        BackupPhase::Running => world
+            .jobs
+            .values()
+            .any(|j| j.step == Verb::Backup.as_str() && matches!(j.state, JobState::Running | JobState::Succeeded)),
         _ => true,
     };
     if let (false, Some(holder)) = (begun, lock::status(environment).lock.and_then(|l| l.holder)) {

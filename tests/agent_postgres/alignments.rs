@@ -162,6 +162,83 @@ async fn what_nobody_classified_stops_everything_before_the_first_byte() {
     let hash = pair.policy(|p| p["data"][0]["name"] = json!("other"));
     let said = pair.production.refused(&pair.masking(&hash), exit::PERMANENT, "Refused").await.error.unwrap().message;
     assert!(said.contains("says nothing of data store"), "{said}");
+
+    // Of several databases the last one is looked at before anything of the first leaves: its columns, and its definitions.
+    for (which, role) in [("connection", &pair.production.app), ("admin", &pair.production.admin)] {
+        pair.production.secret("zoo", which, role, &pair.production.database);
+    }
+    let app = pair.production.as_app().await;
+    let sql = "SELECT coalesce(json_agg(json_build_object('table', n.nspname || '.' || c.relname, 'rows', '{\"none\": {}}'::json)), '[]')::text \
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^(pg_|information)'";
+    let tables: Value = serde_json::from_str(app.query_one(sql, &[]).await.unwrap().get(0)).unwrap();
+    let both = |pair: &Pair, hash: &str| {
+        let more = json!({"maskingPolicyHash": hash, "policy": "copy", "data": [{"name": "store"}, {"name": "zoo"}]});
+        pair.production.task_with("snapshot", more)
+    };
+    let repository = pair.production.paths.repository.join("data");
+    let packs = || files_below(&repository).len();
+    let before = packs();
+    let hash = pair.policy(|p| p["data"].as_array_mut().unwrap().push(json!({"name": "zoo", "tables": []})));
+    let said = pair.production.refused(&both(&pair, &hash), exit::PERMANENT, "Refused").await.error.unwrap().message;
+    assert!(said.contains("nothing has left") && said.contains("data zoo") && packs() == before, "{said}");
+    app.batch_execute("CREATE FUNCTION calls() RETURNS text LANGUAGE sql AS $$ SELECT 'host=prod password=canary-word'::text $$")
+        .await
+        .unwrap();
+    let hash = pair.policy(|p| p["data"].as_array_mut().unwrap().push(json!({"name": "zoo", "tables": tables})));
+    let said = pair.production.refused(&both(&pair, &hash), exit::PERMANENT, "Refused").await.error.unwrap().message;
+    assert!(
+        said.contains("data zoo") && said.contains("CREATE FUNCTION public.calls: it has text that looks like a password"),
+        "{said}"
+    );
+    assert!(packs() == before && !said.contains("canary"), "{said}");
+    app.batch_execute("DROP FUNCTION calls").await.unwrap();
+    let coverage = pair.production.done(&both(&pair, &hash)).await.backup.unwrap().coverage;
+    assert_eq!(
+        coverage.iter().map(|c| (c.data.as_str(), c.columns, c.classified)).next(),
+        Some(("store", 11, 11)),
+        "{coverage:?}"
+    );
+    assert!(packs() > before && coverage.len() == 2, "{coverage:?}");
+}
+
+/// A row that is masked is held whole, once as it is and once as it leaves, by one connection at a time.
+#[tokio::test]
+async fn rows_of_a_hundred_megabytes_are_masked_in_a_job_that_may_hold_384_and_larger_ones_are_refused() {
+    let mut pair = Pair::new("large").await;
+    let database = format!("{}_people", pair.production.database);
+    let app = pair.production.server.connect(&pair.production.app, &database).await.unwrap();
+    app.batch_execute(
+        "CREATE TABLE papers (id int, scan bytea, body text, note text); \
+         ALTER TABLE papers ALTER scan SET STORAGE EXTERNAL, ALTER body SET STORAGE EXTERNAL, ALTER note SET STORAGE EXTERNAL; \
+         INSERT INTO papers SELECT i, decode(repeat(md5(i::text), 937500), 'hex'), 'canary', 'canary' FROM generate_series(1, 8) i; \
+         INSERT INTO papers VALUES (20, decode(repeat(md5('b'), 3125000), 'hex'), NULL, NULL), (21, NULL, repeat('canary words ', 8000000), NULL), \
+           (22, NULL, NULL, repeat('canary words ', 8000000))",
+    )
+    .await
+    .unwrap();
+    let hash = pair.policy(|p| {
+        p["data"][0]["tables"].as_array_mut().unwrap().push(json!({"table": "public.papers", "columns": {
+            "id": {"keep": {}}, "scan": {"keep": {"reason": "generated"}}, "body": {"redact": {}}, "note": {"hash": {}},
+        }}));
+    });
+    let held = pair.production.held(&pair.masking(&hash));
+    let masked = pair.production.done(&pair.masking(&hash)).await.backup.unwrap();
+    let development = &pair.development;
+    development.ok("fence", 1).await;
+    let load = json!({"epoch": 1, "snapshot": masked.snapshot, "origin": pair.production.environment});
+    let held_by_load = development.held(&development.task_with("restore", load));
+    development.ok("release", 1).await;
+    assert!(held <= 320 && held_by_load <= 256, "{held} and {held_by_load} MiB");
+    let sql =
+        "SELECT count(*), max(length(scan)), count(*) FILTER (WHERE body LIKE '%canary%' OR note LIKE '%canary%') FROM papers";
+    let row = development.as_app().await.query_one(sql, &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i32>(1), row.get::<_, i64>(2)), (11, 50_000_000, 0));
+
+    app.batch_execute("UPDATE papers SET scan = scan || scan WHERE id = 20").await.unwrap();
+    let task = json!({"run": "33333333-aaaa-4bbb-8ccc-dddddddddddd", "maskingPolicyHash": hash, "policy": "copy"});
+    let task = pair.production.task_with("snapshot", task);
+    let said = pair.production.refused(&task, exit::PERMANENT, "Refused").await.error.unwrap().message;
+    assert!(said.contains("table public.papers: a row has more than 112 MB"), "{said}");
 }
 
 #[tokio::test]

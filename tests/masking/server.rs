@@ -226,6 +226,17 @@ async fn the_agent_says_what_a_policy_lacks_and_drafts_one_that_holds() {
     let outcome = world.done(&task).await;
     assert_eq!(outcome.coverage[0].unknown, ["public.users.mobile"]);
     assert!(outcome.notes[0].contains("column mobile: not named") && outcome.notes[0].contains("kind: phone"), "{outcome:?}");
+    // What each run would refuse, too: another server, and a password in code.
+    let boss = world.server.boss(&world.database).await;
+    boss.batch_execute("CREATE EXTENSION postgres_fdw; CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw").await.unwrap();
+    from.batch_execute(
+        "CREATE FUNCTION calls() RETURNS text LANGUAGE sql AS $$ SELECT 'postgres://app:canary@prod/shop'::text $$",
+    )
+    .await
+    .unwrap();
+    let said = world.done(&task).await.notes.join("\n");
+    assert!(said.contains("CREATE SERVER elsewhere") && said.contains("FUNCTION public.calls: it has text that looks"), "{said}");
+    boss.batch_execute("DROP EXTENSION postgres_fdw CASCADE; DROP FUNCTION calls").await.unwrap();
     // What a broken policy says fits the termination message, and quotes no value.
     write("name: store\ntables: []");
     let said = agent::fit(&world.done(&task).await);

@@ -147,6 +147,7 @@ impl Change {
                         rows: 3,
                         contents: Vec::new(),
                         taken_at: None,
+                        coverage: Vec::new(),
                     };
                     let backup = (["snapshot", "receive"].contains(&job.step.as_str())).then_some(written);
                     job.outcome = Some(Outcome { aside, backup, control_epoch: Some(3), ..Outcome::default() });

@@ -431,6 +431,22 @@ impl World {
         command
     }
 
+    /// The most memory, in MiB, that the agent held at once, as a process of its own, while it did a task.
+    pub fn held(&self, task: &Task) -> u64 {
+        let mut child = self.agent_with(task).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let status = format!("/proc/{}/status", child.id());
+        let mut peak = 0_u64;
+        while child.try_wait().unwrap().is_none() {
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let line = text.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+            peak = line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(peak);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(child.wait().unwrap().success(), "{}", fs::read_to_string(&self.paths.result).unwrap_or_default());
+        eprintln!("{}: {} MiB", task.verb.as_str(), peak >> 10);
+        peak >> 10
+    }
+
     pub fn task_with(&self, verb: &str, more: Value) -> Task {
         let mut task = json!({
             "verb": verb, "run": RUN, "runName": "Promotion shop/flags", "environment": self.environment,

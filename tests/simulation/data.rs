@@ -133,7 +133,15 @@ impl Server {
                 self.snapshots.insert(snapshot.clone(), rows);
                 let contents = vec![BackupContent { data: DATA.into(), tables: 1, rows: count, bytes: 100, files: None }];
                 let taken_at = Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_763_841_600));
-                let backup = BackupOutcome { snapshot, bytes: 100, stored_bytes: 50, rows: count, contents, taken_at };
+                let backup = BackupOutcome {
+                    snapshot,
+                    bytes: 100,
+                    stored_bytes: 50,
+                    rows: count,
+                    contents,
+                    taken_at,
+                    coverage: Vec::new(),
+                };
                 done(Outcome { backup: Some(backup), ..none })
             }
             Verb::Prove if self.snapshots.contains_key(task.snapshot.as_deref().unwrap_or_default()) => {
@@ -170,7 +178,7 @@ impl Server {
         let rows = i64::try_from(MASKED.len()).unwrap_or(0);
         let contents = vec![BackupContent { data: DATA.into(), tables: 1, rows, bytes: 100, files: None }];
         let taken_at = Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1_763_841_600));
-        BackupOutcome { snapshot: snapshot.into(), bytes: 100, stored_bytes: 50, rows, contents, taken_at }
+        BackupOutcome { snapshot: snapshot.into(), bytes: 100, stored_bytes: 50, rows, contents, taken_at, coverage: Vec::new() }
     }
 
     /// The row, where this run's epoch rules or is newer.

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{ApprovalsStatus, Change, Check, InterventionAction, Phase};
-use crate::api::common::*;
+use crate::api::{Coverage, common::*};
 
 /// The status of a Promotion.
 pub type PromotionStatus = RunStatus;
@@ -164,6 +164,10 @@ pub struct SnapshotStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "optional_timestamp_schema")]
     pub at: Option<Timestamp>,
+    /// Of a masked one: for each database, how many columns it had when it was read, and how many of them the policy named. Were they not as many, nothing would have left.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub coverage: Vec<Coverage>,
 }
 
 impl SnapshotStatus {

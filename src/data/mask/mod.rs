@@ -24,6 +24,7 @@ pub mod policy;
 mod presence;
 pub mod prf;
 pub mod screen;
+mod secrets;
 mod shape;
 mod substitutes;
 

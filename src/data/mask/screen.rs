@@ -3,14 +3,18 @@
 //!
 //! Decided for each class of object:
 //! - Comments and security labels leave only if nothing in them looks like a person's; they are text, and nothing needs them.
-//! - Literals in defaults, constraints, views and function bodies are code: they leave, unless they look like a person's.
+//! - Literals in defaults, constraints, views and function bodies are code: they leave, unless they look like a person's, or like
+//!   a secret: a password of a connection string, or a key that nobody could have typed.
 //! - What connects elsewhere (subscriptions, foreign servers, user mappings) never leaves: it carries passwords and names
 //!   production's servers.
 //! - Rows (COPY, INSERT) have no place there.
 //!
 //! Addresses at reserved domains (`example.org`, `.test`, `.invalid`, `localhost`) are nobody's.
 
-use super::draft::{is_card, is_email, is_iban};
+use super::{
+    draft::{is_card, is_email, is_iban},
+    secrets,
+};
 
 /// Something in a schema that must not leave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,11 +38,12 @@ pub fn findings(sql: &str) -> Vec<Finding> {
             );
         } else if begins("CREATE SERVER") || begins("CREATE USER MAPPING") || begins("ALTER SERVER") {
             add(
-                "a foreign server and its users name another server and how to log in there; drop them, or keep them out of the schema",
+                "a foreign server and its users name another server and how to log in there, and never leave; drop them, or move what \
+                 needs them into a database of its own",
             );
         } else if begins("COPY ") || begins("INSERT ") {
             add("rows have no place in a schema; dump its sections apart (--section=pre-data)");
-        } else if let Some(looks) = statement.literals.iter().find_map(|text| person(text)) {
+        } else if let Some(looks) = statement.literals.iter().find_map(|text| person(text).or_else(|| secrets::looks(text))) {
             let comment = begins("COMMENT ON") || begins("SECURITY LABEL");
             let mend = if comment {
                 "take it out of the comment, or leave comments out of the dump (--no-comments)"
@@ -51,9 +56,11 @@ pub fn findings(sql: &str) -> Vec<Finding> {
     out
 }
 
-struct Statement<'a> {
+/// A statement.
+pub(super) struct Statement<'a> {
     text: &'a str,
-    literals: Vec<&'a str>,
+    /// The content of its literals: text between quotes, and bodies between dollars.
+    pub literals: Vec<&'a str>,
 }
 
 /// The first words of a statement, up to its first literal or parenthesis.
@@ -86,7 +93,7 @@ fn person(text: &str) -> Option<&'static str> {
 }
 
 /// Splits SQL into statements: quotes, dollar quotes and comments of pg_dump are looked through.
-fn statements(sql: &str) -> Vec<Statement<'_>> {
+pub(super) fn statements(sql: &str) -> Vec<Statement<'_>> {
     let bytes = sql.as_bytes();
     let (mut out, mut literals, mut start, mut at) = (Vec::new(), Vec::new(), 0, 0);
     let find = |from: usize, what: &str| sql[from..].find(what).map_or(sql.len(), |found| from + found);

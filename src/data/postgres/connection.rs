@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{CancelToken, Client, Config, NoTls, Row, config::SslMode as DriverSslMode, types::ToSql};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::{
+    CancelToken, Client, Config, Row,
+    config::{SslMode as DriverSslMode, SslNegotiation},
+    types::ToSql,
+};
 
 use super::{
     error::{PgError, code, shown},
     secret::{Endpoint, SslMode},
     tls,
+    wire::Wire,
 };
 use crate::data::stop::{Stop, Stopped};
 
@@ -31,7 +35,7 @@ pub struct Session {
     client: Client,
     server: String,
     cancel: CancelToken,
-    tls: MakeRustlsConnect,
+    wire: Wire,
     stop: Stop,
 }
 
@@ -68,16 +72,18 @@ impl Session {
                  -c DateStyle=ISO -c IntervalStyle=postgres -c TimeZone=UTC -c bytea_output=hex -c extra_float_digits=1 \
                  -c lc_monetary=C -c xmlbinary=base64 -c xmloption=content -c array_nulls=on -c row_security=off"
             ))
-            .ssl_mode(match endpoint.ssl {
-                SslMode::Disable => DriverSslMode::Disable,
-                SslMode::Prefer => DriverSslMode::Prefer,
-                SslMode::Require | SslMode::VerifyFull => DriverSslMode::Require,
-            });
+            // Not said of TLS: the driver then leaves all that goes over the socket to the wire, which knows.
+            .ssl_mode(DriverSslMode::Require)
+            .ssl_negotiation(SslNegotiation::Direct);
+        if endpoint.host.starts_with('/') {
+            // There is no TLS over a socket of the same machine, and the driver wants a name for it.
+            config.ssl_mode(DriverSslMode::Disable);
+        }
         let ca = if endpoint.ssl == SslMode::VerifyFull { endpoint.ca.as_deref() } else { None };
-        let tls = tls::connector(ca).map_err(|cause| failed(cause, None))?;
+        let wire = Wire { tls: tls::connector(ca).map_err(|cause| failed(cause, None))?, ssl: endpoint.ssl };
         let connected = tokio::select! {
             () = stop.asked() => return Err(Stopped.into()),
-            connected = tokio::time::timeout(2 * CONNECT_TIMEOUT, config.connect(tls.clone())) => connected,
+            connected = tokio::time::timeout(2 * CONNECT_TIMEOUT, config.connect(wire.clone())) => connected,
         };
         let (client, connection) = connected
             .map_err(|_| failed(format!("no answer within {} s", 2 * CONNECT_TIMEOUT.as_secs()), None))?
@@ -95,7 +101,7 @@ impl Session {
             }
         });
         let cancel = client.cancel_token();
-        let session = Self { client, server: endpoint.server(), cancel, tls, stop: stop.clone() };
+        let session = Self { client, server: endpoint.server(), cancel, wire, stop: stop.clone() };
         // A Job that is killed must not leave a clone or an index build running. Some platforms cannot notice.
         if let Err(error) = session.run("noticing dead clients", "SET client_connection_check_interval = '1s'").await {
             tracing::debug!(%error, "this server does not notice dead clients while a statement runs");
@@ -155,10 +161,6 @@ impl Session {
     }
 
     async fn cancel(&self) {
-        let done = tokio::time::timeout(CANCEL_TIMEOUT, self.cancel.cancel_query(self.tls.clone())).await;
-        if !matches!(done, Ok(Ok(()))) {
-            // A server without TLS takes no request to cancel over TLS.
-            let _ = tokio::time::timeout(CANCEL_TIMEOUT, self.cancel.cancel_query(NoTls)).await;
-        }
+        let _ = tokio::time::timeout(CANCEL_TIMEOUT, self.cancel.cancel_query(self.wire.clone())).await;
     }
 }

@@ -97,10 +97,13 @@ impl Content {
     }
 }
 
-pub(super) const SEQUENCES: &str = "SELECT n.nspname::text, c.relname::text, s.seqcycle \
+/// The sequences; of those that an extension made, the ones whose state it says is the user's.
+pub(super) const SEQUENCES: &str = "SELECT n.nspname::text, c.relname::text, s.seqcycle, \
+    EXISTS (SELECT 1 FROM pg_extension e WHERE c.oid = ANY (e.extconfig)) \
     FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
     WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND c.relpersistence <> 't' \
-    AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
+    AND (EXISTS (SELECT 1 FROM pg_extension e WHERE c.oid = ANY (e.extconfig)) \
+      OR NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')) \
     ORDER BY 1, 2";
 
 /// Objects by name. Texts of expressions are not compared: PostgreSQL reads some back in another spelling than it wrote.
@@ -133,19 +136,30 @@ UNION ALL SELECT 'type ' || n.nspname || '.' || t.typname, t.typtype::text || md
   AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e')
 UNION ALL SELECT 'publication ' || pubname, '' FROM pg_publication";
 
-/// Reads the content within the session's transaction, but for the tables, which are the caller's.
-pub async fn read(session: &Session, tables: Vec<Table>) -> Result<Content, PgError> {
+/// Large objects, summed up in pieces that a server holds at ease; one may be larger than it can hold whole. One of a single
+/// piece has the sum of what it holds.
+const LARGE_OBJECTS: &str = r#"
+WITH RECURSIVE piece (oid, at, sum, length) AS (
+  SELECT m.oid, 0::bigint, p.sum, p.length FROM pg_largeobject_metadata m, LATERAL (
+    SELECT md5(bytes) AS sum, length(bytes) AS length FROM (SELECT lo_get(m.oid, 0, 16777216) AS bytes OFFSET 0) b OFFSET 0) p
+UNION ALL
+  SELECT piece.oid, piece.at + 1, p.sum, p.length FROM piece, LATERAL (
+    SELECT md5(bytes) AS sum, length(bytes) AS length
+    FROM (SELECT lo_get(piece.oid, (piece.at + 1) * 16777216, 16777216) AS bytes OFFSET 0) b OFFSET 0) p
+  WHERE piece.length = 16777216)
+SELECT count(DISTINCT oid),
+  coalesce(sum(hashtextextended(oid::text || CASE at WHEN 0 THEN '' ELSE '+' || at || '+' END || sum COLLATE "C", 0)::numeric), 0)::text
+FROM piece"#;
+
+/// Reads the content within the session's transaction, but for the tables, which are the caller's; without large objects where
+/// they do not leave.
+pub async fn read(session: &Session, tables: Vec<Table>, with_large_objects: bool) -> Result<Content, PgError> {
     let mut content = Content { tables, ..Content::default() };
-    let large = session
-        .one(
-            "summing up the large objects",
-            "SELECT count(*), coalesce(sum(hashtextextended(oid::text || md5(lo_get(oid)) COLLATE \"C\", 0)::numeric), 0)::text \
-             FROM pg_largeobject_metadata",
-            &[],
-        )
-        .await?;
-    if large.get::<_, i64>(0) > 0 {
-        content.objects.insert(format!("{} large objects", large.get::<_, i64>(0)), large.get(1));
+    if with_large_objects {
+        let large = session.one("summing up the large objects", LARGE_OBJECTS, &[]).await?;
+        if large.get::<_, i64>(0) > 0 {
+            content.objects.insert(format!("{} large objects", large.get::<_, i64>(0)), large.get(1));
+        }
     }
     for row in session.query("reading the objects", OBJECTS, &[]).await? {
         content.objects.insert(row.get(0), row.get(1));

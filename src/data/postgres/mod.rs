@@ -15,6 +15,7 @@ pub mod tables;
 pub mod tls;
 pub mod tools;
 pub mod transform;
+pub mod wire;
 
 pub use connection::{Pace, Session};
 pub use error::PgError;

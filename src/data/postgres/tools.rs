@@ -202,7 +202,7 @@ async fn wait(child: Child, tool: &str, doing: &str, stop: &Stop) -> Result<(), 
 
 fn failure(status: ExitStatus, text: &str, tool: &str, doing: &str) -> PgError {
     let cause = match status.code() {
-        None => "it was killed, perhaps for want of memory; raise the Job's memory limit if this repeats".into(),
+        None => "it was killed, perhaps because its node had no memory left; see what else runs there if this repeats".into(),
         Some(_) => tool_errors(text),
     };
     PgError::Tool { tool: tool.into(), doing: doing.into(), cause }

@@ -75,6 +75,9 @@ pub struct BackupOutcome {
     /// When the data was read: what was written later is not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_at: Option<Timestamp>,
+    /// Of masked databases: how many columns each had, and how many the policy named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<Coverage>,
 }
 
 /// A database aside.

@@ -163,6 +163,7 @@ pub fn snapshotted(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, 
         rows: Some(done.rows),
         bytes: Some(done.bytes),
         at: done.taken_at.map(millis),
+        coverage: done.coverage,
     });
 }
 

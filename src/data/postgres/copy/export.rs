@@ -1,9 +1,6 @@
 //! A database into a snapshot.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
@@ -16,6 +13,7 @@ use super::{
 };
 use crate::data::{
     postgres::{
+        Endpoint,
         tools::{Definitions, Section, Tools},
         transform::{Leaving, Transforms},
     },
@@ -23,8 +21,28 @@ use crate::data::{
     stop::Stop,
 };
 
-/// Looks at the text of the definitions before anything leaves; the sentence says why it must not.
-pub type Screen<'a> = &'a (dyn Fn(&[u8]) -> Result<(), String> + Sync);
+/// The definitions of a database.
+pub struct Defined {
+    /// The text of what comes before rows.
+    pub before: Vec<u8>,
+    /// The text of what comes after them.
+    pub after: Vec<u8>,
+    archive: PathBuf,
+}
+
+/// Reads the definitions of a database, as of a view's snapshot where one is given, by way of a file.
+pub async fn define(
+    tools: &Tools,
+    (endpoint, database, snapshot): (&Endpoint, &str, Option<&str>),
+    which: Definitions,
+    archive: PathBuf,
+    stop: &Stop,
+) -> Result<Defined, CopyError> {
+    tools.definitions(endpoint, database, snapshot, which, &archive, stop).await?;
+    let before = tools.section(&archive, Section::PreData, stop).await?;
+    let after = tools.section(&archive, Section::PostData, stop).await?;
+    Ok(Defined { before, after, archive })
+}
 
 /// What to write, and how.
 pub struct Export<'a> {
@@ -35,10 +53,8 @@ pub struct Export<'a> {
     /// What happens to rows. Where it is given, only tables that it names leave; comments, publications, subscriptions,
     /// security labels, owners, grants, large objects and the rows of extensions' own tables never do.
     pub transforms: Option<Arc<dyn Transforms>>,
-    /// What is asked before anything leaves.
-    pub screen: Option<Screen<'a>>,
-    /// For small files: definitions, never rows.
-    pub scratch: &'a Path,
+    /// Its definitions, of the same view.
+    pub defined: Defined,
     /// Ends it.
     pub stop: &'a Stop,
     /// Told how far it is, in bytes on the server's disk.
@@ -55,18 +71,11 @@ pub async fn export(
     export: Export<'_>,
     manifest: impl FnOnce(&Exported) -> Result<Vec<u8>, CopyError>,
 ) -> Result<Exported, CopyError> {
-    let Export { tools, prefix, transforms, screen, scratch, stop, report } = export;
+    let Export { tools, prefix, transforms, defined, stop, report } = export;
+    let Defined { before, after, archive } = defined;
     let at = |path: &str| PathBuf::from(prefix).join(path);
     let masked = transforms.is_some();
-    let archive = scratch.join("schema.dump");
-    let definitions = if masked { Definitions::Bare } else { Definitions::All };
-    tools.definitions(&view.endpoint, &view.database, &view.snapshot, definitions, &archive, stop).await?;
-    let before = tools.section(&archive, Section::PreData, stop).await?;
-    let after = tools.section(&archive, Section::PostData, stop).await?;
-    if let Some(screen) = screen {
-        screen(&before).and_then(|()| screen(&after)).map_err(CopyError::Refused)?;
-    }
-    let sequences = view.sequences().await?;
+    let sequences = view.sequences(!masked).await?;
     // A transform reads UTF-8. Without one, bytes stay what they are: not all that a server stores has a place in Unicode.
     let encoding = if masked { "UTF8".to_owned() } else { view.encoding.clone() };
     let (mut tables, leaving) = planned(view, transforms.as_deref()).await?;
@@ -111,9 +120,10 @@ impl Take for Files<'_> {
         self.current = Some(table);
         let moved = &mut self.moved[table];
         let path = format!("data/{}/{:05}-{:05}.copy", directory(&moved.schema, &moved.name), self.part, self.piece);
+        let goes_on = !block.ends_with(b"\n");
         self.writer.file(PathBuf::from(self.prefix).join(&path), block).await?;
         moved.sum.add(sum);
-        moved.files.push(FileOf { path, sum });
+        moved.files.push(FileOf { path, sum, goes_on });
         Ok(())
     }
 }

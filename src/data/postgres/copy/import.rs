@@ -16,7 +16,7 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-use super::{CopyError, Exported, FileOf, Pacer, Report, Sum, connections, large};
+use super::{CopyError, Exported, FileOf, Pacer, Report, Sum, connections, large, rows::Summing};
 use crate::data::{
     postgres::{
         Endpoint, Pace, Session,
@@ -58,12 +58,11 @@ pub struct Import<'a> {
     pub loaded: &'a (dyn Fn() + Sync),
 }
 
-/// A file of rows, and the statement that takes them.
+/// Files of whole rows, and the statement that takes them.
 struct Load {
-    path: PathBuf,
+    files: Vec<(PathBuf, Sum)>,
     name: String,
     sql: String,
-    sum: Sum,
 }
 
 struct Lane {
@@ -153,9 +152,9 @@ async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Resu
     let feed = async move {
         for table in tables {
             let sql = format!("COPY {} FROM STDIN (FORMAT text, ENCODING '{}')", table.target(), exported.encoding);
-            for FileOf { path, sum } in &table.files {
-                let path = PathBuf::from(prefix).join(path);
-                let load = Load { path, name: table.full_name(), sql: sql.clone(), sum: *sum };
+            for files in table.whole_rows() {
+                let files = files.iter().map(|FileOf { path, sum, .. }| (PathBuf::from(prefix).join(path), *sum)).collect();
+                let load = Load { files, name: table.full_name(), sql: sql.clone() };
                 if give.send(load).await.is_err() {
                     return;
                 }
@@ -197,52 +196,83 @@ async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Resu
     }
 }
 
+/// Content of a file that is being read.
+type Reading = JoinHandle<Result<Vec<u8>, RepositoryError>>;
+
 async fn run(lane: Arc<Lane>, done: tokio::sync::mpsc::Sender<Sum>) -> Result<(), CopyError> {
     let session = session(&lane.endpoint, &lane.database, lane.role.as_deref(), &lane.stop).await?;
-    // While one file is sent, the next is read.
     let mut ahead = next(&lane).await;
-    while let Some((load, content)) = ahead {
-        let content = content.await.map_err(gave_up)??;
-        ahead = next(&lane).await;
-        if Sum::of(&content) != load.sum {
-            let doing = format!("reading {}", load.path.display());
+    while let Some((load, first)) = ahead {
+        ahead = write(&session, &lane, &load, first, &done).await?;
+    }
+    Ok(())
+}
+
+/// The next files, the first of which is being read.
+async fn next(lane: &Lane) -> Option<(Load, Reading)> {
+    let load = lane.loads.lock().await.recv().await?;
+    let first = spawn_read(&lane.reader, load.files.first()?.0.clone());
+    Some((load, first))
+}
+
+/// Writes files of which the first is being read, in one statement: if one of them is not what it was, the server takes none.
+/// While one is sent, the next is read.
+async fn write(
+    session: &Session,
+    lane: &Lane,
+    load: &Load,
+    first: Reading,
+    done: &tokio::sync::mpsc::Sender<Sum>,
+) -> Result<Option<(Load, Reading)>, CopyError> {
+    let doing = format!("writing table {}", load.name);
+    let (mut summing, mut reading, mut ahead, mut rows) = (Summing::default(), Some(first), None, 0);
+    let mut sink = None;
+    for (at, (path, sum)) in load.files.iter().enumerate() {
+        let Some(read) = reading.take() else { break };
+        let content = Bytes::from(read.await.map_err(gave_up)??);
+        match load.files.get(at + 1) {
+            Some((path, _)) => reading = Some(spawn_read(&lane.reader, path.clone())),
+            None => ahead = next(lane).await,
+        }
+        if summing.block(&content) != *sum {
+            let doing = format!("reading {}", path.display());
             let cause = format!("its rows are not those that were read of table {}", load.name);
             return Err(RepositoryError::Damaged { doing, cause }.into());
         }
-        send(&session, &load, content.into()).await?;
-        let _ = done.send(load.sum).await;
-    }
-    Ok(())
-}
-
-async fn next(lane: &Lane) -> Option<(Load, JoinHandle<Result<Vec<u8>, RepositoryError>>)> {
-    let load = lane.loads.lock().await.recv().await?;
-    let content = spawn_read(&lane.reader, load.path.clone());
-    Some((load, content))
-}
-
-async fn send(session: &Session, load: &Load, content: Bytes) -> Result<(), CopyError> {
-    let doing = format!("writing table {}", load.name);
-    let taken = session
-        .watched(&doing, async {
-            let mut sink = pin!(session.client().copy_in::<_, Bytes>(load.sql.as_str()).await?);
-            let mut at = 0;
-            while at < content.len() {
-                let end = content.len().min(at + SENT);
-                if sink.feed(content.slice(at..end)).await.is_err() {
-                    // The server ended it; finishing tells why.
-                    break;
-                }
-                at = end;
+        if sink.is_none() {
+            sink = Some(Box::pin(session.watched(&doing, session.client().copy_in::<_, Bytes>(load.sql.as_str())).await?));
+        }
+        if let Some(sink) = &mut sink {
+            let sent = session.watched(&doing, async { Ok(send(sink.as_mut(), content).await) }).await?;
+            if !sent {
+                break;
             }
-            sink.finish().await
-        })
-        .await?;
-    if taken != load.sum.rows {
-        let cause = format!("table {} took {taken} rows of {}", load.name, load.sum.rows);
+        }
+        rows += sum.rows;
+        let _ = done.send(*sum).await;
+    }
+    let taken = match &mut sink {
+        Some(sink) => session.watched(&doing, sink.as_mut().finish()).await?,
+        None => 0,
+    };
+    if taken != rows {
+        let cause = format!("table {} took {taken} rows of {rows}", load.name);
         return Err(RepositoryError::Damaged { doing, cause }.into());
     }
-    Ok(())
+    Ok(ahead)
+}
+
+/// Sends a file. False: the server has ended it, and tells why when the statement is ended.
+async fn send(mut sink: std::pin::Pin<&mut tokio_postgres::CopyInSink<Bytes>>, content: Bytes) -> bool {
+    let mut at = 0;
+    while at < content.len() {
+        let end = content.len().min(at + SENT);
+        if sink.as_mut().feed(content.slice(at..end)).await.is_err() {
+            return false;
+        }
+        at = end;
+    }
+    true
 }
 
 /// Reads the statements of large objects and gives them to `run`.

@@ -8,15 +8,16 @@ use tokio::{
     sync::{
         Mutex,
         mpsc::{Receiver, Sender, channel},
+        watch,
     },
     task::JoinSet,
 };
 use twox_hash::XxHash3_64;
 
 use super::{
-    CopyError, Exported, Moved, PIECE, Pacer, Report, connections,
+    CopyError, Exported, MOST, Moved, PIECE, Pacer, Report, connections,
     parts::{Range, cut},
-    rows::Sum,
+    rows::{Sum, Summing},
     view::{View, lock},
 };
 use crate::data::{
@@ -36,6 +37,10 @@ const SMALLEST: usize = 1 << 20;
 const LOCKED_BY_EACH: usize = 500;
 /// What a transform is given at once.
 const CHUNK: usize = 256 << 10;
+/// A larger row than this is changed by one lane at a time.
+const LARGE: usize = 4 << 20;
+/// A larger row than this, in bytes of COPY's text, cannot be changed: it is held twice, in a Job that may hold 384 MiB.
+const LARGEST: usize = 112_000_000;
 
 /// Makes what changes the rows of one part.
 pub type Change = Arc<dyn Fn() -> Box<dyn Transform> + Send + Sync>;
@@ -66,8 +71,19 @@ struct Lane {
     database: String,
     snapshot: String,
     locked: Vec<String>,
-    parts: Mutex<Receiver<(Part, Sender<Step>)>>,
+    parts: Mutex<Receiver<(Part, Blocks)>>,
     stop: Stop,
+}
+
+/// Where the blocks of a part go.
+struct Blocks {
+    to: Sender<Step>,
+    block: Vec<u8>,
+    summing: Summing,
+    /// The number of the part.
+    number: usize,
+    /// The number of the part whose blocks are taken.
+    turn: watch::Receiver<usize>,
 }
 
 /// Takes blocks in the order of their parts.
@@ -96,6 +112,7 @@ pub async fn read(
     let count = connections().min(parts.len().max(1));
     let (give, given) = channel(1);
     let (order, mut ordered) = channel::<(usize, u64, Receiver<Step>)>(2 * count);
+    let (turns, turn) = watch::channel(0);
     let (stopper, own) = stop::channel();
     let lane = Arc::new(Lane {
         endpoint: view.endpoint.clone(),
@@ -111,8 +128,9 @@ pub async fn read(
     }
     drop(lane);
     let feed = async move {
-        for part in parts {
-            let (blocks, received) = channel(WAITING);
+        for (number, part) in parts.into_iter().enumerate() {
+            let (to, received) = channel(WAITING);
+            let blocks = Blocks { to, block: Vec::new(), summing: Summing::default(), number, turn: turn.clone() };
             let (table, weight) = (part.table, part.weight);
             // In this order: whatever is waited for below, some lane already has.
             if give.send((part, blocks)).await.is_err() || order.send((table, weight, received)).await.is_err() {
@@ -135,6 +153,7 @@ pub async fn read(
                 fresh = false;
             }
             pacer.add(weight, 0);
+            turns.send_modify(|number| *number += 1);
         }
         pacer.end();
         Ok(())
@@ -190,78 +209,132 @@ async fn run(lane: Arc<Lane>) -> Result<(), CopyError> {
     }
     loop {
         let next = lane.parts.lock().await.recv().await;
-        let Some((part, blocks)) = next else { break };
-        copy(&session, &part, &blocks).await?;
-        blocks.send(Step::Whole).await.map_err(|_| CopyError::Ended)?;
+        let Some((part, mut blocks)) = next else { break };
+        copy(&session, &part, &mut blocks).await?;
+        blocks.to.send(Step::Whole).await.map_err(|_| CopyError::Ended)?;
     }
     session.run("ending the view", "COMMIT").await?;
     Ok(())
 }
 
 /// Reads one part.
-async fn copy(session: &Session, part: &Part, blocks: &Sender<Step>) -> Result<(), CopyError> {
-    let mut change = part.change.as_ref().map(|make| make());
+async fn copy(session: &Session, part: &Part, blocks: &mut Blocks) -> Result<(), CopyError> {
     let doing = format!("reading table {}", part.name);
-    session
-        .watched(&doing, async {
-            let mut stream = pin!(session.client().copy_out(part.sql.as_str()).await?);
-            let (mut raw, mut block) = (Vec::new(), Vec::with_capacity(PIECE + CHUNK));
-            while let Some(row) = stream.try_next().await? {
-                let full = match &mut change {
-                    None => {
-                        block.extend_from_slice(&row);
-                        is_full(&block, &row)
-                    }
-                    Some(change) => {
-                        raw.extend_from_slice(&row);
-                        if raw.len() >= CHUNK
-                            && raw.ends_with(b"\n")
-                            && let Err(error) = changed(change.as_mut(), &mut raw, &mut block)
-                        {
-                            return Ok(Err(error.into()));
-                        }
-                        block.len() >= PIECE
-                    }
-                };
-                if full && give(blocks, &mut block).await.is_err() {
-                    return Ok(Err(CopyError::Ended));
-                }
+    let read = async {
+        let mut stream = pin!(session.client().copy_out(part.sql.as_str()).await?);
+        let mut change = part.change.as_ref().map(|make| Changed { change: make(), raw: Vec::new() });
+        // A large row comes in several pieces, of which the last has the newline.
+        let mut row = 0;
+        while let Some(piece) = stream.try_next().await? {
+            row += piece.len();
+            let taken = match &mut change {
+                None => blocks.rows(&piece, row).await,
+                Some(change) => change.rows(&piece, row, &part.name, blocks).await,
+            };
+            if taken.is_err() {
+                return Ok(taken);
             }
-            if let Some(change) = &mut change
-                && let Err(error) = changed(change.as_mut(), &mut raw, &mut block)
-            {
-                return Ok(Err(error.into()));
+            if piece.ends_with(b"\n") {
+                row = 0;
             }
-            if !block.is_empty() && give(blocks, &mut block).await.is_err() {
-                return Ok(Err(CopyError::Ended));
-            }
-            Ok(Ok(()))
-        })
-        .await?
+        }
+        if let Some(change) = &mut change
+            && let Err(error) = change.all(&mut blocks.block)
+        {
+            return Ok(Err(error.into()));
+        }
+        Ok(blocks.give().await)
+    };
+    session.watched(&doing, read).await?
 }
 
-/// Whether a block ends with this row. Blocks are cut where the rows say so: what is added or removed in one block leaves the
-/// next ones what they were, and they are stored once.
-fn is_full(block: &[u8], row: &[u8]) -> bool {
-    if block.len() < SMALLEST || !row.ends_with(b"\n") {
+impl Blocks {
+    /// Rows as they are; `row` bytes of the last one have come.
+    async fn rows(&mut self, piece: &[u8], row: usize) -> Result<(), CopyError> {
+        self.block.extend_from_slice(piece);
+        if is_full(&self.block, piece, row) { self.give().await } else { Ok(()) }
+    }
+
+    /// Hands on what there is. What is too large goes in several blocks.
+    async fn give(&mut self) -> Result<(), CopyError> {
+        let full = std::mem::take(&mut self.block);
+        if full.len() <= MOST + CHUNK {
+            return self.send(full.into()).await;
+        }
+        for some in full.chunks(PIECE) {
+            self.send(Bytes::copy_from_slice(some)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, block: Bytes) -> Result<(), CopyError> {
+        if block.is_empty() {
+            return Ok(());
+        }
+        let sum = self.summing.block(&block);
+        self.to.send(Step::Block(block, sum)).await.map_err(|_| CopyError::Ended)
+    }
+
+    /// Waits until the blocks of this part are those that are taken. Whoever holds much then, gets rid of it, and is the only one.
+    async fn turn(&mut self) -> Result<(), CopyError> {
+        let number = self.number;
+        self.turn.wait_for(|turn| *turn == number).await.map(drop).map_err(|_| CopyError::Ended)
+    }
+}
+
+/// Rows on their way through a transform.
+struct Changed {
+    change: Box<dyn Transform>,
+    raw: Vec<u8>,
+}
+
+impl Changed {
+    async fn rows(&mut self, piece: &[u8], row: usize, table: &str, blocks: &mut Blocks) -> Result<(), CopyError> {
+        if row > LARGEST {
+            let why = format!(
+                "a row has more than {} MB as COPY writes it (a byte of bytea is two there); rows that are masked are held whole, so \
+                 keep such rows with `rows: {{where: …}}` from leaving, or make them smaller",
+                LARGEST / 1_000_000
+            );
+            return Err(TransformError { table: table.to_owned(), why }.into());
+        }
+        if row > LARGE {
+            blocks.turn().await?;
+        }
+        self.raw.extend_from_slice(piece);
+        if self.raw.len() >= CHUNK && piece.ends_with(b"\n") {
+            self.all(&mut blocks.block)?;
+        }
+        if blocks.block.len() >= PIECE { blocks.give().await } else { Ok(()) }
+    }
+
+    fn all(&mut self, block: &mut Vec<u8>) -> Result<(), TransformError> {
+        if self.raw.is_empty() {
+            return Ok(());
+        }
+        self.change.rows(&self.raw, block)?;
+        if self.raw.len() > LARGE {
+            self.raw = Vec::new();
+        }
+        self.raw.clear();
+        Ok(())
+    }
+}
+
+/// Whether a block ends with this piece of a row, of which so many bytes have come. Blocks are cut where the rows say so: what
+/// is added or removed in one block leaves the next ones what they were, and they are stored once.
+fn is_full(block: &[u8], piece: &[u8], row: usize) -> bool {
+    if !piece.ends_with(b"\n") {
+        return block.len() >= MOST;
+    }
+    if row >= SMALLEST {
+        return true;
+    }
+    if block.len() < SMALLEST {
         return false;
     }
     let odds = u64::MAX / (PIECE - SMALLEST) as u64 * 2;
-    block.len() >= PIECE || XxHash3_64::oneshot(row) < odds.saturating_mul(row.len() as u64)
-}
-
-fn changed(change: &mut dyn Transform, raw: &mut Vec<u8>, block: &mut Vec<u8>) -> Result<(), TransformError> {
-    if !raw.is_empty() {
-        change.rows(raw, block)?;
-        raw.clear();
-    }
-    Ok(())
-}
-
-async fn give(blocks: &Sender<Step>, block: &mut Vec<u8>) -> Result<(), CopyError> {
-    let full = std::mem::replace(block, Vec::with_capacity(PIECE + CHUNK));
-    let sum = Sum::of(&full);
-    blocks.send(Step::Block(full.into(), sum)).await.map_err(|_| CopyError::Ended)
+    block.len() >= PIECE || XxHash3_64::oneshot(piece) < odds.saturating_mul(row as u64)
 }
 
 /// The parts of tables. `more` gives what else a table's rows must fulfil, and what changes them; nothing, where none is read.

@@ -2,7 +2,8 @@
 //!
 //! Out:
 //! 1. [`View::open`]: every table is locked against being changed in shape, then one transaction exports its snapshot.
-//! 2. [`export`]: pg_dump writes the definitions as of that snapshot. Tables are cut into ranges of pages; several connections
+//! 2. [`define`]: pg_dump writes the definitions as of that snapshot.
+//! 3. [`export`]: tables are cut into ranges of pages; several connections
 //!    read them by COPY, all in the same snapshot, and pass each block through the table's [`super::transform::Transform`],
 //!    where there is one. Blocks become files of the snapshot, in the order of their parts.
 //!
@@ -11,7 +12,8 @@
 //!
 //! [`sums`] reads a database's tables once more in the same way, to compare.
 //!
-//! Memory is bounded: a lane holds one block and what waits for its turn, and a row is never cut. What a snapshot holds below
+//! Memory is bounded: a lane holds one block and what waits for its turn. A row that is larger than a block goes from file to
+//! file, and is held whole only where a transform wants it; then one lane at a time has such a row. What a snapshot holds below
 //! its prefix, in the order in which it is written: `data/<schema>.<table>/<part>-<piece>.copy` (COPY's text format),
 //! `large-objects/*.sql`, `load.sql`, `manifest.json` (the caller's), `post-data.sql`, `pre-data.sql`, `schema.dump`.
 
@@ -27,7 +29,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-pub use export::{Export, Screen, export};
+pub use export::{Defined, Export, define, export};
 pub use import::{Import, import};
 pub use lanes::sums;
 pub use rows::Sum;
@@ -43,6 +45,8 @@ use crate::data::{repository::RepositoryError, stop::Stopped};
 /// A block, which is a file of the snapshot, ends at the first end of a row after so many bytes, or before. With what a transform
 /// adds at once it is shorter than any chunk that the repository would cut.
 const PIECE: usize = 3 << 20;
+/// A block that no row has ended by so many bytes ends within one.
+const MOST: usize = PIECE + (1 << 20);
 
 /// How much is done, and how much there is. Bytes are those that the tables take on the server's disk where it is read, and those
 /// of the rows' text where it is written: each what is known before it begins.
@@ -100,8 +104,11 @@ pub struct Moved {
 pub struct FileOf {
     /// Its path below the prefix.
     pub path: String,
-    /// Its rows.
+    /// Its bytes, and the rows that end in it.
     pub sum: Sum,
+    /// Its last row is so large that it goes on in the next file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub goes_on: bool,
 }
 
 /// A sequence.
@@ -185,9 +192,14 @@ impl Exported {
     fn script(&self) -> String {
         let mut sql = String::from("\\set ON_ERROR_STOP on\n");
         for table in &self.tables {
-            for file in &table.files {
-                let path = file.path.replace('\'', "''");
-                sql += &format!("\\copy {} FROM '{path}' WITH (ENCODING '{}')\n", table.target(), self.encoding);
+            for files in table.whole_rows() {
+                let paths: Vec<String> = files.iter().map(|f| f.path.replace('\'', "''")).collect();
+                // The paths have no character that means something to a shell.
+                let from = match paths.as_slice() {
+                    [path] => format!("'{path}'"),
+                    several => format!("PROGRAM 'cat {}'", several.join(" ")),
+                };
+                sql += &format!("\\copy {} FROM {from} WITH (ENCODING '{}')\n", table.target(), self.encoding);
             }
         }
         for sequence in &self.sequences {
@@ -201,6 +213,11 @@ impl Moved {
     /// `schema.name`.
     pub fn full_name(&self) -> String {
         format!("{}.{}", self.schema, self.name)
+    }
+
+    /// The files, with those together that a row goes through.
+    fn whole_rows(&self) -> impl Iterator<Item = &[FileOf]> {
+        self.files.split_inclusive(|file| !file.goes_on)
     }
 
     /// The table with its columns, as COPY … FROM wants them.

@@ -37,8 +37,10 @@ pub struct View {
     pub encoding: String,
     /// The tables.
     pub tables: Vec<Table>,
-    pub(super) endpoint: Endpoint,
-    pub(super) database: String,
+    /// The server.
+    pub endpoint: Endpoint,
+    /// The database.
+    pub database: String,
     pub(super) locked: Vec<String>,
 }
 
@@ -132,9 +134,11 @@ impl View {
     }
 
     /// The sequences as they stand now: they are in no view. No row of the view has a number that they have not given out.
-    pub(super) async fn sequences(&self) -> Result<Vec<SequenceValue>, PgError> {
+    /// Those of extensions are left out where the rows of their tables are.
+    pub(super) async fn sequences(&self, of_extensions: bool) -> Result<Vec<SequenceValue>, PgError> {
         let doing = "reading the sequences";
-        let names = self.session.query(doing, SEQUENCES, &[]).await?;
+        let mut names = self.session.query(doing, SEQUENCES, &[]).await?;
+        names.retain(|row| of_extensions || !row.get::<_, bool>(3));
         let mut list = Vec::with_capacity(names.len());
         for chunk in names.chunks(AT_ONCE) {
             let all: Vec<String> = chunk

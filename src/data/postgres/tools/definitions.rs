@@ -66,13 +66,13 @@ impl Section {
 }
 
 impl Tools {
-    /// Writes a database's definitions, as of an exported snapshot, into an archive for [`Self::section`] and
+    /// Writes a database's definitions, as of an exported snapshot where there is one, into an archive for [`Self::section`] and
     /// [`Self::restore`].
     pub async fn definitions(
         &self,
         at: &Endpoint,
         database: &str,
-        snapshot: &str,
+        snapshot: Option<&str>,
         which: Definitions,
         to: &Path,
         stop: &Stop,
@@ -85,7 +85,7 @@ impl Tools {
             command.args(["--no-owner", "--no-acl", "--no-comments", "--no-publications", "--no-subscriptions"]);
             command.arg("--no-security-labels");
         }
-        command.arg(format!("--snapshot={snapshot}")).arg("--file").arg(to);
+        command.args(snapshot.map(|snapshot| format!("--snapshot={snapshot}"))).arg("--file").arg(to);
         finish(command, "pg_dump", &format!("reading the definitions of database {database}"), stop).await
     }
 
