@@ -16,6 +16,8 @@ mod bad_input_entries;
 mod leaving;
 #[path = "agent_postgres/own_role.rs"]
 mod own_role;
+#[path = "agent_postgres/owners.rs"]
+mod owners;
 mod postgres;
 #[path = "agent_postgres/progress.rs"]
 mod progress;

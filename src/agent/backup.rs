@@ -28,6 +28,7 @@ use crate::{
             catalog::{self, Found},
             content::{self, Content},
             copy::{self, CopyError, Export, Exported, Sum, View},
+            rights::{self, Given},
             tools::Tools,
             transform::Transforms,
         },
@@ -64,6 +65,9 @@ pub struct Manifest {
     pub row: serde_json::Value,
     /// Owner, grants, settings, comment.
     pub found: Found,
+    /// Owners and grants of what is in it. Not of masked data, nor in a backup of before they were kept here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
     /// Tables, sequences, objects.
     pub content: Content,
     /// The files of the rows.
@@ -241,6 +245,7 @@ async fn export(
     } else {
         (found, tools.schema_hash(&access.admin, name, Some(&view.snapshot), &context.stop).await.of(data)?)
     };
+    let given = if masked { None } else { Some(rights::read(&view.session, &database.owner).await.of(data)?) };
     let export = Export {
         tools: &tools,
         prefix: data,
@@ -268,6 +273,7 @@ async fn export(
             schema_hash,
             row: database.row,
             found,
+            given,
             content,
             copied: copied.clone(),
             masked: Masked::of(context.task).filter(|_| masked),

@@ -112,8 +112,9 @@ async fn load_all(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &
             None => prove::open(context, snapshot).await?,
         };
         let name = loaded_name(context, guarded);
-        // What comes from another environment knows other roles: here everything is the owner's, and the application may use it.
-        let rights = if context.task.origin.is_some() { Rights::LeftOut } else { Rights::Kept };
+        // What comes from another environment knows other roles and tablespaces: here everything is the owner's, and the application
+        // may use it.
+        let rights = if context.task.origin.is_some() { Rights::Elsewhere } else { Rights::Kept };
         prove::restore_and_compare(context, &guarded.access, (&name, rights), &reader, outcome).await?;
         if context.task.origin.is_some() {
             snapshot::let_the_application_in(context, &guarded.access, &name).await?;

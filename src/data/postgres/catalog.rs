@@ -46,12 +46,12 @@ pub struct Found {
     pub settings: Vec<RoleSettings>,
 }
 
-/// A privilege on a database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A privilege on a database, or on something in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grant {
     /// To whom; none is PUBLIC.
     pub to: Option<String>,
-    /// `CONNECT`, `CREATE` or `TEMPORARY`.
+    /// Of a database: `CONNECT`, `CREATE` or `TEMPORARY`.
     pub privilege: String,
     /// Whether it may be passed on.
     pub grantable: bool,
