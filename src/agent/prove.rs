@@ -83,11 +83,13 @@ pub async fn restore_and_compare(
     let data = &access.data;
     let manifest = manifest_of(context, reader, data).await?;
     let maintenance = control::maintenance(&access.admin, &context.stop).await.of(data)?;
-    let owner = match catalog::database(&maintenance, access.database()).await.of(data)? {
-        Some(database) => database.owner,
-        None => manifest.found.owner.clone(),
+    // Where today's is, and as whose it is.
+    let (owner, space) = match catalog::database(&maintenance, access.database()).await.of(data)? {
+        Some(database) => (database.owner.clone(), database.tablespace().map(str::to_owned)),
+        None => (manifest.found.owner.clone(), None),
     };
-    let place = Place { access, endpoint: &access.admin, maintenance, name, owner: &owner, rights, said: data.clone() };
+    let space = space.as_deref();
+    let place = Place { access, endpoint: &access.admin, maintenance, name, owner: &owner, space, rights, said: data.clone() };
     put(context, place, &manifest, reader, outcome).await
 }
 
@@ -108,7 +110,7 @@ async fn prove_elsewhere(
         return Err(AgentError::Refused(wrong.join("; ")));
     }
     let (maintenance, rights) = (server.session, Rights::Elsewhere);
-    let place = Place { access, endpoint, maintenance, name, owner: &endpoint.user, rights, said };
+    let place = Place { access, endpoint, maintenance, name, owner: &endpoint.user, space: None, rights, said };
     put(context, place, &manifest, reader, outcome).await
 }
 
@@ -122,6 +124,8 @@ struct Place<'a> {
     /// The database that is made.
     name: &'a str,
     owner: &'a str,
+    /// The tablespace, if not the server's default.
+    space: Option<&'a str>,
     rights: Rights,
     /// The data, for messages.
     said: String,
@@ -134,7 +138,7 @@ async fn put(
     reader: &Reader,
     outcome: &mut Outcome,
 ) -> Result<(), AgentError> {
-    let Place { access, endpoint, maintenance, name, owner, rights, said: data } = &place;
+    let Place { access, endpoint, maintenance, name, owner, space, rights, said: data } = &place;
     let (name, owner) = (*name, *owner);
     let major = catalog::major(maintenance).await.of(data)?;
     let tools = Tools::find(major).await.of(data)?;
@@ -143,7 +147,8 @@ async fn put(
     }
     maintenance.run("dropping an earlier scratch database", &drop_statement(name)).await.of(data)?;
     let doing = format!("making a scratch database of {}", catalog::locale(&manifest.row));
-    maintenance.run(&doing, &catalog::create_like(name, owner, &manifest.row)).await.of(data)?;
+    let space = space.map(|space| format!(" TABLESPACE {}", ident(space))).unwrap_or_default();
+    maintenance.run(&doing, &(catalog::create_like(name, owner, &manifest.row, major) + &space)).await.of(data)?;
     let closed = format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", ident(name));
     maintenance.run("closing the scratch database", &closed).await.of(data)?;
     // A superuser restores as itself, because the owner could not make every extension, and hands over what was made.

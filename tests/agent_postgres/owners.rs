@@ -168,6 +168,35 @@ async fn a_mirror_that_a_superuser_loads_belongs_to_the_owner_of_the_database() 
 }
 
 #[tokio::test]
+async fn a_restored_database_is_in_its_tablespace_once_more() {
+    let world = World::new("spaced").await;
+    let (boss, name) = (world.server.boss("postgres").await, ident(&world.database));
+    let (place, space) = (world.directory.path().join("space"), format!("space{}", world.reporter));
+    std::fs::create_dir(&place).unwrap();
+    let ours = std::process::Command::new("chmod").arg("a+rwx").args([world.directory.path(), &place]).status().unwrap();
+    // Where these tests run as the user of the server itself, it is his already.
+    let _ = std::process::Command::new("chown").arg("postgres").arg(&place).status();
+    assert!(ours.success());
+    boss.batch_execute(&format!("CREATE TABLESPACE {space} LOCATION '{}'", place.display())).await.unwrap();
+    boss.batch_execute(&format!("ALTER DATABASE {name} SET TABLESPACE {space}")).await.unwrap();
+    let looked = world.done(&world.task_with("preflight", json!({}))).await;
+    let said = failed(&looked).iter().map(|(_, message)| *message).collect::<String>();
+    let grant = said.find("GRANT CREATE ON TABLESPACE").unwrap_or_else(|| panic!("{looked:?}"));
+    boss.batch_execute(said[grant..].split_inclusive(';').next().unwrap()).await.unwrap();
+    assert_eq!(failed(&world.done(&world.task_with("preflight", json!({}))).await), []);
+    let backup = world.ok("backup", 0).await.backup.unwrap();
+    world.ok("fence", 1).await;
+    world.done(&world.task_with("restore", json!({"epoch": 1, "snapshot": backup.snapshot}))).await;
+    world.ok("release", 1).await;
+    let sql = "SELECT spcname::text FROM pg_tablespace t JOIN pg_database d ON d.dattablespace = t.oid WHERE datname = $1";
+    assert_eq!(boss.query_one(sql, &[&world.database]).await.unwrap().get::<_, String>(0), space);
+    for database in world.databases().await {
+        boss.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", ident(&database))).await.unwrap();
+    }
+    boss.batch_execute(&format!("DROP TABLESPACE {space}")).await.unwrap();
+}
+
+#[tokio::test]
 async fn limits_of_server_role_and_database_on_time_end_no_backup_and_no_restore() {
     let world = World::new("timeouts").await;
     let boss = world.server.boss("postgres").await;

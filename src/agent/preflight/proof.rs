@@ -141,7 +141,7 @@ async fn look_into(
 ) -> Result<Vec<String>, PgError> {
     let (endpoint, row) = (&there.endpoint, &subject.database.row);
     let (server, locale) = (endpoint.server(), catalog::locale(row));
-    let create = catalog::create_like(name, &endpoint.user, row);
+    let create = catalog::create_like(name, &endpoint.user, row, there.major);
     match there.session.run("making an empty database", &create).await {
         Ok(()) => {}
         Err(PgError::Stopped(stopped)) => return Err(stopped.into()),
