@@ -266,12 +266,12 @@ async fn export(
         content.sequences = copied.sequences.iter().map(sequence).collect();
         let made = Manifest {
             head: Head::of(context.task, FORMAT, data.clone(), view.taken_at),
-            database: name.into(),
+            database: if masked { String::new() } else { name.into() },
             server_major: view.major,
             client_major: tools.major,
             bytes: i64::try_from(copied.sum().bytes).unwrap_or(i64::MAX),
             schema_hash,
-            row: database.row,
+            row: if masked { catalog::portable(&database.row) } else { database.row },
             found,
             given,
             content,

@@ -61,8 +61,8 @@ pub async fn export(
     let archive = scratch.join("schema.dump");
     let definitions = if masked { Definitions::Bare } else { Definitions::All };
     tools.definitions(&view.endpoint, &view.database, &view.snapshot, definitions, &archive, stop).await?;
-    let before = tools.section(&archive, Section::PreData, stop).await?;
-    let after = tools.section(&archive, Section::PostData, stop).await?;
+    let before = tools.section(&archive, definitions, Section::PreData, stop).await?;
+    let after = tools.section(&archive, definitions, Section::PostData, stop).await?;
     if let Some(screen) = screen {
         screen(&before).and_then(|()| screen(&after)).map_err(CopyError::Refused)?;
     }

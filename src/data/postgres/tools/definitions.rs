@@ -41,7 +41,8 @@ impl Rights {
 pub enum Definitions {
     /// All that the role sees.
     All,
-    /// Without owners and grants, and without what may carry data: comments, publications, subscriptions, security labels.
+    /// Without grants, and without what may carry data: comments, publications, subscriptions, security labels. Owners are left out
+    /// where it becomes text: an archive always names them.
     Bare,
 }
 
@@ -80,7 +81,7 @@ impl Tools {
         command.args(["--format=custom", "--section=pre-data", "--section=post-data", "-B"]);
         command.args(["--no-password", "--lock-wait-timeout=30s"]);
         if which == Definitions::Bare {
-            command.args(["--no-owner", "--no-acl", "--no-comments", "--no-publications", "--no-subscriptions"]);
+            command.args(["--no-acl", "--no-comments", "--no-publications", "--no-subscriptions"]);
             command.arg("--no-security-labels");
         }
         command.arg(format!("--snapshot={snapshot}")).arg("--file").arg(to);
@@ -88,9 +89,12 @@ impl Tools {
     }
 
     /// The text of a section of an archive, for any server that this program's own archives suit.
-    pub async fn section(&self, archive: &Path, section: Section, stop: &Stop) -> Result<Vec<u8>, PgError> {
+    pub async fn section(&self, archive: &Path, which: Definitions, section: Section, stop: &Stop) -> Result<Vec<u8>, PgError> {
         let mut command = self.local("pg_restore");
         command.arg("--file=-").arg(format!("--section={}", section.as_str()));
+        if which == Definitions::Bare {
+            command.args(["--no-owner", "--no-acl"]);
+        }
         if self.restrict_key {
             command.arg(format!("--restrict-key={RESTRICT_KEY}"));
         }
