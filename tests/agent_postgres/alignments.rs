@@ -96,10 +96,24 @@ async fn a_lower_environment_gets_the_masked_data_and_no_value_of_production_is_
     assert_eq!(again.snapshot, masked.snapshot, "once");
 
     let development = &pair.development;
+    // Who reads there, on what the mirror brings as on what it does not.
+    let reporter = ident(&development.reporter);
+    let grants = format!(
+        "CREATE TABLE users (id int, email text, gone int); CREATE TABLE \"Orders\" (id int); CREATE TABLE other (id int); \
+         GRANT SELECT ON users, other TO {reporter}; GRANT UPDATE (email, gone) ON users TO {reporter}; GRANT USAGE ON SCHEMA public TO {reporter}; \
+         ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {reporter}"
+    );
+    development.as_app().await.batch_execute(&grants).await.unwrap();
     development.ok("fence", 1).await;
     let load = json!({"epoch": 1, "snapshot": masked.snapshot, "origin": pair.production.environment});
     development.done(&development.task_with("restore", load)).await;
     development.ok("release", 1).await;
+
+    let reading = development.server.connect(&development.reporter, &development.database).await.unwrap();
+    reading.batch_execute("SELECT count(*) FROM users; UPDATE users SET email = email WHERE id = 1").await.unwrap();
+    reading.batch_execute("SELECT count(*) FROM \"Orders\"").await.unwrap_err();
+    development.as_app().await.batch_execute("CREATE TABLE made_later (a int)").await.unwrap();
+    reading.batch_execute("SELECT count(*) FROM made_later").await.unwrap();
 
     let app = development.as_app().await;
     let count = async |sql: &str| app.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.unwrap().get::<_, i64>(0);
@@ -125,6 +139,12 @@ async fn a_lower_environment_gets_the_masked_data_and_no_value_of_production_is_
     for file in files {
         let content = fs::read(&file).unwrap();
         assert!(!String::from_utf8_lossy(&content).contains("canary"), "a value of production is in {}", file.display());
+        if file.extension().is_some_and(|e| e == "sql" || e == "json") {
+            let text = String::from_utf8_lossy(&content).into_owned();
+            for name in [&pair.production.app, &pair.production.admin, &format!("{}_people", pair.production.database)] {
+                assert!(!text.contains(name.as_str()), "a name of production's is in {}", file.display());
+            }
+        }
     }
     assert!(
         development.databases().await.iter().any(|d| d.contains("undo")),

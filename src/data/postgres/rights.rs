@@ -184,6 +184,21 @@ pub async fn give(session: &Session, wanted: &Given) -> Result<Vec<String>, PgEr
     Ok(left)
 }
 
+/// Grants once more what was granted in the database whose place this one takes, to roles and on objects that are there. Nothing is
+/// revoked, and `owner` needs nothing. Tells how many grants.
+pub async fn grant_again(session: &Session, wanted: &Given, owner: &str) -> Result<usize, PgError> {
+    let (now, roles) = (state(session).await?, roles(session).await?);
+    let may = |grant: &Grant| grant.to.as_ref().is_none_or(|to| to != owner && roles.get(to) == Some(&false));
+    let mut statements: Vec<String> = Vec::new();
+    for (object, known) in &wanted.grants {
+        let Some(there) = now.get(object) else { continue };
+        statements.extend(known.grants.difference(&there.grants).filter(|g| may(g)).map(|grant| granted(object, grant)));
+    }
+    statements.extend(wanted.defaults());
+    let all = statements.len();
+    Ok(all - attempt(session, statements).await?.len())
+}
+
 /// Makes the database's owner the owner of what this session's role made, but for what only superusers may own.
 pub async fn hand_over(session: &Session, owner: &str) -> Result<(), PgError> {
     let me: String = session.one("reading the role", "SELECT current_user::text", &[]).await?.get(0);
