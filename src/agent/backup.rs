@@ -16,6 +16,7 @@ use super::{
     Context,
     error::{AgentError, OfData, files},
     head::{Head, Version},
+    preflight::proof::Needs,
     scratch::Scratch,
     snapshot::{self, Policy},
     volumes,
@@ -72,6 +73,9 @@ pub struct Manifest {
     pub content: Content,
     /// The files of the rows.
     pub copied: Exported,
+    /// Of masked data: what it needs where it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
     /// Of masked data: by what, and for whom first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masked: Option<Masked>,
@@ -246,6 +250,7 @@ async fn export(
         (found, tools.schema_hash(&access.admin, name, Some(&view.snapshot), &context.stop).await.of(data)?)
     };
     let given = if masked { None } else { Some(rights::read(&view.session, &database.owner).await.of(data)?) };
+    let needs = if masked { Some(Needs::of_masked(&view.session, view.major).await.of(data)?) } else { None };
     let export = Export {
         tools: &tools,
         prefix: data,
@@ -276,6 +281,7 @@ async fn export(
             given,
             content,
             copied: copied.clone(),
+            needs,
             masked: Masked::of(context.task).filter(|_| masked),
         };
         let json = serde_json::to_vec_pretty(&made);

@@ -154,6 +154,43 @@ async fn a_lower_environment_gets_the_masked_data_and_no_value_of_production_is_
 }
 
 #[tokio::test]
+async fn what_the_lower_server_lacks_is_told_before_anyone_is_locked_out() {
+    let mut pair = Pair::new("lacks").await;
+    let database = format!("{}_people", pair.production.database);
+    let boss = pair.production.server.boss(&database).await;
+    let role = format!("auditor{}", pair.production.reporter);
+    boss.batch_execute(&format!(
+        "CREATE ROLE {role}; ALTER TABLE users ENABLE ROW LEVEL SECURITY; CREATE POLICY audit ON users TO {role} USING (true); \
+         CREATE EXTENSION file_fdw; CREATE FUNCTION seen() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; \
+         CREATE EVENT TRIGGER sees ON ddl_command_end EXECUTE FUNCTION seen()"
+    ))
+    .await
+    .unwrap();
+    let hash = pair.policy(|_| {});
+    pair.production.secret("store", "admin", "postgres", &database);
+    let masked = pair.production.done(&pair.masking(&hash)).await.backup.unwrap();
+    boss.batch_execute(&format!("DROP POLICY audit ON users; DROP ROLE {role}")).await.unwrap();
+    let development = &pair.development;
+    let receive = development.task_with("preflight", json!({"snapshot": masked.snapshot, "origin": pair.production.environment}));
+    let told = development.done(&receive).await;
+    let said = super::failed(&told).iter().map(|(_, message)| *message).collect::<Vec<_>>().join("\n");
+    for part in
+        ["event trigger sees", "extension file_fdw is made by superusers alone", &format!("CREATE ROLE \"{role}\" NOLOGIN;")]
+    {
+        assert!(said.contains(part), "{part} is missing in: {said}");
+    }
+    boss.batch_execute(&format!("CREATE ROLE {role}")).await.unwrap();
+    development.secret("store", "admin", "postgres", &development.database);
+    let told = development.done(&receive).await;
+    assert_eq!(super::failed(&told), []);
+    assert!(told.checks.iter().any(|c| c.name == "store: what comes"), "{told:?}");
+    assert!(!development.databases().await.iter().any(|d| d.contains("__proof_")));
+    development.ok("fence", 1).await;
+    let load = json!({"epoch": 1, "snapshot": masked.snapshot, "origin": pair.production.environment});
+    development.done(&development.task_with("restore", load)).await;
+}
+
+#[tokio::test]
 async fn what_nobody_classified_stops_everything_before_the_first_byte() {
     let mut pair = Pair::new("unclassified").await;
     let hash = pair.policy(|p| {

@@ -98,7 +98,7 @@ pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<
         checks.pass("restoring", "a superuser can make everything again");
         return Ok(());
     }
-    let names = superusers(subject, inside).await?;
+    let names = superusers(subject.major, inside).await?;
     if names.is_empty() {
         checks.pass("restoring", format!("role {} can make everything again", subject.database.owner));
     } else {
@@ -136,10 +136,10 @@ async fn not_given(subject: &Subject<'_>, inside: &Session) -> Result<Vec<String
 }
 
 /// What only a superuser can make again.
-pub(super) async fn superusers(subject: &Subject<'_>, inside: &Session) -> Result<Vec<String>, PgError> {
+pub async fn superusers(major: u32, inside: &Session) -> Result<Vec<String>, PgError> {
     let doing = "looking for what only a superuser can make";
     let mut names: Vec<String> = inside.query(doing, SUPERUSERS, &[]).await?.iter().map(|row| row.get(0)).collect();
-    if subject.major >= 15 {
+    if major >= 15 {
         names.extend(inside.query(doing, SCHEMA_PUBLICATIONS, &[]).await?.iter().map(|row| row.get::<_, String>(0)));
     }
     Ok(names)
