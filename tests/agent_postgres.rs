@@ -18,6 +18,8 @@ mod killed;
 mod leaving;
 #[path = "agent_postgres/own_role.rs"]
 mod own_role;
+#[path = "agent_postgres/owners.rs"]
+mod owners;
 mod postgres;
 #[path = "agent_postgres/progress.rs"]
 mod progress;

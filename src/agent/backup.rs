@@ -17,6 +17,7 @@ use super::{
     Context,
     error::{AgentError, OfData, files},
     head::{Head, Version},
+    preflight::proof::Needs,
     scratch::Scratch,
     snapshot::{self, Policy},
     volumes,
@@ -30,6 +31,7 @@ use crate::{
             catalog::{self, Found},
             content::{self, Content},
             copy::{self, CopyError, Defined, Export, Exported, Sum, View},
+            rights::{self, Given},
             tools::{Definitions, Tools},
             transform::Transforms,
         },
@@ -66,10 +68,16 @@ pub struct Manifest {
     pub row: serde_json::Value,
     /// Owner, grants, settings, comment.
     pub found: Found,
+    /// Owners and grants of what is in it. Not of masked data, nor in a backup of before they were kept here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<Given>,
     /// Tables, sequences, objects.
     pub content: Content,
     /// The files of the rows.
     pub copied: Exported,
+    /// Of masked data: what it needs where it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub needs: Option<Needs>,
     /// Of masked data: by what, and for whom first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masked: Option<Masked>,
@@ -280,6 +288,8 @@ async fn export(
     } else {
         (found, tools.schema_hash(&access.admin, name, Some(&view.snapshot), &context.stop).await.of(data)?)
     };
+    let given = if masked { None } else { Some(rights::read(&view.session, &database.owner).await.of(data)?) };
+    let needs = if masked { Some(Needs::of_masked(&view.session, view.major).await.of(data)?) } else { None };
     let export = Export {
         tools: &tools,
         prefix: data,
@@ -299,15 +309,17 @@ async fn export(
         content.sequences = copied.sequences.iter().map(sequence).collect();
         let made = Manifest {
             head: Head::of(context.task, FORMAT, data.clone(), view.taken_at),
-            database: name.into(),
+            database: if masked { String::new() } else { name.into() },
             server_major: view.major,
             client_major: tools.major,
             bytes: i64::try_from(copied.sum().bytes).unwrap_or(i64::MAX),
             schema_hash,
-            row: database.row,
+            row: if masked { catalog::portable(&database.row) } else { database.row },
             found,
+            given,
             content,
             copied: copied.clone(),
+            needs,
             masked: Masked::of(context.task).filter(|_| masked).map(|of| Masked { coverage, ..of }),
         };
         let json = serde_json::to_vec_pretty(&made);

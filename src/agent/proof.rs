@@ -31,6 +31,8 @@ pub struct ProofServer {
     pub major: u32,
     /// Whether the role is a superuser.
     pub superuser: bool,
+    /// Where its role is named.
+    pub secret: String,
     createdb: bool,
 }
 
@@ -47,7 +49,7 @@ impl ProofServer {
         let sql = "SELECT rolsuper, rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
         let row = session.one("reading the rights of the role", sql, &[]).await?;
         let (superuser, createdb) = (row.get(0), row.get(1));
-        Ok(Self { endpoint, session, major, superuser, createdb })
+        Ok(Self { endpoint, session, major, superuser, secret: "the Secret of backups.proof".into(), createdb })
     }
 
     /// What keeps data of a server of that major version from being put here, in words.

@@ -1,7 +1,7 @@
 //! Proves a backup: it is restored into a scratch database, and compared with what the manifest says.
 //!
 //! 1. For each data: an empty database of the same encoding and collation, into which the snapshot is copied: beside the data as
-//!    its owner, or on a server of its own ([`super::proof`]). Every file is compared with the manifest before a row of it goes
+//!    its owner, with owners and grants as a restore gives them, or on a server of its own ([`super::proof`]). Every file is compared with the manifest before a row of it goes
 //!    anywhere.
 //! 2. What the tables of that database hold is read once more, in the same way as it was read of the original, and compared.
 //! 3. The scratch database is dropped, whatever happened; one of a Job that was killed, by the next attempt, the next proof of the
@@ -42,7 +42,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         let elsewhere = ProofServer::endpoint(context).of(&proof::said(&access.data))?;
         let name = made_database(access.database(), Made::Proof, &context.task.run);
         let result = match &elsewhere {
-            None => restore_and_compare(context, &access, (&name, Rights::LeftOut), &reader, outcome).await,
+            None => restore_and_compare(context, &access, (&name, Rights::Kept), &reader, outcome).await,
             Some(endpoint) => prove_elsewhere(context, &access, endpoint, &name, &reader, outcome).await,
         };
         // What another is at work on is not ours to drop.
@@ -83,11 +83,13 @@ pub async fn restore_and_compare(
     let data = &access.data;
     let manifest = manifest_of(context, reader, data).await?;
     let maintenance = control::maintenance(&access.admin, &context.stop).await.of(data)?;
-    let owner = match catalog::database(&maintenance, access.database()).await.of(data)? {
-        Some(database) => database.owner,
-        None => manifest.found.owner.clone(),
+    // Where today's is, and as whose it is.
+    let (owner, space) = match catalog::database(&maintenance, access.database()).await.of(data)? {
+        Some(database) => (database.owner.clone(), database.tablespace().map(str::to_owned)),
+        None => (manifest.found.owner.clone(), None),
     };
-    let place = Place { access, endpoint: &access.admin, maintenance, name, owner: &owner, rights, said: data.clone() };
+    let space = space.as_deref();
+    let place = Place { access, endpoint: &access.admin, maintenance, name, owner: &owner, space, rights, said: data.clone() };
     put(context, place, &manifest, reader, outcome).await
 }
 
@@ -108,7 +110,7 @@ async fn prove_elsewhere(
         return Err(AgentError::Refused(wrong.join("; ")));
     }
     let (maintenance, rights) = (server.session, Rights::Elsewhere);
-    let place = Place { access, endpoint, maintenance, name, owner: &endpoint.user, rights, said };
+    let place = Place { access, endpoint, maintenance, name, owner: &endpoint.user, space: None, rights, said };
     put(context, place, &manifest, reader, outcome).await
 }
 
@@ -122,6 +124,8 @@ struct Place<'a> {
     /// The database that is made.
     name: &'a str,
     owner: &'a str,
+    /// The tablespace, if not the server's default.
+    space: Option<&'a str>,
     rights: Rights,
     /// The data, for messages.
     said: String,
@@ -134,7 +138,7 @@ async fn put(
     reader: &Reader,
     outcome: &mut Outcome,
 ) -> Result<(), AgentError> {
-    let Place { access, endpoint, maintenance, name, owner, rights, said: data } = &place;
+    let Place { access, endpoint, maintenance, name, owner, space, rights, said: data } = &place;
     let (name, owner) = (*name, *owner);
     let major = catalog::major(maintenance).await.of(data)?;
     let tools = Tools::find(major).await.of(data)?;
@@ -143,11 +147,14 @@ async fn put(
     }
     maintenance.run("dropping an earlier scratch database", &drop_statement(name)).await.of(data)?;
     let doing = format!("making a scratch database of {}", catalog::locale(&manifest.row));
-    maintenance.run(&doing, &catalog::create_like(name, owner, &manifest.row)).await.of(data)?;
+    let space = space.map(|space| format!(" TABLESPACE {}", ident(space))).unwrap_or_default();
+    maintenance.run(&doing, &(catalog::create_like(name, owner, &manifest.row, major) + &space)).await.of(data)?;
     let closed = format!("REVOKE ALL ON DATABASE {} FROM PUBLIC", ident(name));
     maintenance.run("closing the scratch database", &closed).await.of(data)?;
-    // A superuser restores as itself: the owner could not make every extension.
-    let role = (!catalog::is_superuser(maintenance).await.of(data)?).then_some(owner);
+    // A superuser restores as itself, because the owner could not make every extension, and hands over what was made.
+    let superuser = catalog::is_superuser(maintenance).await.of(data)?;
+    let role = (!superuser).then_some(owner);
+    let given = manifest.given.as_ref().filter(|_| *rights == Rights::Kept);
     let scratch = Scratch::new(&context.paths.scratch, "restore")?;
     let import = Import {
         tools: &tools,
@@ -155,7 +162,9 @@ async fn put(
         major,
         database: name,
         role,
+        heir: (superuser && endpoint.user != owner).then_some(owner),
         rights: *rights,
+        given,
         analyze: context.task.verb != Verb::Prove,
         prefix: &access.data,
         scratch: scratch.path(),
@@ -163,7 +172,8 @@ async fn put(
         report: Arc::new(context.told.begin(format!("restoring {data}"))),
         loaded: &|| context.told.begin(format!("making indexes and constraints of {data}"))(Amount::default()),
     };
-    copy::import(reader, &manifest.copied, import).await.of(data)?;
+    let left = copy::import(reader, &manifest.copied, import).await.of(data)?;
+    outcome.notes.extend(not_given(data, &left));
     let view = View::open(endpoint, name, &context.stop).await.of(data)?;
     let report = context.told.begin(format!("comparing {data}"));
     let sums = copy::sums(&view, &manifest.copied, &context.stop, Arc::new(report)).await.of(data)?;
@@ -196,6 +206,16 @@ async fn put(
         manifest.content.rows()
     ));
     Ok(())
+}
+
+/// What of owners and grants could not be given, in words.
+fn not_given(data: &str, left: &[String]) -> Option<String> {
+    let mut named: Vec<&str> = left.iter().take(NAMED).map(String::as_str).collect();
+    let more = left.len().checked_sub(NAMED).filter(|n| *n > 0).map(|n| format!("… and {n} more"));
+    named.extend(more.as_deref());
+    let said =
+        || format!("{data}: what these say could not be given back, and stays the database's owner's: {}", named.join("; "));
+    (!left.is_empty()).then(said)
 }
 
 /// The manifest of a data, if it is of the environment whose backup this is to be.

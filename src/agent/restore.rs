@@ -2,7 +2,8 @@
 //!
 //! 1. Every data must be fenced, and what comes back must be there: a snapshot, or a database aside.
 //! 2. For each data from a snapshot: it is loaded into a database beside the live one, with owners and grants, and compared
-//!    with what its manifest says. A killed attempt's half is made anew.
+//!    with what its manifest says. A killed attempt's half is made anew. What comes from another environment gets the grants of the
+//!    live one instead: the admin role alone is let in there to read them.
 //! 3. Volumes: what they hold goes into a snapshot, which undoes it, and is read back; then their files become those of the
 //!    snapshot that comes back ([`super::volumes`]). A row says before the first of them that they may be others from now on.
 //! 4. For each data, in one transaction: the live database takes the undo point's name, what was loaded takes its name, with
@@ -19,9 +20,10 @@ use super::{
 };
 use crate::{
     data::postgres::{
-        catalog,
+        Pace, Session, catalog,
         control::{Files, State},
         quote::{Made, ident, made_database},
+        rights,
         tools::Rights,
     },
     manifest::task::{Aside, Outcome},
@@ -112,13 +114,44 @@ async fn load_all(context: &Context<'_>, all: &[(Guarded<'_>, bool)], outcome: &
             None => prove::open(context, snapshot).await?,
         };
         let name = loaded_name(context, guarded);
-        // What comes from another environment knows other roles: here everything is the owner's, and the application may use it.
-        let rights = if context.task.origin.is_some() { Rights::LeftOut } else { Rights::Kept };
+        // What comes from another environment knows other roles and tablespaces: here everything is the owner's, and the application
+        // may use it.
+        let rights = if context.task.origin.is_some() { Rights::Elsewhere } else { Rights::Kept };
         prove::restore_and_compare(context, &guarded.access, (&name, rights), &reader, outcome).await?;
         if context.task.origin.is_some() {
             snapshot::let_the_application_in(context, &guarded.access, &name).await?;
+            grants_of_today(context, guarded, &name, outcome).await?;
         }
         opened = Some(reader);
+    }
+    Ok(())
+}
+
+/// Gives what was loaded the grants that the fenced database has, as far as roles and objects are there.
+async fn grants_of_today(
+    context: &Context<'_>,
+    guarded: &Guarded<'_>,
+    loaded: &str,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
+    let (data, admin) = (guarded.data(), &guarded.access.admin);
+    let row = guarded.begin_held().await?;
+    let (name, now) = (row.database.clone(), guarded.found(&row.database).await?);
+    let alone = now.leave_connect_to(&name, &[&admin.user]);
+    guarded
+        .run("letting the admin role alone in", &format!("{alone}ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&name)))
+        .await?;
+    guarded.commit(&row).await?;
+    let live = Session::open(admin, &name, Pace::Short, &context.stop).await.of(data)?;
+    let given = rights::read(&live, &now.owner).await.of(data)?;
+    drop(live);
+    let row = guarded.begin_held().await?;
+    guarded.run("closing the database", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(&name))).await?;
+    guarded.commit(&row).await?;
+    let session = Session::open(admin, loaded, Pace::Long, &context.stop).await.of(data)?;
+    let count = rights::grant_again(&session, &given, &now.owner).await.of(data)?;
+    if count > 0 {
+        outcome.notes.push(format!("{data}: {count} grants of today's database were given again"));
     }
     Ok(())
 }

@@ -96,10 +96,24 @@ async fn a_lower_environment_gets_the_masked_data_and_no_value_of_production_is_
     assert_eq!(again.snapshot, masked.snapshot, "once");
 
     let development = &pair.development;
+    // Who reads there, on what the mirror brings as on what it does not.
+    let reporter = ident(&development.reporter);
+    let grants = format!(
+        "CREATE TABLE users (id int, email text, gone int); CREATE TABLE \"Orders\" (id int); CREATE TABLE other (id int); \
+         GRANT SELECT ON users, other TO {reporter}; GRANT UPDATE (email, gone) ON users TO {reporter}; GRANT USAGE ON SCHEMA public TO {reporter}; \
+         ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {reporter}"
+    );
+    development.as_app().await.batch_execute(&grants).await.unwrap();
     development.ok("fence", 1).await;
     let load = json!({"epoch": 1, "snapshot": masked.snapshot, "origin": pair.production.environment});
     development.done(&development.task_with("restore", load)).await;
     development.ok("release", 1).await;
+
+    let reading = development.server.connect(&development.reporter, &development.database).await.unwrap();
+    reading.batch_execute("SELECT count(*) FROM users; UPDATE users SET email = email WHERE id = 1").await.unwrap();
+    reading.batch_execute("SELECT count(*) FROM \"Orders\"").await.unwrap_err();
+    development.as_app().await.batch_execute("CREATE TABLE made_later (a int)").await.unwrap();
+    reading.batch_execute("SELECT count(*) FROM made_later").await.unwrap();
 
     let app = development.as_app().await;
     let count = async |sql: &str| app.query_one(&format!("SELECT count(*) FROM {sql}"), &[]).await.unwrap().get::<_, i64>(0);
@@ -125,12 +139,55 @@ async fn a_lower_environment_gets_the_masked_data_and_no_value_of_production_is_
     for file in files {
         let content = fs::read(&file).unwrap();
         assert!(!String::from_utf8_lossy(&content).contains("canary"), "a value of production is in {}", file.display());
+        if file.extension().is_some_and(|e| e == "sql" || e == "json") {
+            let text = String::from_utf8_lossy(&content).into_owned();
+            for name in [&pair.production.app, &pair.production.admin, &format!("{}_people", pair.production.database)] {
+                assert!(!text.contains(name.as_str()), "a name of production's is in {}", file.display());
+            }
+        }
     }
     assert!(
         development.databases().await.iter().any(|d| d.contains("undo")),
         "what was there is aside: {:?}",
         development.databases().await
     );
+}
+
+#[tokio::test]
+async fn what_the_lower_server_lacks_is_told_before_anyone_is_locked_out() {
+    let mut pair = Pair::new("lacks").await;
+    let database = format!("{}_people", pair.production.database);
+    let boss = pair.production.server.boss(&database).await;
+    let role = format!("auditor{}", pair.production.reporter);
+    boss.batch_execute(&format!(
+        "CREATE ROLE {role}; ALTER TABLE users ENABLE ROW LEVEL SECURITY; CREATE POLICY audit ON users TO {role} USING (true); \
+         CREATE EXTENSION file_fdw; CREATE FUNCTION seen() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; \
+         CREATE EVENT TRIGGER sees ON ddl_command_end EXECUTE FUNCTION seen()"
+    ))
+    .await
+    .unwrap();
+    let hash = pair.policy(|_| {});
+    pair.production.secret("store", "admin", "postgres", &database);
+    let masked = pair.production.done(&pair.masking(&hash)).await.backup.unwrap();
+    boss.batch_execute(&format!("DROP POLICY audit ON users; DROP ROLE {role}")).await.unwrap();
+    let development = &pair.development;
+    let receive = development.task_with("preflight", json!({"snapshot": masked.snapshot, "origin": pair.production.environment}));
+    let told = development.done(&receive).await;
+    let said = super::failed(&told).iter().map(|(_, message)| *message).collect::<Vec<_>>().join("\n");
+    for part in
+        ["event trigger sees", "extension file_fdw is made by superusers alone", &format!("CREATE ROLE \"{role}\" NOLOGIN;")]
+    {
+        assert!(said.contains(part), "{part} is missing in: {said}");
+    }
+    boss.batch_execute(&format!("CREATE ROLE {role}")).await.unwrap();
+    development.secret("store", "admin", "postgres", &development.database);
+    let told = development.done(&receive).await;
+    assert_eq!(super::failed(&told), []);
+    assert!(told.checks.iter().any(|c| c.name == "store: what comes"), "{told:?}");
+    assert!(!development.databases().await.iter().any(|d| d.contains("__proof_")));
+    development.ok("fence", 1).await;
+    let load = json!({"epoch": 1, "snapshot": masked.snapshot, "origin": pair.production.environment});
+    development.done(&development.task_with("restore", load)).await;
 }
 
 #[tokio::test]

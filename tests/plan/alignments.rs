@@ -224,7 +224,7 @@ fn what_the_target_cannot_open_ends_the_run_before_anyone_is_locked_out() {
     assert_eq!(seen.status().phase, Phase::Snapshotting);
     let Some(Effect::Create { manifest, .. }) = first_job(&mut seen) else { panic!("a Job at home") };
     let looking = task(&manifest);
-    assert_eq!((looking.verb, looking.data.len(), looking.origin.as_deref()), (Verb::Preflight, 0, Some("uid-staging")));
+    assert_eq!((looking.verb, looking.data.len(), looking.origin.as_deref()), (Verb::Preflight, 1, Some("uid-staging")));
     let text = manifest.to_string();
     assert!(looking.snapshot.is_some() && text.contains("claimName\":\"exchange\"") && !text.contains("their"), "{text}");
     let made = Effect::Create { resource: Resource::Job, manifest };

@@ -1,7 +1,9 @@
 //! Whether the backup can be proven: every table can be read, and everything can be made again by the owner's role.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{Checks, Subject};
-use crate::data::postgres::{PgError, Session, quote::ident};
+use crate::data::postgres::{PgError, Session, quote::ident, rights};
 
 /// So many objects are named.
 const NAMED: usize = 5;
@@ -83,11 +85,20 @@ pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<
             ),
         );
     }
+    let left = not_given(subject, inside).await?;
+    if left.is_empty() {
+        checks.pass("owners", "a restore gives every owner back");
+    } else {
+        // No reason to stop: a restore says the same, and everyone may do with them what he could.
+        let (owner, mends) = (&subject.database.owner, named(left).join(" "));
+        checks
+            .pass("owners", format!("a restore would make {owner} the owner of some objects, because nobody else may: {mends}"));
+    }
     if subject.superuser {
         checks.pass("restoring", "a superuser can make everything again");
         return Ok(());
     }
-    let names = superusers(subject, inside).await?;
+    let names = superusers(subject.major, inside).await?;
     if names.is_empty() {
         checks.pass("restoring", format!("role {} can make everything again", subject.database.owner));
     } else {
@@ -102,11 +113,33 @@ pub async fn check(subject: &Subject<'_>, inside: &Session, checks: &mut Checks<
     Ok(())
 }
 
+/// The statements that mend it, where the owners of objects could not be given back.
+async fn not_given(subject: &Subject<'_>, inside: &Session) -> Result<Vec<String>, PgError> {
+    let owners = rights::read(inside, &subject.database.owner).await?.owners;
+    let roles: Vec<&String> = owners.values().collect::<BTreeSet<_>>().into_iter().collect();
+    let how = if subject.major >= 16 { "SET" } else { "MEMBER" };
+    let sql = "SELECT rolname::text, rolsuper FROM pg_roles WHERE rolname = ANY($1) AND NOT pg_has_role(current_user, oid, $2)";
+    let rows = inside.query("reading who can be made an owner", sql, &[&roles, &how]).await?;
+    let out: BTreeMap<String, bool> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let admin = ident(&subject.access.admin.user);
+    let mut mends: BTreeSet<String> = BTreeSet::new();
+    for (object, role) in owners {
+        match out.get(&role) {
+            Some(true) if object != rights::PUBLIC => {
+                mends.insert(format!("{};", rights::owning(&object, &subject.database.owner)))
+            }
+            Some(false) => mends.insert(format!("GRANT {} TO {admin};", ident(&role))),
+            _ => continue,
+        };
+    }
+    Ok(mends.into_iter().collect())
+}
+
 /// What only a superuser can make again.
-pub(super) async fn superusers(subject: &Subject<'_>, inside: &Session) -> Result<Vec<String>, PgError> {
+pub async fn superusers(major: u32, inside: &Session) -> Result<Vec<String>, PgError> {
     let doing = "looking for what only a superuser can make";
     let mut names: Vec<String> = inside.query(doing, SUPERUSERS, &[]).await?.iter().map(|row| row.get(0)).collect();
-    if subject.major >= 15 {
+    if major >= 15 {
         names.extend(inside.query(doing, SCHEMA_PUBLICATIONS, &[]).await?.iter().map(|row| row.get::<_, String>(0)));
     }
     Ok(names)

@@ -4,6 +4,7 @@
 //!    ([`traffic`]), and what is in the database can be restored by its role ([`contents`]), where proofs have a server of their
 //!    own there too ([`proof`]).
 //! 2. For each volume: its files can be read and put back by the pod's user ([`volume`]).
+//!    Of masked data that comes from another environment: whether the server takes it, and nothing else about the database.
 //! 3. The repository opens, is this environment's, and has room.
 //!
 //! The control database is made here, so that its epoch is known before a lock is taken. Nothing else is changed.
@@ -11,7 +12,7 @@
 mod claim;
 mod contents;
 mod migration;
-mod proof;
+pub mod proof;
 mod rights;
 mod traffic;
 mod undo;
@@ -82,7 +83,7 @@ pub(super) struct Subject<'a> {
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let (mut size, mut epoch) = (0_i64, None);
     let mut seen: BTreeMap<(String, u32), String> = BTreeMap::new();
-    for data in &context.task.data {
+    for data in context.task.data.iter().filter(|_| context.task.origin.is_none()) {
         let mut checks = Checks { data: &data.name, list: &mut outcome.checks };
         match inspect(context, &data.name, &mut checks).await {
             Ok(Some((bytes, known, identity, mark))) => {
@@ -111,6 +112,27 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
         volume::fits(context, &found, outcome);
         if context.task.origin.is_some() {
             volume::can_be_given(context, &found, outcome).await?;
+            arrival(context, &found, outcome).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the servers of the task's data take the masked data that was found.
+async fn arrival(context: &Context<'_>, found: &BackupOutcome, outcome: &mut Outcome) -> Result<(), AgentError> {
+    if context.task.data.is_empty() {
+        return Ok(());
+    }
+    let (repository, id) = (backup::open(context).await?, found.snapshot.clone());
+    let reader = backup::blocking(move || repository.reader(&id)).await?;
+    for access in context.accesses()? {
+        let mut checks = Checks { data: &access.data, list: &mut outcome.checks };
+        let (reader, name) = (reader.clone(), access.data.clone());
+        let manifest = backup::blocking(move || backup::Manifest::read(&reader, &name)).await?;
+        match proof::arrives(context, &access, &manifest, &mut checks).await {
+            Ok(()) => {}
+            Err(PgError::Stopped(stopped)) => return Err(stopped.into()),
+            Err(error) => checks.fail("what comes", error.to_string()),
         }
     }
     Ok(())

@@ -1,16 +1,20 @@
-//! Whether the server of `backups.proof` takes what this database has: the version, the right to make databases, the locale,
+//! Whether another server takes what a database has, that of `backups.proof` or that of who takes masked data: the version, the right to make databases, the locale,
 //! and by name what definitions refer to and do not bring along.
 //!
 //! Whether a locale is there is only known to who makes a database with it: an empty one is made, looked into, and dropped.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Checks, Subject, contents, mebibytes};
 use crate::{
     agent::{
         Context,
+        backup::Manifest,
         proof::{self, ProofServer},
     },
     data::postgres::{
-        Pace, PgError, Session, catalog,
+        Access, Pace, PgError, Session, catalog,
         quote::{Made, ident, made_database},
     },
 };
@@ -53,7 +57,7 @@ pub async fn check(
     let mut wrong = there.wrong((subject.major, &whose));
     if !there.superuser && subject.superuser {
         // Otherwise it was said already that they could not be made again at home.
-        let names = contents::superusers(subject, inside).await?;
+        let names = contents::superusers(subject.major, inside).await?;
         if !names.is_empty() {
             wrong.push(format!(
                 "only a superuser can make these on {}: {}. Name a superuser in the Secret of backups.proof",
@@ -62,13 +66,14 @@ pub async fn check(
             ));
         }
     }
-    wrong.extend(extensions(&there, inside).await?);
-    wrong.extend(roles(&there, inside).await?);
+    let needs = Needs::read(inside).await?;
+    wrong.extend(extensions(&there, &needs.extensions).await?);
+    wrong.extend(roles(&there, &needs.roles).await?);
     // Also where no proof can follow: what an earlier one left takes room.
     let name = made_database(&subject.database.name, Made::Proof, &context.task.run);
     proof::claim(&there.session, &subject.database.name, &name).await?;
     if wrong.is_empty() {
-        wrong.extend(tried(context, subject, &there, (inside, &name)).await?);
+        wrong.extend(tried(context, &subject.database.row, &there, (&needs.collations, &name)).await?);
     }
     let fine = format!(
         "restores are proven on {}, PostgreSQL {}, as role {}; {} MiB must be free there",
@@ -81,28 +86,93 @@ pub async fn check(
     Ok(())
 }
 
+/// What definitions refer to and do not bring along, by name. Masked data brings it, because nobody down there may ask up here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Needs {
+    /// Extensions.
+    pub extensions: Vec<String>,
+    /// Roles that policies and user mappings name.
+    pub roles: Vec<String>,
+    /// The server's own collations.
+    pub collations: Vec<String>,
+    /// What only a superuser can make, in words.
+    #[serde(default)]
+    pub superusers: Vec<String>,
+}
+
+impl Needs {
+    /// Of a database; but for what only a superuser can make.
+    async fn read(inside: &Session) -> Result<Self, PgError> {
+        let (extensions, roles) = (names(inside, EXTENSIONS).await?, names(inside, ROLES).await?);
+        Ok(Self { extensions, roles, collations: names(inside, COLLATIONS).await?, superusers: Vec::new() })
+    }
+
+    /// Of a database of which masked data leaves: publications do not.
+    pub async fn of_masked(inside: &Session, major: u32) -> Result<Self, PgError> {
+        let made = contents::superusers(major, inside).await?;
+        let superusers = made.into_iter().filter(|n| !n.starts_with("publication ") && !n.starts_with("extension ")).collect();
+        Ok(Self { superusers, ..Self::read(inside).await? })
+    }
+}
+
+/// Whether the server of the task's data takes masked data: told before anyone is locked out.
+pub(super) async fn arrives(
+    context: &Context<'_>,
+    access: &Access,
+    manifest: &Manifest,
+    checks: &mut Checks<'_>,
+) -> Result<(), PgError> {
+    let mut there = ProofServer::enter(access.admin.clone(), &context.stop).await?;
+    there.secret = format!("the admin Secret of data {}", access.data);
+    let server = there.endpoint.server();
+    let mut wrong = Vec::new();
+    if there.major < manifest.server_major {
+        wrong.push(format!(
+            "{server} is PostgreSQL {}, and what comes is of PostgreSQL {}: an older server does not take what a newer one had",
+            there.major, manifest.server_major
+        ));
+    }
+    let needs = manifest.needs.clone().unwrap_or_default();
+    if !there.superuser && !needs.superusers.is_empty() {
+        let named = contents::named(needs.superusers).join(", ");
+        wrong.push(format!(
+            "only a superuser can make these on {server}: {named}. Drop them at the source, or name a superuser in {}",
+            there.secret
+        ));
+    }
+    wrong.extend(extensions(&there, &needs.extensions).await?);
+    wrong.extend(roles(&there, &needs.roles).await?);
+    if wrong.is_empty() {
+        let name = made_database(access.database(), Made::Proof, &context.task.run);
+        proof::claim(&there.session, access.database(), &name).await?;
+        wrong.extend(tried(context, &manifest.row, &there, (&needs.collations, &name)).await?);
+    }
+    checks.judge("what comes", wrong, &format!("{server}, PostgreSQL {}, takes it", there.major));
+    Ok(())
+}
+
 /// The names that `sql` gives in a database.
 async fn names(inside: &Session, sql: &str) -> Result<Vec<String>, PgError> {
     let rows = inside.query("reading what definitions refer to", sql, &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-async fn extensions(there: &ProofServer, inside: &Session) -> Result<Vec<String>, PgError> {
-    let (wanted, server) = (names(inside, EXTENSIONS).await?, there.endpoint.server());
+async fn extensions(there: &ProofServer, wanted: &[String]) -> Result<Vec<String>, PgError> {
+    let server = there.endpoint.server();
     let rows = there.session.query("reading the extensions", AVAILABLE, &[&wanted]).await?;
     let known: Vec<(String, bool)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let lacking = wanted.iter().filter_map(|name| match known.iter().find(|(known, _)| known == name) {
         None => Some(format!("extension {name} is not there on {server}: install its package there")),
         Some((_, anyone)) if !anyone && !there.superuser => {
-            Some(format!("extension {name} is made by superusers alone on {server}: name one in the Secret of backups.proof"))
+            Some(format!("extension {name} is made by superusers alone on {server}: name one in {}", there.secret))
         }
         Some(_) => None,
     });
     Ok(contents::named(lacking.collect()))
 }
 
-async fn roles(there: &ProofServer, inside: &Session) -> Result<Vec<String>, PgError> {
-    let wanted = names(inside, ROLES).await?;
+async fn roles(there: &ProofServer, wanted: &[String]) -> Result<Vec<String>, PgError> {
     let rows = there.session.query("reading the roles", KNOWN_ROLES, &[&wanted]).await?;
     let known: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
     let lacking = wanted.iter().filter(|name| !known.contains(name)).map(|name| {
@@ -118,13 +188,13 @@ async fn roles(there: &ProofServer, inside: &Session) -> Result<Vec<String>, PgE
 /// Makes an empty database like this one there, and looks for the collations in it.
 async fn tried(
     context: &Context<'_>,
-    subject: &Subject<'_>,
+    row: &Value,
     there: &ProofServer,
-    (inside, name): (&Session, &str),
+    (wanted, name): (&[String], &str),
 ) -> Result<Vec<String>, PgError> {
     let drop = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", ident(name));
     there.session.run("dropping a scratch database", &drop).await?;
-    let tried = look_into(context, subject, there, inside, name).await;
+    let tried = look_into(context, row, there, wanted, name).await;
     // On a session that a signal does not stop: it is what a signal must not leave behind.
     let endpoint = &there.endpoint;
     let last = Session::open(endpoint, &endpoint.database, Pace::Short, &crate::data::stop::Stop::never()).await?;
@@ -134,14 +204,14 @@ async fn tried(
 
 async fn look_into(
     context: &Context<'_>,
-    subject: &Subject<'_>,
+    row: &Value,
     there: &ProofServer,
-    inside: &Session,
+    wanted: &[String],
     name: &str,
 ) -> Result<Vec<String>, PgError> {
-    let (endpoint, row) = (&there.endpoint, &subject.database.row);
+    let endpoint = &there.endpoint;
     let (server, locale) = (endpoint.server(), catalog::locale(row));
-    let create = catalog::create_like(name, &endpoint.user, row);
+    let create = catalog::create_like(name, &endpoint.user, row, there.major);
     match there.session.run("making an empty database", &create).await {
         Ok(()) => {}
         Err(PgError::Stopped(stopped)) => return Err(stopped.into()),
@@ -151,7 +221,6 @@ async fn look_into(
             )]);
         }
     }
-    let wanted = names(inside, COLLATIONS).await?;
     let made = Session::open(endpoint, name, Pace::Short, &context.stop).await?;
     let known = made.query("reading the collations", KNOWN_COLLATIONS, &[&wanted]).await?;
     let known: Vec<String> = known.iter().map(|row| row.get(0)).collect();

@@ -49,6 +49,17 @@ async fn roles(subject: &Subject<'_>, checks: &mut Checks<'_>) -> Result<bool, P
             wrong.push(format!("role {admin} {what}: GRANT {right} TO {};", ident(admin)));
         }
     }
+    if let Some(space) = subject.database.tablespace() {
+        let sql = "SELECT has_tablespace_privilege($1, 'CREATE')";
+        if !subject.session.one("reading the rights on the tablespace", sql, &[&space]).await?.get::<_, bool>(0) {
+            wrong.push(format!(
+                "role {admin} may not make databases in tablespace {space}, where database {} is: GRANT CREATE ON TABLESPACE {} TO {};",
+                subject.database.name,
+                ident(space),
+                ident(admin)
+            ));
+        }
+    }
     checks.judge("rights", wrong, &format!("role {admin} may fence, clone and swap"));
     Ok(inherits && becomes)
 }

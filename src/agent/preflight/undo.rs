@@ -6,9 +6,11 @@ use crate::{
     data::postgres::{PgError, quote::ident},
 };
 
-/// Roles that own objects of the database and that its owner cannot become: a restore could not give them back.
+/// Roles that own objects of the database and that neither its owner nor the admin role can become: a restore could not give them
+/// back.
 const FOREIGN_OWNERS: &str = "SELECT DISTINCT r.rolname::text FROM pg_shdepend s JOIN pg_roles r ON r.oid = s.refobjid \
     WHERE s.deptype = 'o' AND s.dbid = $1 AND s.refclassid = 'pg_authid'::regclass AND NOT pg_has_role($2::name, r.oid, 'MEMBER') \
+    AND NOT pg_has_role(current_user, r.oid, 'MEMBER') \
     AND NOT r.rolsuper ORDER BY 1";
 
 pub async fn check(subject: &Subject<'_>, method: UndoMethod, repository: bool, checks: &mut Checks<'_>) -> Result<(), PgError> {

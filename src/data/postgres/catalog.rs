@@ -25,8 +25,21 @@ pub struct Database {
     pub size: i64,
     /// Whether anyone may connect.
     pub allow_connections: bool,
-    /// The catalog's row, whose columns differ between versions.
+    /// The catalog's row, whose columns differ between versions, and `spcname`: its tablespace.
     pub row: Value,
+}
+
+impl Database {
+    /// The tablespace that it is in, where that is not the server's default.
+    pub fn tablespace(&self) -> Option<&str> {
+        self.row.get("spcname").and_then(Value::as_str).filter(|name| *name != "pg_default")
+    }
+}
+
+/// Of the catalog's row, what a database like it is made with elsewhere: not its name, nor where it lies.
+pub fn portable(row: &Value) -> Value {
+    let kept = ["encoding", "datlocprovider", "datcollate", "datctype", "datlocale", "daticulocale", "daticurules"];
+    kept.iter().filter_map(|key| Some(((*key).to_owned(), row.get(key)?.clone()))).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// What a database had when it was found.
@@ -46,12 +59,12 @@ pub struct Found {
     pub settings: Vec<RoleSettings>,
 }
 
-/// A privilege on a database.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A privilege on a database, or on something in it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Grant {
     /// To whom; none is PUBLIC.
     pub to: Option<String>,
-    /// `CONNECT`, `CREATE` or `TEMPORARY`.
+    /// Of a database: `CONNECT`, `CREATE` or `TEMPORARY`.
     pub privilege: String,
     /// Whether it may be passed on.
     pub grantable: bool,
@@ -92,7 +105,8 @@ pub async fn database(session: &Session, name: &str) -> Result<Option<Database>,
     let row = session
         .maybe(
             "reading the database",
-            "SELECT d.oid, r.rolname::text, d.datallowconn, to_jsonb(d) - 'datacl' FROM pg_database d \
+            "SELECT d.oid, r.rolname::text, d.datallowconn, to_jsonb(d) - 'datacl' \
+             || jsonb_build_object('spcname', (SELECT spcname FROM pg_tablespace t WHERE t.oid = d.dattablespace)) FROM pg_database d \
              JOIN pg_roles r ON r.oid = d.datdba WHERE d.datname = $1",
             &[&name],
         )
@@ -303,8 +317,8 @@ pub fn locale(row: &Value) -> String {
     said
 }
 
-/// The statement that makes an empty database with encoding and collation of another.
-pub fn create_like(name: &str, owner: &str, like: &Value) -> String {
+/// The statement that makes an empty database with encoding and collation of another, on a server of that major version.
+pub fn create_like(name: &str, owner: &str, like: &Value, major: u32) -> String {
     let text = |key: &str| like.get(key).and_then(Value::as_str).map(str::to_owned);
     let mut sql = format!("CREATE DATABASE {} TEMPLATE template0 OWNER {}", ident(name), ident(owner));
     if let Some(encoding) = like.get("encoding").and_then(Value::as_i64) {
@@ -324,6 +338,8 @@ pub fn create_like(name: &str, owner: &str, like: &Value) -> String {
             }
         }
         (Some("b"), Some(locale)) => sql += &format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(&locale)),
+        // Said, because a server may have been set up with another one for new databases.
+        (None | Some("c"), _) if major >= 15 => sql += " LOCALE_PROVIDER libc",
         _ => {}
     }
     sql
@@ -352,11 +368,18 @@ mod tests {
         let pg18 = serde_json::json!({"encoding": 6, "datlocprovider": "i", "datcollate": "C", "datctype": "C",
             "datlocale": "de-DE", "daticurules": null});
         assert_eq!(
-            create_like("n", "o", &pg18),
+            create_like("n", "o", &pg18, 18),
             "CREATE DATABASE \"n\" TEMPLATE template0 OWNER \"o\" ENCODING 6 LC_COLLATE 'C' LC_CTYPE 'C' \
              LOCALE_PROVIDER icu ICU_LOCALE 'de-DE'"
         );
         let pg14 = serde_json::json!({"encoding": 6, "datcollate": "C", "datctype": "C"});
-        assert!(!create_like("n", "o", &pg14).contains("PROVIDER"));
+        assert!(!create_like("n", "o", &pg14, 14).contains("PROVIDER"));
+        let libc = serde_json::json!({"encoding": 6, "datlocprovider": "c", "datcollate": "C", "datctype": "C", "datname": "n", "spcname": "s"});
+        for (row, major) in [(&libc, 17), (&pg14, 18)] {
+            assert!(create_like("n", "o", row, major).ends_with(" LC_CTYPE 'C' LOCALE_PROVIDER libc"));
+        }
+        let portable = portable(&libc);
+        assert_eq!(create_like("n", "o", &portable, 17), create_like("n", "o", &libc, 17));
+        assert!(portable.get("datname").is_none() && portable.get("spcname").is_none());
     }
 }

@@ -21,6 +21,11 @@ pub const APPLICATION: &str = "lockkeeper";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Ends what a server, a database or a role would do to whoever works long, as far as that server knows it: servers before 17 know no
+/// `transaction_timeout`.
+pub(super) const NO_TIMEOUTS: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+    WHERE name IN ('transaction_timeout', 'idle_session_timeout', 'idle_in_transaction_session_timeout')";
+
 /// How long a statement may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {
@@ -102,6 +107,7 @@ impl Session {
         });
         let cancel = client.cancel_token();
         let session = Self { client, server: endpoint.server(), cancel, wire, stop: stop.clone() };
+        session.run("pinning timeouts", NO_TIMEOUTS).await?;
         // A Job that is killed must not leave a clone or an index build running. Some platforms cannot notice.
         if let Err(error) = session.run("noticing dead clients", "SET client_connection_check_interval = '1s'").await {
             tracing::debug!(%error, "this server does not notice dead clients while a statement runs");

@@ -255,21 +255,24 @@ const HARMLESS: &[&str] = &[
     "the database system",
 ];
 
+/// How client programs begin the lines of their own errors.
+const OWN_ERRORS: &[&str] = &["pg_dump: error: ", "pg_restore: error: ", "psql: error: "];
+
 /// What of a client program's stderr may be shown: its own errors, and the server's where these name objects only.
 pub fn tool_errors(stderr: &str) -> String {
     let mut kept: Vec<String> = Vec::new();
     for line in stderr.lines() {
-        let Some((_, rest)) = line.split_once("error: ").or_else(|| line.split_once("FATAL:  ")) else {
-            // psql prefixes the server's errors with the place in its input.
-            if let Some((_, message)) = line.split_once("ERROR:  ") {
+        let own = OWN_ERRORS.iter().find_map(|own| line.strip_prefix(own));
+        let Some(rest) = own else {
+            // psql prefixes the server's errors with the place in its input, where that has a name. Of all other lines nobody knows
+            // what they are: statements and rows are told over several.
+            let place = line.strip_prefix("psql:").and_then(|l| l.split_once(": ")).map_or(line, |(_, said)| said);
+            if let Some(message) = place.strip_prefix("ERROR:  ").or_else(|| place.strip_prefix("FATAL:  ")) {
                 kept.push(harmless(message));
             }
             continue;
         };
         let rest = rest.trim();
-        if rest.starts_with("detail") || rest.starts_with("Command was") {
-            continue;
-        }
         match rest.split_once("ERROR:  ").or_else(|| rest.split_once("FATAL:  ")) {
             Some((before, message)) => {
                 let before = if before.contains("COPY") { "copying a table: " } else { before };
@@ -316,7 +319,7 @@ mod tests {
     fn a_tool_s_errors_are_shown_without_values_details_and_commands() {
         let stderr = "pg_restore: error: could not execute query: ERROR:  invalid input syntax for type integer: \"s3cret\"\n\
             DETAIL:  Key (mail)=(s3cret) already exists.\nCONTEXT:  COPY t, line 1: \"s3cret\"\n\
-            Command was: CREATE FUNCTION s3cret()\n\
+            Command was: CREATE FUNCTION s3cret()\nRAISE NOTICE 'parse error: s3cret';\n  pg_dump: error: s3cret\n-- ERROR:  role s3cret\n\
             pg_restore: error: could not execute query: ERROR:  permission denied to create extension \"file_fdw\"\n\
             HINT:  s3cret\n";
         let text = tool_errors(stderr);
@@ -325,6 +328,13 @@ mod tests {
         let text =
             tool_errors("pg_dump: error: query failed: ERROR:  out of shared memory\nHINT:  You might need to increase it.\n");
         assert!(text.starts_with("query failed: out of shared memory: ") && text.contains("max_locks_per_transaction"), "{text}");
+        for stderr in
+            ["ERROR:  role \"r\" does not exist\nLINE 1: s3cret\n", "psql:<stdin>:12: ERROR:  role \"r\" does not exist\n"]
+        {
+            assert_eq!(tool_errors(stderr), "role \"r\" does not exist");
+        }
+        let text = tool_errors("psql: error: connection to server at \"h\" failed: FATAL:  sorry, too many clients already\n");
+        assert!(text.contains("sorry, too many"), "{text}");
         assert_eq!(tool_errors(""), "it gave no reason that may be shown");
     }
 

@@ -9,6 +9,7 @@ pub mod control;
 pub mod copy;
 pub mod error;
 pub mod quote;
+pub mod rights;
 pub mod secret;
 pub mod sessions;
 pub mod tables;

@@ -142,7 +142,8 @@ impl Tools {
             .env("PGAPPNAME", super::connection::APPLICATION)
             .env(
                 "PGOPTIONS",
-                "-c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c role=none -c default_transaction_read_only=off",
+                "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c idle_session_timeout=0 -c role=none \
+                 -c default_transaction_read_only=off",
             );
         if let Some(ca) = &at.ca {
             command.env("PGSSLROOTCERT", ca);

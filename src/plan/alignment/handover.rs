@@ -168,23 +168,22 @@ pub fn snapshotted(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, 
 }
 
 /// The step that opens what was handed over from the target's side, before anyone is locked out: another password, a volume that
-/// is not the same on both sides, a claim that is not bound.
+/// is not the same on both sides, a claim that is not bound; a server that lacks what the data needs.
 pub fn receive(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, step: &Step, now: Timestamp) -> Progress {
     let Some(place) = target.exchange.as_ref().map(Exchange::place) else {
         return Progress::failed("ExchangeMissing", "the target names no exchange any more: add spec.exchange, and ask again");
     };
     let name = owner.object_name(&step.name, step.attempt);
     let mut task = preflight::task(world, owner, Verb::Preflight);
-    // Of the databases nothing is asked here.
-    task.data = Vec::new();
     let data = restore::data(world, target);
+    task.data = Task::data_of(data.iter().copied());
     task.volumes = Task::volumes_of(data.iter().copied());
     let mounts = volumes::mounts(target, &data, world.target_side, false);
     task.repository = true;
     fill(world, &mut task);
     let opening = Opening { owner, settings: world.settings, jobs: world.jobs, step: (&step.name, step.attempt) };
     let make = || {
-        let job = job::agent(owner, world.settings, (&name, &step.name), &task, (&[], Some(&place)), &[], LOOK);
+        let job = job::agent(owner, world.settings, (&name, &step.name), &task, (&data, Some(&place)), &[], LOOK);
         volume::mount(job, &mounts)
     };
     let opened = opening.first(&task, Some(&place), &mounts, now);
@@ -197,6 +196,7 @@ pub fn receive(world: &World<'_>, target: &EnvironmentSpec, owner: Owner<'_>, st
             match wrong.as_slice() {
                 [] if found => Progress::Done(None),
                 [] => Progress::failed("OutcomeLost", "the Job that opens the exchange said nothing of what is there"),
+                wrong if found => Progress::failed("TargetUnfit", wrong.join("; ")),
                 wrong => Progress::failed("ExchangeUnreadable", format!("the target's exchange: {}", wrong.join("; "))),
             }
         }

@@ -39,8 +39,8 @@ pub async fn define(
     stop: &Stop,
 ) -> Result<Defined, CopyError> {
     tools.definitions(endpoint, database, snapshot, which, &archive, stop).await?;
-    let before = tools.section(&archive, Section::PreData, stop).await?;
-    let after = tools.section(&archive, Section::PostData, stop).await?;
+    let before = tools.section(&archive, which, Section::PreData, stop).await?;
+    let after = tools.section(&archive, which, Section::PostData, stop).await?;
     Ok(Defined { before, after, archive })
 }
 

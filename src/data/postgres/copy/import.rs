@@ -21,6 +21,7 @@ use crate::data::{
     postgres::{
         Endpoint, Pace, Session,
         quote::ident,
+        rights::{self, Given},
         tools::{Rights, Tools},
     },
     repository::{Reader, RepositoryError},
@@ -42,8 +43,12 @@ pub struct Import<'a> {
     pub database: &'a str,
     /// The role that everything is done as, if not the endpoint's own.
     pub role: Option<&'a str>,
+    /// Where the endpoint's role is not the database's owner, and everything is done as itself: that owner, whose all of it becomes.
+    pub heir: Option<&'a str>,
     /// What becomes of owners and grants.
     pub rights: Rights,
+    /// The owners and grants, where they come back.
+    pub given: Option<&'a Given>,
     /// Whether the planner gets statistics: of use where people will work in it.
     pub analyze: bool,
     /// The directory in the snapshot.
@@ -74,17 +79,22 @@ struct Lane {
     stop: Stop,
 }
 
-/// Writes what a snapshot holds into a database. Each file is compared with `exported` before a row of it goes anywhere.
+/// Writes what a snapshot holds into a database. Each file is compared with `exported` before a row of it goes anywhere. Tells
+/// what of owners and grants could not be given, as statements.
 ///
 /// # Errors
 /// The database is then of no use.
-pub async fn import(reader: &Reader, exported: &Exported, import: Import<'_>) -> Result<(), CopyError> {
-    let Import { tools, endpoint, major, database, role, rights, analyze, prefix, scratch, stop, .. } = import;
+pub async fn import(reader: &Reader, exported: &Exported, import: Import<'_>) -> Result<Vec<String>, CopyError> {
+    let Import { tools, endpoint, major, database, role, heir, rights, given, analyze, prefix, scratch, stop, .. } = import;
     let at = |path: &str| PathBuf::from(prefix).join(path);
     let archive = scratch.join("schema.dump");
     let content = read(reader, at("schema.dump")).await?;
     tokio::fs::write(&archive, content).await.map_err(CopyError::files("writing the definitions"))?;
     tools.prepare((endpoint, major), database, (role, rights), &archive, stop).await?;
+    if let Some(heir) = heir {
+        // Before indexes and materialized views are made: what they call is called as the owner of their table.
+        rights::hand_over(&session(endpoint, database, role, stop).await?, heir).await?;
+    }
     rows(reader, exported, &import).await?;
     (import.loaded)();
     let session = session(endpoint, database, role, stop).await?;
@@ -98,10 +108,16 @@ pub async fn import(reader: &Reader, exported: &Exported, import: Import<'_>) ->
         large_objects(reader, files, |pieces| tools.script(endpoint, database, role, pieces, stop)).await?;
     }
     tools.complete((endpoint, major), database, (role, rights), (&archive, scratch), connections(), stop).await?;
+    if let Some(heir) = heir {
+        rights::hand_over(&session, heir).await?;
+    }
     if analyze {
         session.run("reading statistics for the planner", "ANALYZE").await?;
     }
-    Ok(())
+    let Some(given) = given else { return Ok(Vec::new()) };
+    // Last: an owner may have taken his own right to write away. As the endpoint's own role, which may be a member of more roles.
+    session.run("preparing a session", "RESET ROLE").await?;
+    Ok(rights::give(&session, given).await?)
 }
 
 async fn read(reader: &Reader, path: PathBuf) -> Result<Vec<u8>, CopyError> {
@@ -284,6 +300,10 @@ async fn large_objects<F: Future<Output = Result<(), crate::data::postgres::PgEr
     let (give, pieces) = channel(1);
     let feed = async move {
         for file in files {
+            if file.ends_with(large::RIGHTS) {
+                // An owner that cannot be given is no reason to give up what is there.
+                let _ = give.send(b"\\set ON_ERROR_STOP off\n".to_vec()).await;
+            }
             let piece = read(reader, file).await?;
             if give.send(piece).await.is_err() {
                 break;

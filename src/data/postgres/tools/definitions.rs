@@ -10,29 +10,27 @@ use tokio::{
 
 use super::{RESTRICT_KEY, Tools, ended, failure, finish, output, spawn, wait};
 use crate::data::{
-    postgres::{PgError, quote::ident, secret::Endpoint},
+    postgres::{PgError, connection::NO_TIMEOUTS, quote::ident, secret::Endpoint},
     stop::Stop,
 };
 
 /// The settings at the start of a script end before so many bytes.
 const HEAD: usize = 4096;
 
-/// What a restore does with owners and grants of tables and other objects.
+/// What a restore does with owners and grants of tables and other objects. Programs that restore never give them: what a role
+/// may not give would end them. [`crate::data::postgres::rights`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rights {
-    /// They come back as they were.
+    /// They come back as they were, as far as that can be.
     Kept,
-    /// Everything belongs to the role that restores.
-    LeftOut,
-    /// The same on another server, which may lack tablespaces.
+    /// Everything belongs to the database's owner, maybe on another server, which may lack tablespaces.
     Elsewhere,
 }
 
 impl Rights {
     fn flags(self) -> &'static [&'static str] {
         match self {
-            Self::Kept => &[],
-            Self::LeftOut => &["--no-owner", "--no-acl"],
+            Self::Kept => &["--no-owner", "--no-acl"],
             Self::Elsewhere => &["--no-owner", "--no-acl", "--no-tablespaces"],
         }
     }
@@ -43,7 +41,8 @@ impl Rights {
 pub enum Definitions {
     /// All that the role sees.
     All,
-    /// Without owners and grants, and without what may carry data: comments, publications, subscriptions, security labels.
+    /// Without grants, and without what may carry data: comments, publications, subscriptions, security labels. Owners are left out
+    /// where it becomes text: an archive always names them.
     Bare,
 }
 
@@ -82,7 +81,7 @@ impl Tools {
         command.args(["--format=custom", "--section=pre-data", "--section=post-data", "-B"]);
         command.args(["--no-password", "--lock-wait-timeout=30s"]);
         if which == Definitions::Bare {
-            command.args(["--no-owner", "--no-acl", "--no-comments", "--no-publications", "--no-subscriptions"]);
+            command.args(["--no-acl", "--no-comments", "--no-publications", "--no-subscriptions"]);
             command.arg("--no-security-labels");
         }
         command.args(snapshot.map(|snapshot| format!("--snapshot={snapshot}"))).arg("--file").arg(to);
@@ -90,9 +89,12 @@ impl Tools {
     }
 
     /// The text of a section of an archive, for any server that this program's own archives suit.
-    pub async fn section(&self, archive: &Path, section: Section, stop: &Stop) -> Result<Vec<u8>, PgError> {
+    pub async fn section(&self, archive: &Path, which: Definitions, section: Section, stop: &Stop) -> Result<Vec<u8>, PgError> {
         let mut command = self.local("pg_restore");
         command.arg("--file=-").arg(format!("--section={}", section.as_str()));
+        if which == Definitions::Bare {
+            command.args(["--no-owner", "--no-acl"]);
+        }
         if self.restrict_key {
             command.arg(format!("--restrict-key={RESTRICT_KEY}"));
         }
@@ -144,8 +146,7 @@ impl Tools {
         read.map_err(|_| PgError::Tool { tool: "pg_dump".into(), doing, cause: "its output could not be read".into() })
     }
 
-    /// Puts the definitions that rows need into an empty database, as another role where one is given. Grants come with
-    /// [`Self::complete`]: an owner may have taken his own right to write away.
+    /// Puts the definitions that rows need into an empty database, as another role where one is given.
     pub async fn prepare(
         &self,
         (at, server_major): (&Endpoint, u32),
@@ -159,8 +160,8 @@ impl Tools {
         self.restored(command, &format!("preparing database {database}"), server_major, stop).await
     }
 
-    /// Puts the rest of the definitions where rows are: indexes, constraints and triggers, several at a time, then grants, then
-    /// what materialized views show. `scratch` takes a list.
+    /// Puts the rest of the definitions where rows are: indexes, constraints and triggers, several at a time, then what
+    /// materialized views show. `scratch` takes a list.
     pub async fn complete(
         &self,
         (at, server_major): (&Endpoint, u32),
@@ -246,6 +247,8 @@ impl Tools {
         let mut child = spawn(command, "psql", &doing)?;
         let input = child.stdin.take();
         let first = owner.map(|owner| format!("SET ROLE {};\n", ident(owner))).unwrap_or_default();
+        // pg_dump and pg_restore see to that themselves.
+        let first = format!("{NO_TIMEOUTS};\n{first}");
         let pump = async {
             let Some(mut input) = input else { return Ok(()) };
             input.write_all(first.as_bytes()).await?;
