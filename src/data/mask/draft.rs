@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Key,
     columns::Type,
-    personal::{Look, fake, hash, keep, look, look_of_path, null, propose, redact, scalar, yaml},
+    personal::{Look, fake, hash, keep, look, look_of_path, null, propose, redact, scalar, told_by, yaml},
     policy::compile,
+    rows,
 };
 use crate::{
-    api::{FakeKind, JsonMask, JsonPathMask, Keep, Locale, Mask, MaskingData, MaskingTable, Noise, Shift},
+    api::{Empty, FakeKind, JsonMask, JsonPathMask, Keep, Locale, Mask, MaskingData, MaskingTable, Noise, Rows, Shift},
     data::postgres::tables::{Column, Table, TableKind},
 };
 
@@ -66,9 +67,20 @@ pub fn data(name: &str, tables: &[Table], samples: &Samples, labels: &BTreeMap<(
     for table in tables {
         table.parents.iter().for_each(|parent| children.entry(*parent).or_default().push(table));
     }
+    let empty = rows::empty(tables);
     for table in tables.iter().filter(|t| t.kind != TableKind::Foreign && t.parents.is_empty()) {
         let mut entry = MaskingTable { table: table.full_name().into(), ..MaskingTable::default() };
-        out.push_str(&format!("    - table: {}\n      columns:\n", scalar(&table.full_name())));
+        out.push_str(&format!("    - table: {}\n", scalar(&table.full_name())));
+        if let Some(why) = empty.get(&table.oid) {
+            out.push_str(&format!("      rows: {{none: {{}}}} # {why}\n"));
+            entry.rows = Some(Rows { none: Some(Empty {}), ..Rows::default() });
+            policy.tables.push(entry);
+            continue;
+        }
+        if let Some(choice) = rows::choice(table) {
+            out.push_str(&format!("      # {choice}\n"));
+        }
+        out.push_str("      columns:\n");
         let follow = own_of_children(table, &children);
         for (of, column) in table.written().map(|column| (table, column)).chain(follow) {
             let (mask, why) = one(of, column, samples, labels, locale);
@@ -135,6 +147,10 @@ fn one(
     let values = samples.get(&key).map(Vec::as_slice).unwrap_or_default();
     if Type::of(column) == Type::Json {
         return json(values, locale);
+    }
+    // Of values of unlike kinds, most may be of one.
+    if nobody && told_by(table, column).is_some() {
+        return propose(table, column, locale);
     }
     // Applications keep JSON in text too, and what is not JSON any more would break them.
     if nobody && Type::of(column) == Type::Text && super::columns::room(column) == usize::MAX {
@@ -257,7 +273,7 @@ fn json(values: &[String], locale: Locale) -> (Mask, String) {
         let one = match look_of_path(&path) {
             None if plain => JsonPathMask { keep: Some(Keep::default()), ..JsonPathMask::default() },
             Some(Look::Fake(kind)) if text => JsonPathMask { fake: fake(kind, locale).fake, ..JsonPathMask::default() },
-            _ => JsonPathMask { redact: Some(crate::api::Empty {}), ..JsonPathMask::default() },
+            _ => JsonPathMask { redact: Some(Empty {}), ..JsonPathMask::default() },
         };
         mask.paths.insert(path, one);
     }
