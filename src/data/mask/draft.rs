@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Key,
     columns::Type,
-    personal::{Look, fake, hash, keep, look, look_of_path, null, propose, redact, scalar, told_by, yaml},
+    personal::{Look, fake, hash, is_unique, keep, look, look_of_path, null, propose, redact, scalar, told_by, yaml},
     policy::compile,
     rows,
 };
 use crate::{
-    api::{Empty, FakeKind, JsonMask, JsonPathMask, Keep, Locale, Mask, MaskingData, MaskingTable, Noise, Rows, Shift},
+    api::{Empty, FakeKind, JsonMask, JsonPathMask, Keep, Locale, Mask, MaskingData, MaskingTable, Noise, Rows, Shift, Template},
     data::postgres::tables::{Column, Table, TableKind},
 };
 
@@ -161,12 +161,15 @@ fn one(
             return (mask, format!("JSON in text: {why}"));
         }
     }
+    if let Some(found) = cached(table, column, samples, locale) {
+        return found;
+    }
     let (mask, why) = propose(table, column, locale);
     let Some((kind, share)) = seen(values).filter(|_| nobody) else {
         let hint = few(values).filter(|_| nobody && mask.redact.is_some()).unwrap_or_default();
         return (mask, format!("{why}{hint}"));
     };
-    let unique = table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name));
+    let unique = is_unique(table, column);
     let looks = match kind {
         FakeKind::Email => "email addresses",
         FakeKind::Phone => "telephone numbers",
@@ -180,6 +183,20 @@ fn one(
         fake(if fits { kind } else { FakeKind::Shape }, locale),
         format!("{share} of 100 values that were looked at look like {looks}"),
     )
+}
+
+/// `name_cached` beside `name_parts` in JSON: a copy of the parts of a name.
+fn cached(table: &Table, column: &Column, samples: &Samples, locale: Locale) -> Option<(Mask, String)> {
+    let stem = column.name.strip_suffix("_cached").filter(|_| Type::of(column) == Type::Text && !is_unique(table, column))?;
+    let parts = table.written().find(|c| c.name == format!("{stem}_parts") && Type::of(c) == Type::Json)?;
+    let values = samples.get(&(table.oid, parts.name.clone()))?;
+    let paths = json(values, locale).0.json?.paths;
+    let order = [FakeKind::FullName, FakeKind::FirstName, FakeKind::LastName];
+    let of = |kind| paths.iter().filter(move |(_, mask)| mask.fake.as_ref().is_some_and(|f| f.kind == kind));
+    let named: Vec<String> = order.into_iter().flat_map(of).map(|(path, _)| format!("{{{}{path}}}", parts.name)).collect();
+    let template = Template { text: named.join(" ").as_str().into() };
+    let why = format!("by its name a copy of what is in {}: look whether these are its parts, in their order", parts.name);
+    (!named.is_empty()).then(|| (Mask { template: Some(template), ..Mask::default() }, why))
 }
 
 /// Of states and kinds there are few, and an application may not run without them: what helps to tell them from other text.
@@ -235,6 +252,11 @@ pub fn is_card(value: &str) -> bool {
     (13..=19).contains(&plain.len())
         && plain.iter().all(|n| *n < 10)
         && plain.iter().rev().enumerate().map(sum).sum::<u32>() % 10 == 0
+}
+
+/// Whether text is by its form somebody's: an address of mail or of a network, an account, a card, a telephone number.
+pub fn is_of_a_person(value: &str) -> bool {
+    is_email(value) || is_iban(value) || is_card(value) || is_phone(value) || value.parse::<std::net::IpAddr>().is_ok()
 }
 
 fn is_phone(value: &str) -> bool {

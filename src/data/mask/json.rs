@@ -1,13 +1,13 @@
 //! JSON of which only named paths leave.
 //!
 //! The text is walked once; what is kept is copied as it stands. A member that no path leads to is left out with its name,
-//! because names can be data too; an element that none leads to is left out; where a path leads on but the value is no
+//! because names can be data too, and so is one that looks like somebody's where `.*` takes any; an element that none leads to is left out; where a path leads on but the value is no
 //! container, the value is redacted.
 
 use std::collections::BTreeMap;
 
 use super::{
-    codec,
+    codec, draft,
     kinds::{Plain, Scratch},
 };
 
@@ -184,13 +184,15 @@ impl Walk<'_> {
             self.at += 1;
             self.space();
             let inside = &name[1..name.len() - 1];
-            let next = if memchr::memchr(b'\\', inside).is_some() {
+            // Whoever writes `.*` means names of a program's making, and does not see one that is somebody's.
+            let any = |name: &str| tree.any.as_deref().filter(|_| !draft::is_of_a_person(name));
+            let (next, any) = if memchr::memchr(b'\\', inside).is_some() {
                 let name: String = serde_json::from_slice(name).ok()?;
-                tree.members.get(&name)
+                (tree.members.get(&name), any(&name))
             } else {
-                std::str::from_utf8(inside).ok().and_then(|name| tree.members.get(name))
+                std::str::from_utf8(inside).map_or((None, None), |name| (tree.members.get(name), any(name)))
             };
-            let next = next.or(tree.any.as_deref());
+            let next = next.or(any);
             // Beneath a shorter path that says what becomes of all, names stay only where values do.
             let kept = mask.is_some_and(Plain::keeps);
             if next.is_some() || kept {
@@ -339,6 +341,16 @@ pub fn redacted(value: &[u8], out: &mut Vec<u8>) {
         Some(b'n') | None => b"null",
         _ => b"0",
     });
+}
+
+/// The text or number that names lead to, member by member; empty where they lead to none.
+pub fn at(text: &[u8], names: &[String]) -> String {
+    let whole: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+    match names.iter().try_fold(&whole, |value, name| value.get(name)) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(serde_json::Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    }
 }
 
 /// Appends what leaves of a field that holds JSON. What is not JSON is redacted whole.

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    columns::{self, Type},
+    columns::Type,
     compile::{Built, domain_of},
     constraints,
     kinds::{Derived, Op, Part, Plain},
     made,
+    pattern::asks_only_for_a_shape,
     policy::Named,
     presence,
 };
@@ -70,7 +71,7 @@ fn injective(built: &Built, column: &Column, mask: &Mask, op: &Op, folded: bool)
 
 /// Whether a mask is a text around one whole number that no two rows share: `user{id}@shop.example`.
 fn numbered(table: &Table, op: &Op) -> bool {
-    let Op::Template(parts) = op else { return false };
+    let Op::Template(parts, _) = op else { return false };
     let mut columns = parts.iter().filter_map(|part| match part {
         Part::Column(at, op) => table.written().nth(*at).map(|column| (column, op)),
         Part::Literal(_) => None,
@@ -238,14 +239,7 @@ fn signs_only(expression: &str, column: &str) -> bool {
     all_alike("") && all_alike("-")
 }
 
-/// Whether a constraint asks no more of a value than its length: then it takes every value of a length or none.
+/// Whether a constraint takes all values of a shape or none.
 fn shape_only(expression: &str, name: &str, column: &Column) -> bool {
-    if Type::of(column) != Type::Text {
-        return signs_only(expression, name);
-    }
-    let most = columns::room(column).min(300);
-    (1..=most).all(|length| {
-        let said = ["a", "Z", "7", "é"].map(|c| constraints::takes(expression, name, Some(&c.repeat(length))));
-        said[0].is_ok() && said.iter().all(|s| *s == said[0])
-    })
+    if Type::of(column) == Type::Text { asks_only_for_a_shape(expression, name) } else { signs_only(expression, name) }
 }

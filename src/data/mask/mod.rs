@@ -21,6 +21,7 @@ mod kinds;
 mod made;
 mod names;
 mod number;
+mod pattern;
 pub mod personal;
 pub mod policy;
 mod presence;

@@ -88,7 +88,7 @@ const WORDS: &[(Words, Look)] = &[
     credentials contrasena contrasenya",
         Look::Secret,
     ),
-    ("avatar gravatar photo foto selfie", Look::Picture),
+    ("avatar photo foto selfie", Look::Picture),
     ("latitude longitude geolocation lat lng lon gps", Look::Place),
     ("salary salario salari income sueldo sou wage nomina", Look::Income),
     (
@@ -204,7 +204,10 @@ pub fn of_table(name: &str) -> Vec<String> {
 
 /// Whether a table is one of people: by its last word, `customer_groups` are none.
 pub fn is_of_people(table: &str) -> bool {
-    last(&of_table(table), PEOPLE)
+    let words = of_table(table);
+    // `invoiceaddress`, `superuser`: some write words together.
+    let joined = |word: &String| PEOPLE.split_whitespace().any(|p| p.len() > 3 && word.ends_with(p));
+    last(&words, PEOPLE) || words.last().is_some_and(joined)
 }
 
 /// Tables of things that a program or a shop has, whose names are no persons'.

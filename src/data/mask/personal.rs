@@ -81,6 +81,10 @@ pub fn look(table: &Table, column: &Column) -> Option<Look> {
     if column.base_type.starts_with("macaddr") {
         return Some(Look::Identity);
     }
+    // Whole numbers that refer are masked where what they refer to is.
+    if matches!(kind, Type::Whole(_)) && table.foreign_keys.iter().any(|k| k.columns.contains(&column.name)) {
+        return None;
+    }
     let look = named(table, column)?;
     let whole = |look| {
         matches!(look, Look::Identity | Look::Income | Look::Birth | Look::Secret | Look::Fake(FakeKind::Phone | FakeKind::Card))
@@ -101,16 +105,19 @@ pub fn look(table: &Table, column: &Column) -> Option<Look> {
 /// What a column looks like by its name, in its table.
 fn named(table: &Table, column: &Column) -> Option<Look> {
     let words = names::words(&column.name);
-    if let Some(look) = names::look(&words) {
-        return Some(look);
-    }
     let people = names::is_of_people(&table.name);
+    match names::look(&words) {
+        // Events and shops have places too.
+        Some(Look::Place) if names::any(&words, "lat lng lon") && !people && !beside_a_person(table) => return None,
+        Some(look) => return Some(look),
+        None => {}
+    }
     // A copy of what is kept elsewhere in parts or in another spelling.
     let copies = ["cached", "cache", "lower", "normalized", "canonical", "pretty"];
     let bare: Vec<&str> = words.iter().map(String::as_str).filter(|w| !copies.contains(w)).collect();
     match bare.as_slice() {
         ["name" | "nombre" | "nom"] if people || beside_a_person(table) => Some(Look::Fake(FakeKind::FullName)),
-        ["website" | "homepage" | "url"] if people => Some(Look::Fake(FakeKind::Url)),
+        ["website" | "homepage" | "url"] | ["website" | "homepage", "url"] if people => Some(Look::Fake(FakeKind::Url)),
         ["user", "url"] => Some(Look::Fake(FakeKind::Url)),
         ["uid" | "subject"] if table.columns.iter().any(|c| c.name == "provider") => Some(Look::Identity),
         ["pin"] if people => Some(Look::Secret),
@@ -118,11 +125,13 @@ fn named(table: &Table, column: &Column) -> Option<Look> {
     }
 }
 
-/// A name beside an address or a telephone number is a person's.
+/// What stands beside an address, a telephone number or somebody's number is a person's.
 fn beside_a_person(table: &Table) -> bool {
     table.columns.iter().any(|c| {
-        let reaches = matches!(names::look(&names::words(&c.name)), Some(Look::Fake(FakeKind::Email | FakeKind::Phone)));
-        reaches && Type::of(c) == Type::Text
+        let words = names::words(&c.name);
+        let reaches = matches!(names::look(&words), Some(Look::Fake(FakeKind::Email | FakeKind::Phone)));
+        let refers = words.len() == 2 && names::last(&words, "id") && names::is_of_people(&words[0]);
+        (reaches && Type::of(c) == Type::Text) || refers
     })
 }
 
@@ -165,9 +174,15 @@ pub fn hash(name: Option<&str>) -> Mask {
     Mask { hash: Some(HashMask { domain: name.and_then(domain) }), ..Mask::default() }
 }
 
+/// Whether a column's values, alone or with others, are unique, and not because fewer columns already are.
+pub fn is_unique(table: &Table, column: &Column) -> bool {
+    let least = |set: &Vec<String>| !table.unique.iter().any(|u| u.len() < set.len() && u.iter().all(|c| set.contains(c)));
+    table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name) && least(set))
+}
+
 /// What is proposed for a column that looks like nothing in particular, by its type, or like something; with the reason.
 pub fn propose(table: &Table, column: &Column, locale: Locale) -> (Mask, String) {
-    let unique = table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name));
+    let unique = is_unique(table, column);
     if let Some(look) = look(table, column) {
         if let Some((mask, of)) = computed(table, column) {
             return (mask, format!("by its name what {of} gives"));

@@ -202,14 +202,17 @@ const FOREIGN_KEYS: &str = "SELECT k.conrelid, k.conname::text, \
     FROM pg_constraint k JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
     WHERE k.contype = 'f' AND k.conrelid = ANY($1) ORDER BY k.conrelid, k.conname";
 
-const CHECKS: &str = "SELECT k.conrelid, k.conname::text, \
+const CHECKS: &str = "WITH RECURSIVE walk AS (SELECT t.oid AS start, t.oid FROM pg_type t WHERE t.typtype = 'd' \
+      UNION ALL SELECT w.start, t.typbasetype FROM walk w JOIN pg_type t ON t.oid = w.oid WHERE t.typtype = 'd') \
+    SELECT k.conrelid, k.conname::text, \
     coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY(k.conkey)), '{}'), \
     pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.contype = 'c' AND k.conrelid = ANY($1) \
     UNION ALL SELECT a.attrelid, k.conname::text, ARRAY[a.attname::text], pg_get_constraintdef(k.oid) \
-    FROM pg_attribute a JOIN pg_constraint k ON k.contypid = a.atttypid AND k.contype = 'c' \
+    FROM pg_attribute a JOIN walk w ON w.start = a.atttypid JOIN pg_constraint k ON k.contypid = w.oid AND k.contype = 'c' \
     WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2";
 
-// The dependencies of each on columns of its own table, but those of a computed column on itself.
+// The dependencies of each on columns of its own table, but those of a computed column on itself. The columns of a partition key
+// depend on the table, not it on them.
 const MADE_OF: &str = "WITH made AS ( \
       SELECT 'p' AS what, p.partrelid AS rel, 'pg_class'::regclass AS class, p.partrelid AS oid, '' AS name, p.partattrs::int2[] AS attrs, \
         0 AS own, 'PARTITION BY ' || pg_get_partkeydef(p.partrelid) AS definition FROM pg_partitioned_table p \
@@ -223,7 +226,9 @@ const MADE_OF: &str = "WITH made AS ( \
     SELECT m.rel, m.what, m.name, coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a \
       WHERE a.attrelid = m.rel AND a.attnum > 0 AND a.attnum <> m.own AND (a.attnum = ANY(m.attrs) OR EXISTS (SELECT 1 FROM pg_depend d \
         WHERE d.classid = m.class AND d.objid = m.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = m.rel \
-        AND d.refobjsubid = a.attnum))), '{}'), m.definition \
+        AND d.refobjsubid = a.attnum) OR m.what = 'p' AND EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = m.class AND d.objid = m.rel \
+        AND d.objsubid = a.attnum AND d.refclassid = m.class AND d.refobjid = m.rel AND d.refobjsubid = 0 AND d.deptype = 'i'))), '{}'), \
+      m.definition \
     FROM made m WHERE m.rel = ANY($1) ORDER BY 1, 2, 3";
 
 /// Reads all tables, ordered by schema and name.
