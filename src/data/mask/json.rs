@@ -184,18 +184,19 @@ impl Walk<'_> {
             self.at += 1;
             self.space();
             let inside = &name[1..name.len() - 1];
-            // Whoever writes `.*` means names of a program's making, and does not see one that is somebody's.
-            let any = |name: &str| tree.any.as_deref().filter(|_| !draft::is_of_a_person(name));
-            let (next, any) = if memchr::memchr(b'\\', inside).is_some() {
+            let (named, hidden) = if memchr::memchr(b'\\', inside).is_some() {
                 let name: String = serde_json::from_slice(name).ok()?;
-                (tree.members.get(&name), any(&name))
+                (tree.members.get(&name), draft::is_of_a_person(&name))
             } else {
-                std::str::from_utf8(inside).map_or((None, None), |name| (tree.members.get(name), any(name)))
+                std::str::from_utf8(inside).map_or((None, true), |name| (tree.members.get(name), draft::is_of_a_person(name)))
             };
-            let next = next.or(any);
+            // Whoever writes `.*` means names of a program's making, and does not see one that is somebody's: it stays behind with
+            // all beneath it, also where a shorter path keeps, because nobody has said what becomes of it.
+            let next = named.or(tree.any.as_deref());
+            let hidden = hidden && named.is_none() && tree.any.is_some();
             // Beneath a shorter path that says what becomes of all, names stay only where values do.
             let kept = mask.is_some_and(Plain::keeps);
-            if next.is_some() || kept {
+            if !hidden && (next.is_some() || kept) {
                 if !first {
                     self.out.push(b',');
                 }
@@ -420,6 +421,15 @@ mod tests {
             Some(json!({"a": {"b": 1}})),
             "the name decides over the star"
         );
+    }
+
+    #[test]
+    fn a_name_that_is_somebodys_does_not_leave_by_a_star() {
+        let text = r#"{"ana@shop.cat": {"secret": "canary", "a": 1}, "b": {"secret": "canary", "a": 1}, "10.2.3.4": 1}"#;
+        assert_eq!(masked(&[("$.*.a", Plain::Keep)], text), Some(json!({"b": {"a": 1}})));
+        let paths = [("$", Plain::Keep), ("$.*.secret", Plain::Redact)];
+        assert_eq!(masked(&paths, text), Some(json!({"b": {"secret": "redacted", "a": 1}})));
+        assert_eq!(masked(&[("$['ana@shop.cat'].a", Plain::Keep)], text), Some(json!({"ana@shop.cat": {"a": 1}})));
     }
 
     #[test]
