@@ -268,7 +268,8 @@ fn a_draft_says_what_it_cannot_tell() {
         ((1, "attendee_name_parts".to_owned()), vec![parts.to_owned(); 9]),
         ((2, "value".to_owned()), vec!["canary@shop.cat".to_owned(); 9]),
     ];
-    let said = draft::data("store", &[people, settings, token.clone(), used, logs], &samples.into(), &Default::default(), Locale::En);
+    let said =
+        draft::data("store", &[people, settings, token.clone(), used, logs], &samples.into(), &Default::default(), Locale::En);
     for line in [
         r#"attendee_name_cached: {template: {text: "{attendee_name_parts$.given_name} {attendee_name_parts$.family_name}"}} # by its name a copy"#,
         "value: {redact: {}} # values of unlike kinds, told apart by key,",
