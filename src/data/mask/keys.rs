@@ -153,7 +153,7 @@ fn refers<'a>(
     }
     // Which rows refer to those that stay behind is known to the data alone, and to who writes conditions.
     let theirs = named.table(&key.schema, &key.table)?;
-    if named.has_condition(theirs) && !built.condition.is_some() && theirs.full_name() != table.full_name() {
+    if named.has_condition(theirs) && built.condition.is_none() && theirs.full_name() != table.full_name() {
         let list = |columns: &[String]| columns.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", ");
         let why = format!(
             "refers to {other}, of which only some rows leave, and what refers to the others could not be loaded; add rows: {{where: \
