@@ -188,9 +188,9 @@ fn checked<'a>(check: &'a Check, table: &'a Table, built: &Built) -> Option<(Opt
     let columns: Vec<&String> = check.columns.iter().flat_map(|c| sources(table, c)).collect();
     let computed = columns.iter().any(|c| !check.columns.contains(c));
     // Of what is computed from it, whether a value is there says nothing.
-    let stays = |column: &Column, op: &Op| matches!(op, Op::Keep) || (!computed && presence::stays(&check.expression, column, op));
-    let touched: Vec<_> =
-        columns.iter().filter_map(|c| built.column(c)).filter(|(column, _, op)| !stays(column, op)).collect();
+    let stays =
+        |column: &Column, op: &Op| matches!(op, Op::Keep) || (!computed && presence::stays(&check.expression, column, op));
+    let touched: Vec<_> = columns.iter().filter_map(|c| built.column(c)).filter(|(column, _, op)| !stays(column, op)).collect();
     let (column, _, op) = touched.first()?;
     let name = columns.iter().find(|c| ***c == column.name).map(|c| c.as_str());
     let unsure = || {
