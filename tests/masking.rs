@@ -9,8 +9,12 @@ mod postgres;
 mod policies;
 #[path = "masking/rows.rs"]
 mod rows;
+#[path = "masking/schemas.rs"]
+mod schemas;
 #[path = "masking/server.rs"]
 mod server;
+#[path = "masking/traps.rs"]
+mod traps;
 
 use lockkeeper::{
     api::MaskingData,

@@ -149,7 +149,7 @@ pub struct HashMask {
     pub domain: Option<Domain>,
 }
 
-/// What is computed from another column of the table: exactly one member.
+/// What is computed from another column of the table, or from a value in its JSON (`parts$.given_name`): exactly one member.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
@@ -308,7 +308,7 @@ pub struct JsonPathMask {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Template {
-    /// Literal text with masked values of other columns in braces: `user-{id}@example.org`. Braces themselves are doubled.
+    /// Literal text with masked values of other columns in braces: `user-{id}@example.org`. Braces themselves are doubled. Of a column that holds JSON, a path of names leads to a value: `{parts$.given_name} {parts$.family_name}`; then spaces are put in order, and what the column has no room for is cut.
     pub text: TemplateText,
 }
 

@@ -249,6 +249,42 @@ fn a_draft_keeps_what_applications_would_break_without() {
 }
 
 #[test]
+fn a_draft_says_what_it_cannot_tell() {
+    use lockkeeper::{api::Locale, data::mask::draft};
+    let text = |name: &str| column(name, "text", None, false);
+    let people = table(
+        1,
+        "orderposition",
+        vec![text("attendee_name_cached"), column("attendee_name_parts", "jsonb", None, true)],
+        json!({}),
+    );
+    let settings = table(2, "settingsstore", vec![text("key"), text("value")], json!({}));
+    let token = table(3, "api_tokens", vec![text("secret"), column("id", "int4", None, true)], json!({"unique": [["id"]]}));
+    let reference = json!({"foreignKeys": [{"name": "fk", "columns": ["token"], "schema": "public", "table": "api_tokens", "references": ["id"]}]});
+    let used = table(4, "usage", vec![column("token", "int4", None, true)], reference);
+    let logs = table(5, "audit_log", vec![column("at", "timestamptz", None, true)], json!({}));
+    let parts = r#"{"_scheme": "given_family", "given_name": "Ana", "family_name": "Canary"}"#;
+    let samples = [
+        ((1, "attendee_name_parts".to_owned()), vec![parts.to_owned(); 9]),
+        ((2, "value".to_owned()), vec!["canary@shop.cat".to_owned(); 9]),
+    ];
+    let said =
+        draft::data("store", &[people, settings, token.clone(), used, logs], &samples.into(), &Default::default(), Locale::En);
+    for line in [
+        r#"attendee_name_cached: {template: {text: "{attendee_name_parts$.given_name} {attendee_name_parts$.family_name}"}} # by its name a copy"#,
+        "value: {redact: {}} # values of unlike kinds, told apart by key,",
+        "# by its name perhaps a record of what people did, in which anything may stand; in place of columns, rows: {none: {}}",
+        "secret: {\"null\": {}}",
+    ] {
+        assert!(said.contains(line), "{line} is not in\n{said}");
+    }
+    assert!(!said.contains("anary") && !said.contains("To decide"), "{said}");
+    // A table that none refers to stays behind.
+    let said = draft::data("store", &[token], &Default::default(), &Default::default(), Locale::En);
+    assert!(said.contains("rows: {none: {}} # tokens"), "{said}");
+}
+
+#[test]
 fn a_unique_column_takes_a_template_around_one_number_that_no_two_rows_share() {
     let columns = vec![
         column("id", "int8", None, true),

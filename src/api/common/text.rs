@@ -117,8 +117,8 @@ bounded_string!(
     TableName, 3, 127, r"^[^\x00-\x1f\x7f]+$"
 );
 bounded_string!(
-    /// Name of a column, as the catalog spells it.
-    ColumnName, 1, 63, r"^[^\x00-\x1f\x7f]+$"
+    /// Name of a column, as the catalog spells it; where another is made of it, also with a path of names into its JSON: `parts$.given_name`.
+    ColumnName, 1, 255, r"^[^\x00-\x1f\x7f]+$"
 );
 bounded_string!(
     /// Name of a domain of values: within one, equal values get equal substitutes.

@@ -153,10 +153,7 @@ pub fn column(
             _ => unfit("hash", "text, whole numbers, UUIDs and bytes"),
         },
         (None, None, None, None, Some(derive), None, None, None, None, None) => {
-            derived(table, column, derive, all, |name, mask| {
-                let source = table.columns.iter().find(|c| c.name == name).ok_or("?")?;
-                self::column((table, of), source, mask, all, (rooms, key))
-            })
+            derived(table, column, derive, all, |source, mask| self::column((table, of), source, mask, all, (rooms, key)))
         }
         (None, None, None, None, None, Some(fake), None, None, None, None) => {
             let room = rooms.room(fake.domain.as_ref(), Some(fake.kind), Some(column));
@@ -212,8 +209,7 @@ pub fn column(
             _ => unfit("json", "json, jsonb and text without a length"),
         },
         (None, None, None, None, None, None, None, None, None, Some(template)) => match kind {
-            Type::Text => templated(table, column, &template.text, all, |name, mask| {
-                let source = table.columns.iter().find(|c| c.name == name).ok_or("?")?;
+            Type::Text => templated(table, column, &template.text, all, |source, mask| {
                 self::column((table, of), source, mask, all, (rooms, key))
             }),
             _ => unfit("template", "text"),
@@ -235,17 +231,54 @@ fn kept(table: &Table, column: &Column, keep: &Keep) -> Result<Op, String> {
     }
 }
 
-/// A mask that stands for another column's value: of one that is not itself computed.
-fn source<'a>(table: &Table, column: &Column, name: &str, all: &'a BTreeMap<String, Mask>) -> Result<(usize, &'a Mask), String> {
-    let at = table.written().position(|c| c.name == name).ok_or_else(|| format!("the table has no column {name}"))?;
-    if name == column.name {
+/// What a mask is made of: a column, or the value that a path leads to in one that holds JSON.
+struct Source<'a> {
+    at: usize,
+    column: &'a Column,
+    mask: &'a Mask,
+    path: Vec<String>,
+}
+
+impl Source<'_> {
+    fn op(&self, op: Op) -> Op {
+        if self.path.is_empty() { op } else { Op::Path(Box::new(op), self.path.clone()) }
+    }
+}
+
+/// A mask that stands for another column's value: of one that is not itself computed. `name`: of the column, or of one that holds
+/// JSON with a path behind it, `parts$.given_name`.
+fn source<'a>(table: &'a Table, column: &Column, name: &str, all: &'a BTreeMap<String, Mask>) -> Result<Source<'a>, String> {
+    let find = |name: &str| table.written().enumerate().find(|(_, c)| c.name == name);
+    let split = || name.match_indices('$').find_map(|(at, _)| find(&name[..at]).map(|found| (found, &name[at..])));
+    let ((at, of), path) = match find(name) {
+        Some(found) => (found, Vec::new()),
+        None => {
+            let (found, path) = split().ok_or_else(|| format!("the table has no column {name}"))?;
+            (found, names(path)?)
+        }
+    };
+    let name = &of.name;
+    if !path.is_empty() && !matches!(Type::of(of), Type::Json | Type::Text) {
+        return Err(format!("column {name} is no JSON, so there is no path into it"));
+    }
+    if *name == column.name {
         return Err("a column cannot be made of itself".into());
     }
     let mask = all.get(name).ok_or_else(|| format!("column {name} is not named itself"))?;
     if mask.derive.is_some() || mask.template.is_some() {
         return Err(format!("column {name} is itself made of others; name the one that it is made of"));
     }
-    Ok((at, mask))
+    Ok(Source { at, column: of, mask, path })
+}
+
+/// The names of a path that leads to one value.
+fn names(path: &str) -> Result<Vec<String>, String> {
+    let steps = json::path(path)?.into_iter().map(|step| match step {
+        json::Step::Member(name) => Ok(name),
+        _ => Err(format!("path {path}: here a path leads to one value: write .name and ['any name'] alone")),
+    });
+    let names = steps.collect::<Result<Vec<_>, _>>()?;
+    if names.is_empty() { Err(format!("path {path}: it names no value")) } else { Ok(names) }
 }
 
 fn derived(
@@ -253,7 +286,7 @@ fn derived(
     column: &Column,
     derive: &Derive,
     all: &BTreeMap<String, Mask>,
-    make: impl Fn(&str, &Mask) -> Result<Op, String>,
+    make: impl Fn(&Column, &Mask) -> Result<Op, String>,
 ) -> Result<Op, String> {
     let (how, name, word, digits) = match derive {
         Derive { sha256_of: Some(name), md5_of: None, lower_of: None, copy_of: None } => (Derived::Sha256, name, "sha256Of", 64),
@@ -262,9 +295,9 @@ fn derived(
         Derive { sha256_of: None, md5_of: None, lower_of: None, copy_of: Some(name) } => (Derived::Copy, name, "copyOf", 0),
         _ => return Err("derive: exactly one of: sha256Of, md5Of, lowerOf, copyOf".into()),
     };
-    let (at, mask) = source(table, column, name, all).map_err(|why| format!("derive: {word}: {why}"))?;
+    let source = source(table, column, name, all).map_err(|why| format!("derive: {word}: {why}"))?;
     let bytes = column.base_type == "bytea" && digits > 0;
-    let same = how == Derived::Copy && table.columns.iter().any(|c| c.name == **name && c.base_type == column.base_type);
+    let same = how == Derived::Copy && source.path.is_empty() && source.column.base_type == column.base_type;
     if Type::of(column) != Type::Text && !bytes && !same {
         return Err(format!("derive: {word} does not fit type {}", column.type_name));
     }
@@ -272,8 +305,8 @@ fn derived(
     if room < digits {
         return Err(format!("derive: {word} gives {digits} characters, and the column has room for {room}"));
     }
-    let op = make(name, mask).map_err(|why| format!("derive: {word}: column {name}: {why}"))?;
-    Ok(Op::Derived(how, at, Box::new(op), room, bytes))
+    let op = make(source.column, source.mask).map_err(|why| format!("derive: {word}: column {}: {why}", source.column.name))?;
+    Ok(Op::Derived(how, source.at, Box::new(source.op(op)), room, bytes))
 }
 
 /// How many characters a type's values have at most. `None`: there is no telling.
@@ -291,11 +324,12 @@ fn templated(
     column: &Column,
     text: &str,
     all: &BTreeMap<String, Mask>,
-    make: impl Fn(&str, &Mask) -> Result<Op, String>,
+    make: impl Fn(&Column, &Mask) -> Result<Op, String>,
 ) -> Result<Op, String> {
     let mut parts = Vec::new();
     let mut literal = String::new();
     let mut length = Some(0_usize);
+    let mut paths = false;
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
@@ -306,12 +340,12 @@ fn templated(
             let (name, after) =
                 rest.split_once('}').ok_or("template: a brace has no end; double it where it is meant as such")?;
             rest = after;
-            let (at, mask) = source(table, column, name, all).map_err(|why| format!("template: {why}"))?;
-            let op = make(name, mask).map_err(|why| format!("template: column {name}: {why}"))?;
-            let most = table.columns.iter().find(|c| c.name == name).and_then(longest);
-            length = length.zip(most).map(|(a, b)| a + b);
+            let source = source(table, column, name, all).map_err(|why| format!("template: {why}"))?;
+            let op = make(source.column, source.mask).map_err(|why| format!("template: column {name}: {why}"))?;
+            length = length.zip(longest(source.column)).map(|(a, b)| a + b);
+            paths |= !source.path.is_empty();
             parts.push(Part::Literal(std::mem::take(&mut literal).into_bytes()));
-            parts.push(Part::Column(at, Box::new(op)));
+            parts.push(Part::Column(source.at, Box::new(source.op(op))));
         } else if c == '}' {
             return Err("template: a brace ends that did not begin; double it where it is meant as such".into());
         } else {
@@ -321,11 +355,15 @@ fn templated(
     }
     parts.push(Part::Literal(literal.into_bytes()));
     let room = columns::room(column);
+    // Of JSON nobody knows what is there, nor how long it is.
+    if paths {
+        return Ok(Op::Template(parts, Some(room)));
+    }
     if room < usize::MAX && length.is_none_or(|n| n > room) {
         let most = length.map_or_else(|| "any number of".to_owned(), |n| n.to_string());
         return Err(format!("template: it can be {most} characters long, and the column has room for {room}"));
     }
-    Ok(Op::Template(parts))
+    Ok(Op::Template(parts, None))
 }
 
 fn json_mask(path: &str, mask: &JsonPathMask, functions: &Functions<'_>, rooms: &Rooms) -> Result<Plain, String> {

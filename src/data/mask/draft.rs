@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     Key,
     columns::Type,
-    personal::{Look, fake, hash, keep, look, look_of_path, null, propose, redact, scalar, yaml},
+    personal::{Look, fake, hash, is_unique, keep, look, look_of_path, null, propose, redact, scalar, told_by, yaml},
     policy::compile,
+    rows,
 };
 use crate::{
-    api::{FakeKind, JsonMask, JsonPathMask, Keep, Locale, Mask, MaskingData, MaskingTable, Noise, Shift},
+    api::{Empty, FakeKind, JsonMask, JsonPathMask, Keep, Locale, Mask, MaskingData, MaskingTable, Noise, Rows, Shift, Template},
     data::postgres::tables::{Column, Table, TableKind},
 };
 
@@ -66,9 +67,20 @@ pub fn data(name: &str, tables: &[Table], samples: &Samples, labels: &BTreeMap<(
     for table in tables {
         table.parents.iter().for_each(|parent| children.entry(*parent).or_default().push(table));
     }
+    let empty = rows::empty(tables);
     for table in tables.iter().filter(|t| t.kind != TableKind::Foreign && t.parents.is_empty()) {
         let mut entry = MaskingTable { table: table.full_name().into(), ..MaskingTable::default() };
-        out.push_str(&format!("    - table: {}\n      columns:\n", scalar(&table.full_name())));
+        out.push_str(&format!("    - table: {}\n", scalar(&table.full_name())));
+        if let Some(why) = empty.get(&table.oid) {
+            out.push_str(&format!("      rows: {{none: {{}}}} # {why}\n"));
+            entry.rows = Some(Rows { none: Some(Empty {}), ..Rows::default() });
+            policy.tables.push(entry);
+            continue;
+        }
+        if let Some(choice) = rows::choice(table) {
+            out.push_str(&format!("      # {choice}\n"));
+        }
+        out.push_str("      columns:\n");
         let follow = own_of_children(table, &children);
         for (of, column) in table.written().map(|column| (table, column)).chain(follow) {
             let (mask, why) = one(of, column, samples, labels, locale);
@@ -136,6 +148,10 @@ fn one(
     if Type::of(column) == Type::Json {
         return json(values, locale);
     }
+    // Of values of unlike kinds, most may be of one.
+    if nobody && told_by(table, column).is_some() {
+        return propose(table, column, locale);
+    }
     // Applications keep JSON in text too, and what is not JSON any more would break them.
     if nobody && Type::of(column) == Type::Text && super::columns::room(column) == usize::MAX {
         let objects =
@@ -145,12 +161,15 @@ fn one(
             return (mask, format!("JSON in text: {why}"));
         }
     }
+    if let Some(found) = cached(table, column, samples, locale) {
+        return found;
+    }
     let (mask, why) = propose(table, column, locale);
     let Some((kind, share)) = seen(values).filter(|_| nobody) else {
         let hint = few(values).filter(|_| nobody && mask.redact.is_some()).unwrap_or_default();
         return (mask, format!("{why}{hint}"));
     };
-    let unique = table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name));
+    let unique = is_unique(table, column);
     let looks = match kind {
         FakeKind::Email => "email addresses",
         FakeKind::Phone => "telephone numbers",
@@ -164,6 +183,20 @@ fn one(
         fake(if fits { kind } else { FakeKind::Shape }, locale),
         format!("{share} of 100 values that were looked at look like {looks}"),
     )
+}
+
+/// `name_cached` beside `name_parts` in JSON: a copy of the parts of a name.
+fn cached(table: &Table, column: &Column, samples: &Samples, locale: Locale) -> Option<(Mask, String)> {
+    let stem = column.name.strip_suffix("_cached").filter(|_| Type::of(column) == Type::Text && !is_unique(table, column))?;
+    let parts = table.written().find(|c| c.name == format!("{stem}_parts") && Type::of(c) == Type::Json)?;
+    let values = samples.get(&(table.oid, parts.name.clone()))?;
+    let paths = json(values, locale).0.json?.paths;
+    let order = [FakeKind::FullName, FakeKind::FirstName, FakeKind::LastName];
+    let of = |kind| paths.iter().filter(move |(_, mask)| mask.fake.as_ref().is_some_and(|f| f.kind == kind));
+    let named: Vec<String> = order.into_iter().flat_map(of).map(|(path, _)| format!("{{{}{path}}}", parts.name)).collect();
+    let template = Template { text: named.join(" ").as_str().into() };
+    let why = format!("by its name a copy of what is in {}: look whether these are its parts, in their order", parts.name);
+    (!named.is_empty()).then(|| (Mask { template: Some(template), ..Mask::default() }, why))
 }
 
 /// Of states and kinds there are few, and an application may not run without them: what helps to tell them from other text.
@@ -221,6 +254,11 @@ pub fn is_card(value: &str) -> bool {
         && plain.iter().rev().enumerate().map(sum).sum::<u32>() % 10 == 0
 }
 
+/// Whether text is by its form somebody's: an address of mail or of a network, an account, a card, a telephone number.
+pub fn is_of_a_person(value: &str) -> bool {
+    is_email(value) || is_iban(value) || is_card(value) || is_phone(value) || value.parse::<std::net::IpAddr>().is_ok()
+}
+
 fn is_phone(value: &str) -> bool {
     let digits = value.chars().filter(char::is_ascii_digit).count();
     let signs = value.chars().any(|c| matches!(c, '+' | '(' | ' ' | '-' | '/'));
@@ -257,7 +295,7 @@ fn json(values: &[String], locale: Locale) -> (Mask, String) {
         let one = match look_of_path(&path) {
             None if plain => JsonPathMask { keep: Some(Keep::default()), ..JsonPathMask::default() },
             Some(Look::Fake(kind)) if text => JsonPathMask { fake: fake(kind, locale).fake, ..JsonPathMask::default() },
-            _ => JsonPathMask { redact: Some(crate::api::Empty {}), ..JsonPathMask::default() },
+            _ => JsonPathMask { redact: Some(Empty {}), ..JsonPathMask::default() },
         };
         mask.paths.insert(path, one);
     }

@@ -1,13 +1,13 @@
 //! JSON of which only named paths leave.
 //!
 //! The text is walked once; what is kept is copied as it stands. A member that no path leads to is left out with its name,
-//! because names can be data too; an element that none leads to is left out; where a path leads on but the value is no
+//! because names can be data too, and so is one that looks like somebody's where `.*` takes any; an element that none leads to is left out; where a path leads on but the value is no
 //! container, the value is redacted.
 
 use std::collections::BTreeMap;
 
 use super::{
-    codec,
+    codec, draft,
     kinds::{Plain, Scratch},
 };
 
@@ -184,16 +184,19 @@ impl Walk<'_> {
             self.at += 1;
             self.space();
             let inside = &name[1..name.len() - 1];
-            let next = if memchr::memchr(b'\\', inside).is_some() {
+            let (named, hidden) = if memchr::memchr(b'\\', inside).is_some() {
                 let name: String = serde_json::from_slice(name).ok()?;
-                tree.members.get(&name)
+                (tree.members.get(&name), draft::is_of_a_person(&name))
             } else {
-                std::str::from_utf8(inside).ok().and_then(|name| tree.members.get(name))
+                std::str::from_utf8(inside).map_or((None, true), |name| (tree.members.get(name), draft::is_of_a_person(name)))
             };
-            let next = next.or(tree.any.as_deref());
+            // Whoever writes `.*` means names of a program's making, and does not see one that is somebody's: it stays behind with
+            // all beneath it, also where a shorter path keeps, because nobody has said what becomes of it.
+            let next = named.or(tree.any.as_deref());
+            let hidden = hidden && named.is_none() && tree.any.is_some();
             // Beneath a shorter path that says what becomes of all, names stay only where values do.
             let kept = mask.is_some_and(Plain::keeps);
-            if next.is_some() || kept {
+            if !hidden && (next.is_some() || kept) {
                 if !first {
                     self.out.push(b',');
                 }
@@ -341,6 +344,16 @@ pub fn redacted(value: &[u8], out: &mut Vec<u8>) {
     });
 }
 
+/// The text or number that names lead to, member by member; empty where they lead to none.
+pub fn at(text: &[u8], names: &[String]) -> String {
+    let whole: serde_json::Value = serde_json::from_slice(text).unwrap_or_default();
+    match names.iter().try_fold(&whole, |value, name| value.get(name)) {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(serde_json::Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
 /// Appends what leaves of a field that holds JSON. What is not JSON is redacted whole.
 pub fn field(tree: &Tree, field: &[u8], scratch: &mut Scratch, out: &mut Vec<u8>) {
     let text = codec::decode(field);
@@ -408,6 +421,15 @@ mod tests {
             Some(json!({"a": {"b": 1}})),
             "the name decides over the star"
         );
+    }
+
+    #[test]
+    fn a_name_that_is_somebodys_does_not_leave_by_a_star() {
+        let text = r#"{"ana@shop.cat": {"secret": "canary", "a": 1}, "b": {"secret": "canary", "a": 1}, "10.2.3.4": 1}"#;
+        assert_eq!(masked(&[("$.*.a", Plain::Keep)], text), Some(json!({"b": {"a": 1}})));
+        let paths = [("$", Plain::Keep), ("$.*.secret", Plain::Redact)];
+        assert_eq!(masked(&paths, text), Some(json!({"b": {"secret": "redacted", "a": 1}})));
+        assert_eq!(masked(&[("$['ana@shop.cat'].a", Plain::Keep)], text), Some(json!({"ana@shop.cat": {"a": 1}})));
     }
 
     #[test]

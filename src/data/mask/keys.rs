@@ -3,16 +3,21 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    columns::{self, Type},
+    columns::Type,
     compile::{Built, domain_of},
     constraints,
     kinds::{Derived, Op, Part, Plain},
+    made,
+    pattern::asks_only_for_a_shape,
     policy::Named,
     presence,
 };
 use crate::{
     api::Mask,
-    data::postgres::tables::{Check, Column, ForeignKey, Table},
+    data::postgres::{
+        quote::ident,
+        tables::{Check, Column, ForeignKey, Made, Table},
+    },
 };
 
 /// Values that are tried on a constraint.
@@ -30,8 +35,17 @@ pub fn problems<'a>(named: &Named<'_>, table: &'a Table, built: &Built, all: &BT
     }
     let mut out = unique(table, built);
     out.extend(table.foreign_keys.iter().filter_map(|key| refers(named, table, key, built, all)));
-    out.extend(table.checks.iter().filter_map(|check| checked(check, built)));
+    out.extend(table.checks.iter().filter_map(|check| checked(check, table, built)));
+    out.extend(made::problems(named, table, built, |name| {
+        built.column(name).is_none_or(|(c, m, op)| injective(built, c, m, op, true) || numbered(table, op))
+    }));
     out
+}
+
+/// The columns that a column is computed from; itself, where it is not.
+fn sources<'a>(table: &'a Table, column: &'a String) -> &'a [String] {
+    let computed = table.made_of.iter().find(|m| m.what == Made::Column && m.name == *column);
+    computed.map_or(std::slice::from_ref(column), |m| &m.columns)
 }
 
 /// Whether different values are sure to leave different. `folded`: also where case does not count.
@@ -57,7 +71,7 @@ fn injective(built: &Built, column: &Column, mask: &Mask, op: &Op, folded: bool)
 
 /// Whether a mask is a text around one whole number that no two rows share: `user{id}@shop.example`.
 fn numbered(table: &Table, op: &Op) -> bool {
-    let Op::Template(parts) = op else { return false };
+    let Op::Template(parts, _) = op else { return false };
     let mut columns = parts.iter().filter_map(|part| match part {
         Part::Column(at, op) => table.written().nth(*at).map(|column| (column, op)),
         Part::Literal(_) => None,
@@ -73,11 +87,16 @@ fn unique<'a>(table: &'a Table, built: &Built) -> Found<'a> {
     let safe = |name: &String, folded: bool| {
         built.column(name).is_none_or(|(c, m, op)| injective(built, c, m, op, folded) || numbered(table, op))
     };
-    let sets = table.unique.iter().map(|set| (set, false)).chain(table.unique_partly.iter().map(|set| (set, true)));
+    // Of a column that is computed, what it is computed from decides; how is not known.
+    let computed = |set: &&Vec<String>| set.iter().any(|c| sources(table, c) != std::slice::from_ref(c));
+    let whole = |set: &'a Vec<String>| set.iter().flat_map(|c| sources(table, c)).collect::<Vec<_>>();
+    let sets = table.unique.iter().map(|set| (whole(set), computed(&set)));
+    let sets = sets.chain(table.unique_partly.iter().map(|set| (whole(set), true)));
     let mut out = Vec::new();
     for (set, folded) in sets {
         // What is unique by fewer of its columns, all of them safe, is unique by all.
-        let covered = table.unique.iter().any(|u| u.iter().all(|c| set.contains(c) && safe(c, false)));
+        let plain = table.unique.iter().filter(|u| !computed(u));
+        let covered = plain.into_iter().any(|u| u.iter().all(|c| set.contains(&c) && safe(c, false)));
         if covered {
             continue;
         }
@@ -85,7 +104,7 @@ fn unique<'a>(table: &'a Table, built: &Built) -> Found<'a> {
             let what = if set.len() == 1 {
                 "the column is unique".to_owned()
             } else {
-                format!("({}) are unique together", set.join(", "))
+                format!("({}) are unique together", set.iter().map(|c| c.as_str()).collect::<Vec<_>>().join(", "))
             };
             out.push((
                 Some(name.as_str()),
@@ -123,11 +142,29 @@ fn refers<'a>(
     let there = all.get(&named.table(&key.schema, &key.table)?.oid)?;
     let other = format!("{}.{}", key.schema, key.table);
     let pairs: Vec<_> = key.columns.iter().zip(&key.references).collect();
-    // With one NULL in it, a key refers to nothing.
-    if pairs.iter().any(|(c, _)| built.column(c).is_some_and(|(.., op)| matches!(op, Op::Null))) {
-        return None;
-    }
     let first = key.columns.first().map(String::as_str);
+    // With one NULL in it, a key refers to nothing.
+    let nulls = pairs.iter().filter(|(c, _)| built.column(c).is_some_and(|(.., op)| matches!(op, Op::Null))).count();
+    if nulls > 0 {
+        let mixed = key.full && nulls < pairs.len();
+        let why =
+            format!("of key {} all columns are NULL or none is (MATCH FULL); use null for all of them, or for none", key.name);
+        return mixed.then_some((first, why));
+    }
+    // Which rows refer to those that stay behind is known to the data alone, and to who writes conditions.
+    let theirs = named.table(&key.schema, &key.table)?;
+    if named.has_condition(theirs) && built.condition.is_none() && theirs.full_name() != table.full_name() {
+        let list = |columns: &[String]| columns.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", ");
+        let why = format!(
+            "refers to {other}, of which only some rows leave, and what refers to the others could not be loaded; add rows: {{where: \
+             \"({}) IN (SELECT {} FROM {}.{} WHERE …)\"}} with that condition, or rows: {{where: \"true\"}} where nothing refers to them",
+            list(&key.columns),
+            list(&key.references),
+            ident(&key.schema),
+            ident(&key.table)
+        );
+        return Some((None, why));
+    }
     if there.nothing && there.table != table.full_name() {
         let why = format!("refers to {other}, of which no row leaves; let none of this table leave either, or use null here");
         return Some((first, why));
@@ -143,15 +180,19 @@ fn refers<'a>(
     Some((Some(column), why))
 }
 
-fn checked<'a>(check: &'a Check, built: &Built) -> Option<(Option<&'a str>, String)> {
-    let touched: Vec<_> = check
-        .columns
-        .iter()
-        .filter_map(|c| built.column(c))
-        .filter(|(column, _, op)| !presence::stays(&check.expression, column, op))
-        .collect();
+fn checked<'a>(check: &'a Check, table: &'a Table, built: &Built) -> Option<(Option<&'a str>, String)> {
+    // These let rows in that they would not take.
+    if check.expression.ends_with("NOT VALID") || check.expression.ends_with("NOT ENFORCED") {
+        return None;
+    }
+    let columns: Vec<&String> = check.columns.iter().flat_map(|c| sources(table, c)).collect();
+    let computed = columns.iter().any(|c| !check.columns.contains(c));
+    // Of what is computed from it, whether a value is there says nothing.
+    let stays =
+        |column: &Column, op: &Op| matches!(op, Op::Keep) || (!computed && presence::stays(&check.expression, column, op));
+    let touched: Vec<_> = columns.iter().filter_map(|c| built.column(c)).filter(|(column, _, op)| !stays(column, op)).collect();
     let (column, _, op) = touched.first()?;
-    let name = check.columns.iter().find(|c| **c == column.name).map(String::as_str);
+    let name = columns.iter().find(|c| ***c == column.name).map(|c| c.as_str());
     let unsure = || {
         let why = format!(
             "constraint {} ({}) may not take what this mask gives; use keep with a reason, null, or a mask that it is known to take",
@@ -159,7 +200,10 @@ fn checked<'a>(check: &'a Check, built: &Built) -> Option<(Option<&'a str>, Stri
         );
         Some((name, why))
     };
-    if let [_, _, ..] = check.columns.as_slice() {
+    if computed {
+        return unsure();
+    }
+    if let [_, _, ..] = columns.as_slice() {
         // Dates of one subject keep their order.
         let subjects: Vec<_> = check.columns.iter().map(|c| built.column(c).and_then(|(_, m, _)| m.shift.as_ref())).collect();
         let together = subjects.iter().all(|s| s.is_some() && *s == subjects[0]);
@@ -195,14 +239,7 @@ fn signs_only(expression: &str, column: &str) -> bool {
     all_alike("") && all_alike("-")
 }
 
-/// Whether a constraint asks no more of a value than its length: then it takes every value of a length or none.
+/// Whether a constraint takes all values of a shape or none.
 fn shape_only(expression: &str, name: &str, column: &Column) -> bool {
-    if Type::of(column) != Type::Text {
-        return signs_only(expression, name);
-    }
-    let most = columns::room(column).min(300);
-    (1..=most).all(|length| {
-        let said = ["a", "Z", "7", "é"].map(|c| constraints::takes(expression, name, Some(&c.repeat(length))));
-        said[0].is_ok() && said.iter().all(|s| *s == said[0])
-    })
+    if Type::of(column) == Type::Text { asks_only_for_a_shape(expression, name) } else { signs_only(expression, name) }
 }

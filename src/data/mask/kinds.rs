@@ -133,8 +133,11 @@ pub enum Op {
     Json(Tree),
     /// Computed from the masked value of another column, cut to so many characters.
     Derived(Derived, usize, Box<Op>, usize, bool),
-    /// Made of other columns.
-    Template(Vec<Part>),
+    /// Made of other columns. With a room also of what paths lead to, of which some may lead nowhere: then spaces are put in order, and
+    /// so many characters are taken.
+    Template(Vec<Part>, Option<usize>),
+    /// What a path of names leads to in JSON that is left by something: its text, its number, or nothing.
+    Path(Box<Op>, Vec<String>),
 }
 
 impl Op {
@@ -185,14 +188,21 @@ impl Op {
                 let end = text.char_indices().nth(*room).map_or(text.len(), |(end, _)| end);
                 encode(&text.as_bytes()[..end], out);
             }
-            Self::Template(parts) => {
+            Self::Template(parts, room) => {
+                let mut made = Vec::new();
                 for part in parts {
                     match part {
-                        Part::Literal(text) => encode(text, out),
-                        Part::Column(source, op) => encode(&op.value(row, *source, scratch)?, out),
+                        Part::Literal(text) => made.extend_from_slice(text),
+                        Part::Column(source, op) => made.extend_from_slice(&op.value(row, *source, scratch)?),
                     }
                 }
+                if let Some(room) = room {
+                    let text = String::from_utf8_lossy(&made).split_whitespace().collect::<Vec<_>>().join(" ");
+                    made = text.chars().take(*room).collect::<String>().trim_end().into();
+                }
+                encode(&made, out);
             }
+            Self::Path(op, names) => encode(json::at(&op.value(row, at, scratch)?, names).as_bytes(), out),
         }
         Ok(())
     }
@@ -212,7 +222,9 @@ impl Op {
         line.push(b'\n');
         let row = Row { line: &line, ends: &[end] };
         let alone = match self {
-            Self::Shift(..) | Self::Template(_) => return None,
+            Self::Shift(..) | Self::Template(..) | Self::Path(..) => return None,
+            // A sample is no JSON that a path could lead into.
+            Self::Derived(_, _, op, ..) if matches!(**op, Self::Path(..)) => return None,
             Self::Derived(how, _, op, room, bytes) => &Self::Derived(*how, 0, op.clone(), *room, *bytes),
             other => other,
         };

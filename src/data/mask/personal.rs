@@ -1,12 +1,11 @@
-//! Which columns look as if people were in them, and what is proposed for them. By name, type and the table's name alone; in
-//! English, Spanish and Catalan.
+//! Which columns look as if people were in them, and what is proposed for them: by name, type and the table alone.
 
 use crate::{
-    api::{Domain, Empty, Fake, FakeKind, HashMask, JsonMask, Keep, Locale, Mask, Noise, Shift},
+    api::{Derive, Domain, Empty, Fake, FakeKind, HashMask, JsonMask, Keep, Locale, Mask, Noise, Shift},
     data::postgres::tables::{Column, Table},
 };
 
-use super::columns::Type;
+use super::{columns::Type, names};
 
 /// What a column looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +26,10 @@ pub enum Look {
     Income,
     /// Sex, faith, health.
     Trait,
+    /// A bank of somebody.
+    Bank,
+    /// Words of other columns, for a search.
+    Copy,
 }
 
 impl Look {
@@ -56,127 +59,11 @@ impl Look {
             Self::Place => "where a person is",
             Self::Income => "what a person earns",
             Self::Trait => "what a person is",
+            Self::Bank => "the code of a bank",
+            Self::Copy => "a copy of other columns' words",
         }
     }
 }
-
-/// The words of a name: `lastName2`, `last_name`, `LASTName` are `last`, `name`.
-fn words(name: &str) -> Vec<String> {
-    let mut out: Vec<String> = vec![String::new()];
-    let chars: Vec<char> = name.chars().collect();
-    for (at, c) in chars.iter().enumerate() {
-        let before = at.checked_sub(1).map(|b| chars[b]);
-        let after = chars.get(at + 1);
-        let begins = c.is_uppercase()
-            && before.is_some_and(|b| b.is_lowercase() || (b.is_uppercase() && after.is_some_and(|a| a.is_lowercase())));
-        if begins || !c.is_alphabetic() {
-            out.push(String::new());
-        }
-        if c.is_alphabetic()
-            && let Some(word) = out.last_mut()
-        {
-            word.extend(c.to_lowercase().map(|c| match c {
-                'á' | 'à' => 'a',
-                'é' | 'è' => 'e',
-                'í' | 'ï' => 'i',
-                'ó' | 'ò' => 'o',
-                'ú' | 'ü' => 'u',
-                'ç' => 'c',
-                c => c,
-            }));
-        }
-    }
-    out.retain(|w| !w.is_empty());
-    out
-}
-
-/// Words of which one is enough. Where a name has several, the first of this list counts: `attendee_email` is an address, and
-/// `address_zip` a postcode.
-const WORDS: &[(&[&str], Look)] = &[
-    (&["email", "emails", "mail", "correo", "correu", "mailto"], Look::Fake(FakeKind::Email)),
-    (
-        &["phone", "telephone", "telefono", "telefon", "mobile", "movil", "mobil", "fax", "msisdn", "cellphone", "tel"],
-        Look::Fake(FakeKind::Phone),
-    ),
-    (&["zip", "zipcode", "postcode", "postal", "codipostal"], Look::Fake(FakeKind::Postcode)),
-    (&["ip", "ipaddress", "ipaddr"], Look::Fake(FakeKind::Ip)),
-    (&["street", "address", "direccion", "domicilio", "calle", "adreca", "carrer"], Look::Fake(FakeKind::Street)),
-    (&["surname", "surnames", "lastname", "apellido", "apellidos", "cognom", "cognoms"], Look::Fake(FakeKind::LastName)),
-    (&["firstname", "forename", "givenname"], Look::Fake(FakeKind::FirstName)),
-    (&["fullname", "realname", "displayname", "attendee", "cardholder"], Look::Fake(FakeKind::FullName)),
-    (&["username", "login", "nickname", "usuario", "usuari"], Look::Fake(FakeKind::Username)),
-    (&["iban", "bic", "swift"], Look::Fake(FakeKind::Iban)),
-    (&["pan", "cardnumber", "creditcard"], Look::Fake(FakeKind::Card)),
-    (&["dob", "birthday", "birthdate", "birth", "nacimiento", "naixement"], Look::Birth),
-    (&["ssn", "dni", "nif", "nie", "passport", "pasaporte", "passaport", "vatid", "taxid"], Look::Identity),
-    (&["password", "passwd", "pwd", "secret", "apikey", "contrasena", "contrasenya"], Look::Secret),
-    (&["avatar", "photo", "foto", "selfie"], Look::Picture),
-    (&["latitude", "longitude", "geolocation"], Look::Place),
-    (&["salary", "salario", "salari", "income", "sueldo", "sou"], Look::Income),
-    (&["gender", "sexo", "sexe", "religion", "ethnicity", "diagnosis", "disability"], Look::Trait),
-];
-
-/// Words that must stand side by side.
-const PAIRS: &[(&[&str], &[&str], Look)] = &[
-    (&["first", "given", "middle"], &["name"], Look::Fake(FakeKind::FirstName)),
-    (&["last", "family"], &["name"], Look::Fake(FakeKind::LastName)),
-    (
-        &["full", "display", "real", "contact", "customer", "person", "attendee", "holder"],
-        &["name"],
-        Look::Fake(FakeKind::FullName),
-    ),
-    (&["user", "login", "nick"], &["name"], Look::Fake(FakeKind::Username)),
-    (&["postal", "post", "zip"], &["code"], Look::Fake(FakeKind::Postcode)),
-    (&["card"], &["number"], Look::Fake(FakeKind::Card)),
-    (&["tax", "vat", "national", "social"], &["id", "number", "security"], Look::Identity),
-    (&["image", "picture"], &["url", "uri", "path"], Look::Picture),
-    (&["api", "private", "access", "session", "reset", "refresh"], &["key", "token"], Look::Secret),
-    (&["remote"], &["addr"], Look::Fake(FakeKind::Ip)),
-];
-
-/// Words that say it where they are the last: `reset_token`, and not `token_name`.
-const LAST: &[(&[&str], Look)] = &[(&["token", "tokens", "secrets"], Look::Secret)];
-
-/// Words of what says little of who somebody is, and does not go as it is all the same.
-const AROUND: &[(&[&str], FakeKind)] = &[
-    (&["city", "town", "ciudad", "poblacion", "localidad", "ciutat", "poblacio"], FakeKind::City),
-    (&["company", "employer", "empresa"], FakeKind::Company),
-];
-
-/// Tables of people: a bare name there is a person's.
-const PEOPLE: &[&str] = &[
-    "user",
-    "users",
-    "person",
-    "persons",
-    "people",
-    "customer",
-    "customers",
-    "contact",
-    "contacts",
-    "member",
-    "members",
-    "employee",
-    "employees",
-    "attendee",
-    "attendees",
-    "patient",
-    "patients",
-    "usuario",
-    "usuarios",
-    "cliente",
-    "clientes",
-    "persona",
-    "personas",
-    "usuari",
-    "usuaris",
-    "client",
-    "clients",
-    "student",
-    "students",
-    "author",
-    "authors",
-];
 
 /// What a column looks like. `None`: not as if somebody were in it.
 pub fn look(table: &Table, column: &Column) -> Option<Look> {
@@ -188,41 +75,70 @@ pub fn look(table: &Table, column: &Column) -> Option<Look> {
     if kind == Type::Address {
         return Some(Look::Fake(FakeKind::Ip));
     }
-    let words = words(&column.name);
-    let (single, pair) = (single_of(&words), pair_of(&words));
-    // A copy of what is kept in parts elsewhere.
-    let bare: Vec<&str> = words.iter().map(String::as_str).filter(|w| !["cached", "cache"].contains(w)).collect();
-    let people = self::words(&table.name).iter().any(|w| PEOPLE.contains(&w.as_str()));
-    let bare = (people && matches!(bare.as_slice(), ["name" | "nombre" | "nom"])).then_some(Look::Fake(FakeKind::FullName));
-    let look = pair.or(single).or(bare)?;
+    if column.base_type == "tsvector" {
+        return Some(Look::Copy);
+    }
+    if column.base_type.starts_with("macaddr") {
+        return Some(Look::Identity);
+    }
+    // Whole numbers that refer are masked where what they refer to is.
+    if matches!(kind, Type::Whole(_)) && table.foreign_keys.iter().any(|k| k.columns.contains(&column.name)) {
+        return None;
+    }
+    let look = named(table, column)?;
+    let whole = |look| {
+        matches!(look, Look::Identity | Look::Income | Look::Birth | Look::Secret | Look::Fake(FakeKind::Phone | FakeKind::Card))
+    };
     match (kind, look) {
         (Type::Date, Look::Birth) => Some(look),
-        (Type::Date, _) => None,
-        (Type::Whole(_), Look::Identity | Look::Income | Look::Fake(FakeKind::Phone | FakeKind::Card)) => Some(look),
-        (Type::Whole(_), _) => None,
+        // A number that is a key or refers to one is not what it refers to.
+        (Type::Whole(_), _) if names::last(&names::words(&column.name), "id") => None,
+        (Type::Whole(_), look) if whole(look) => Some(look),
         (Type::Decimal, Look::Income | Look::Place) => Some(look),
-        (Type::Decimal, _) => None,
+        // Whom a UUID stands for is said elsewhere; but it may be the token itself.
+        (Type::Uuid, Look::Secret) if !names::last(&names::words(&column.name), "id") => Some(look),
+        (Type::Date | Type::Whole(_) | Type::Decimal | Type::Uuid, _) => None,
         _ => Some(look),
     }
 }
 
-fn single_of(words: &[String]) -> Option<Look> {
-    let single = WORDS.iter().find(|(names, _)| words.iter().any(|w| names.contains(&w.as_str())));
-    let last = || LAST.iter().find(|(names, _)| words.last().is_some_and(|w| names.contains(&w.as_str())));
-    single.or_else(last).map(|(_, look)| *look)
+/// What a column looks like by its name, in its table.
+fn named(table: &Table, column: &Column) -> Option<Look> {
+    let words = names::words(&column.name);
+    let people = names::is_of_people(&table.name);
+    match names::look(&words) {
+        // Events and shops have places too.
+        Some(Look::Place) if names::any(&words, "lat lng lon") && !people && !beside_a_person(table) => return None,
+        Some(look) => return Some(look),
+        None => {}
+    }
+    // A copy of what is kept elsewhere in parts or in another spelling.
+    let copies = ["cached", "cache", "lower", "normalized", "canonical", "pretty"];
+    let bare: Vec<&str> = words.iter().map(String::as_str).filter(|w| !copies.contains(w)).collect();
+    match bare.as_slice() {
+        ["name" | "nombre" | "nom"] if people || beside_a_person(table) => Some(Look::Fake(FakeKind::FullName)),
+        ["website" | "homepage" | "url"] | ["website" | "homepage", "url"] if people => Some(Look::Fake(FakeKind::Url)),
+        ["user", "url"] => Some(Look::Fake(FakeKind::Url)),
+        ["uid" | "subject"] if table.columns.iter().any(|c| c.name == "provider") => Some(Look::Identity),
+        ["pin"] if people => Some(Look::Secret),
+        _ => None,
+    }
 }
 
-fn pair_of(words: &[String]) -> Option<Look> {
-    words.windows(2).find_map(|pair| {
-        PAIRS.iter().find(|(a, b, _)| a.contains(&pair[0].as_str()) && b.contains(&pair[1].as_str())).map(|(.., look)| *look)
+/// What stands beside an address, a telephone number or somebody's number is a person's.
+fn beside_a_person(table: &Table) -> bool {
+    table.columns.iter().any(|c| {
+        let words = names::words(&c.name);
+        let reaches = matches!(names::look(&words), Some(Look::Fake(FakeKind::Email | FakeKind::Phone)));
+        let refers = words.len() == 2 && names::last(&words, "id") && names::is_of_people(&words[0]);
+        (reaches && Type::of(c) == Type::Text) || refers
     })
 }
 
 /// What the last name of a path in JSON looks like.
 pub fn look_of_path(path: &str) -> Option<Look> {
     let name = path.rsplit(['.', '\'']).find(|part| part.chars().any(char::is_alphabetic))?;
-    let words = words(name);
-    single_of(&words).or_else(|| pair_of(&words))
+    names::look(&names::words(name))
 }
 
 fn domain(name: &str) -> Option<Domain> {
@@ -258,10 +174,19 @@ pub fn hash(name: Option<&str>) -> Mask {
     Mask { hash: Some(HashMask { domain: name.and_then(domain) }), ..Mask::default() }
 }
 
+/// Whether a column's values, alone or with others, are unique, and not because fewer columns already are.
+pub fn is_unique(table: &Table, column: &Column) -> bool {
+    let least = |set: &Vec<String>| !table.unique.iter().any(|u| u.len() < set.len() && u.iter().all(|c| set.contains(c)));
+    table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name) && least(set))
+}
+
 /// What is proposed for a column that looks like nothing in particular, by its type, or like something; with the reason.
 pub fn propose(table: &Table, column: &Column, locale: Locale) -> (Mask, String) {
-    let unique = table.unique.iter().chain(&table.unique_partly).any(|set| set.contains(&column.name));
+    let unique = is_unique(table, column);
     if let Some(look) = look(table, column) {
+        if let Some((mask, of)) = computed(table, column) {
+            return (mask, format!("by its name what {of} gives"));
+        }
         return (for_look(table, column, look, (unique, locale)), format!("looks like {}", look.words()));
     }
     let comment = column.comment.as_ref().map(|_| "; its comment may say more").unwrap_or_default();
@@ -269,25 +194,108 @@ pub fn propose(table: &Table, column: &Column, locale: Locale) -> (Mask, String)
     if table.foreign_keys.iter().any(|k| k.columns.iter().any(key)) {
         return (keep(None), "refers to another table".into());
     }
+    let nothing = || if column.not_null { redact() } else { null() };
+    let words = names::words(&column.name);
+    if let (false, Some(key)) = (unique, told_by(table, column)) {
+        let why = format!(
+            "values of unlike kinds, told apart by {key}, and one mask must do for all; what the program needs can stay: say which rows \
+             leave (rows: {{where: \"{key} IN (…)\"}}), and keep with that as the reason"
+        );
+        return (redact(), why);
+    }
+    let around = names::AROUND.iter().find(|(list, _)| names::any(&words, list)).map(|(_, kind)| *kind);
     match Type::of(column) {
         Type::Json => (
             Mask { json: Some(JsonMask::default()), ..Mask::default() },
             format!("may hold anything: name the paths that may leave{comment}"),
         ),
-        Type::Bytes if !unique => (if column.not_null { redact() } else { null() }, "bytes may be anything".into()),
+        Type::Bytes if !unique => (nothing(), "bytes may be anything".into()),
+        Type::Text if names::is_worth_money(&table.name, &words) => {
+            (fake(FakeKind::Shape, locale), "by the names of table and column a code that is worth something".into())
+        }
         Type::Text if unique && column.base_type != "bpchar" => {
             (keep(None), format!("text that is unique, perhaps a key: look whether it names a person{comment}"))
         }
-        Type::Text if column.max_length.is_none_or(|n| n > 64) => {
-            let words = words(&column.name);
-            let around = AROUND.iter().find(|(names, _)| words.iter().any(|w| names.contains(&w.as_str())));
-            if let Some((_, kind)) = around {
-                return (fake(*kind, locale), format!("by its name {}{comment}", Look::Fake(*kind).words()));
-            }
+        Type::Text if around.is_some_and(|kind| super::columns::room(column) >= kind.least_room()) => {
+            let kind = around.unwrap_or(FakeKind::Text);
+            (fake(kind, locale), format!("by its name {}{comment}", Look::Fake(kind).words()))
+        }
+        Type::Text if names::plain(&table.name, &words).is_some() => {
+            (keep(None), format!("{}{comment}", names::plain(&table.name, &words).unwrap_or_default()))
+        }
+        Type::Text if column.max_length.is_none_or(|n| n > 64) || names::last(&words, names::FREE) => {
             (redact(), format!("free text may hold anything: keep it where it does not{comment}"))
+        }
+        Type::Array if !is_plain(column.base_type.trim_start_matches('_')) => {
+            (nothing(), format!("a list may hold anything: keep it where it does not{comment}"))
+        }
+        Type::Other if !is_plain(&column.base_type) && !matches!(column.category, 'E' | 'B' | 'R') => {
+            (nothing(), format!("{} may hold anything: keep it where it does not{comment}", column.type_name))
         }
         _ => (keep(None), format!("{} that looks like nothing personal{comment}", column.type_name)),
     }
+}
+
+/// The column that tells which kind of value stands in a column of text, where there are values of many.
+pub fn told_by<'a>(table: &'a Table, column: &Column) -> Option<&'a str> {
+    let others = table.columns.iter().map(|c| c.name.as_str()).filter(|name| *name != column.name);
+    (Type::of(column) == Type::Text).then(|| names::told_by(&names::words(&column.name), others)).flatten()
+}
+
+/// Types whose values are numbers, times and the like, and no text.
+fn is_plain(base: &str) -> bool {
+    const PLAIN: [&str; 24] = [
+        "bool",
+        "int2",
+        "int4",
+        "int8",
+        "numeric",
+        "float4",
+        "float8",
+        "money",
+        "date",
+        "timestamp",
+        "timestamptz",
+        "time",
+        "timetz",
+        "interval",
+        "uuid",
+        "oid",
+        "bit",
+        "varbit",
+        "pg_lsn",
+        "xid",
+        "xid8",
+        "tid",
+        "regclass",
+        "regproc",
+    ];
+    PLAIN.contains(&base)
+}
+
+/// A hash or another spelling of a sibling: `email_hash` of `email`, `lower_name` of `name`.
+fn computed(table: &Table, column: &Column) -> Option<(Mask, String)> {
+    let words = names::words(&column.name);
+    let how = |word: &str| match word {
+        "hash" | "sha" | "md" | "digest" if column.max_length == Some(32) || word == "md" => Some("md5Of"),
+        "hash" | "sha" | "digest" if column.max_length.is_none_or(|n| n >= 64) => Some("sha256Of"),
+        "lower" | "canonical" => Some("lowerOf"),
+        _ => None,
+    };
+    let (at, word) = words.iter().enumerate().find_map(|(at, word)| Some((at, how(word)?)))?;
+    let rest: Vec<String> = words.iter().enumerate().filter(|(n, _)| *n != at).map(|(_, w)| w.clone()).collect();
+    let source = table.written().find(|c| c.name != column.name && names::words(&c.name) == rest && Type::of(c) == Type::Text)?;
+    // What is secret is not hashed as people hash addresses.
+    if rest.is_empty() || Type::of(column) != Type::Text || look(table, source) == Some(Look::Secret) {
+        return None;
+    }
+    let (name, mut derive) = (source.name.as_str().into(), Derive::default());
+    match word {
+        "md5Of" => derive.md5_of = Some(name),
+        "sha256Of" => derive.sha256_of = Some(name),
+        _ => derive.lower_of = Some(name),
+    }
+    Some((Mask { derive: Some(derive), ..Mask::default() }, format!("{word} {}", source.name)))
 }
 
 fn for_look(table: &Table, column: &Column, look: Look, (unique, locale): (bool, Locale)) -> Mask {
@@ -300,10 +308,18 @@ fn for_look(table: &Table, column: &Column, look: Look, (unique, locale): (bool,
     };
     match (look, kind) {
         (Look::Fake(FakeKind::Ip), Type::Address) if !unique => fake(FakeKind::Ip, locale),
+        (Look::Fake(FakeKind::Text), _) => safe(),
         (Look::Fake(fake_kind), Type::Text) if super::columns::room(column) >= fake_kind.least_room() => {
-            if unique && !fake_kind.is_injective() { fake(FakeKind::Shape, locale) } else { fake(fake_kind, locale) }
+            match fake_kind {
+                _ if !unique || fake_kind.is_injective() => fake(fake_kind, locale),
+                // A name that nobody else has is one to log in with.
+                FakeKind::FullName if super::columns::room(column) >= FakeKind::Username.least_room() => {
+                    fake(FakeKind::Username, locale)
+                }
+                _ => fake(FakeKind::Shape, locale),
+            }
         }
-        (Look::Fake(_), Type::Text) => fake(FakeKind::Shape, locale),
+        (Look::Fake(_) | Look::Bank, Type::Text) => fake(FakeKind::Shape, locale),
         (Look::Fake(_) | Look::Identity, Type::Whole(_)) => fake(FakeKind::Shape, locale),
         (Look::Identity, Type::Text) => fake(FakeKind::Shape, locale),
         (Look::Birth, Type::Date) if !unique => {
@@ -348,33 +364,6 @@ pub fn scalar(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn of_several_words_the_one_that_says_most_counts() {
-        for (name, looks) in [
-            ("attendee_email", FakeKind::Email),
-            ("attendee", FakeKind::FullName),
-            ("address_zip", FakeKind::Postcode),
-            ("ip_address", FakeKind::Ip),
-            ("invoice_address_street", FakeKind::Street),
-        ] {
-            assert_eq!(single_of(&words(name)), Some(Look::Fake(looks)), "{name}");
-        }
-    }
-
-    #[test]
-    fn a_token_is_a_secret_and_what_is_said_of_one_is_not() {
-        for (name, looks) in [("token", true), ("notifications_token", true), ("token_name", false), ("tokenCount", false)] {
-            assert_eq!(single_of(&words(name)) == Some(Look::Secret), looks, "{name}");
-        }
-    }
-
-    #[test]
-    fn names_of_any_style_are_taken_apart() {
-        assert_eq!(words("lastName2"), ["last", "name"]);
-        assert_eq!(words("customer_EMAILAddress"), ["customer", "email", "address"]);
-        assert_eq!(words("DIRECCIÓN"), ["direccion"]);
-    }
 
     #[test]
     fn what_is_proposed_is_yaml_that_reads_back_as_the_same() {

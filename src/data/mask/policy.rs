@@ -86,6 +86,28 @@ impl<'a> Named<'a> {
         table.parents.iter().filter_map(|oid| self.by_oid.get(oid)).find_map(|parent| self.entry(parent))
     }
 
+    /// Whether a table has an entry of its own.
+    pub(super) fn is_named_itself(&self, table: &Table) -> bool {
+        self.entries.contains_key(table.full_name().as_str())
+    }
+
+    /// Whether the policy lets only some rows of a table leave, by a condition.
+    pub(super) fn has_condition(&self, table: &'a Table) -> bool {
+        self.entry(table).and_then(|(entry, _)| entry.rows.as_ref()).is_some_and(|rows| rows.condition.is_some())
+    }
+
+    /// The tables that a table is a part of, the nearest first.
+    pub(super) fn above(&self, table: &Table) -> Vec<&'a Table> {
+        let mut out: Vec<&'a Table> = Vec::new();
+        let mut next = table.parents.clone();
+        while let Some(oid) = next.pop() {
+            let Some(parent) = self.by_oid.get(&oid).filter(|t| !out.iter().any(|o| o.oid == t.oid)) else { continue };
+            out.push(parent);
+            next.extend(&parent.parents);
+        }
+        out
+    }
+
     /// The table of that schema and name.
     pub(super) fn table(&self, schema: &str, name: &str) -> Option<&'a Table> {
         self.tables.iter().find(|t| t.schema == schema && t.name == name)

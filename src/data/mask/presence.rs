@@ -31,7 +31,11 @@ pub fn stays(expression: &str, column: &Column, op: &Op) -> bool {
 
 fn never_empties(op: &Op) -> bool {
     match op {
-        Op::Template(parts) => parts.iter().any(|part| matches!(part, Part::Literal(text) if !text.is_empty())),
+        // Where paths lead nowhere, spaces alone are put in order.
+        Op::Template(parts, room) => parts.iter().any(|part| match part {
+            Part::Literal(text) => !text.is_empty() && (room.is_none() || !text.trim_ascii().is_empty()),
+            Part::Column(..) => false,
+        }),
         // What is made of another column is empty where that is.
         Op::Derived(..) => false,
         op => ["a", "A value", "7", "é@x.example"].iter().all(|v| op.sample(v.as_bytes()).is_some_and(|s| !s.is_empty())),

@@ -7,7 +7,7 @@
 //!   a secret: a password of a connection string, or a key that nobody could have typed.
 //! - What connects elsewhere (subscriptions, foreign servers, user mappings) never leaves: it carries passwords and names
 //!   production's servers.
-//! - Rows (COPY, INSERT) have no place there.
+//! - Rows (COPY, INSERT) have no place there, nor have the planner's statistics, which are made of values.
 //!
 //! Addresses at reserved domains (`example.org`, `.test`, `.invalid`, `localhost`) are nobody's.
 
@@ -41,6 +41,8 @@ pub fn findings(sql: &str) -> Vec<Finding> {
                 "a foreign server and its users name another server and how to log in there, and never leave; drop them, or move what \
                  needs them into a database of its own",
             );
+        } else if statement.text.starts_with("SELECT") && statement.text.contains("pg_catalog.pg_restore_") {
+            add("the planner's statistics hold values of rows; leave them out of the dump (--no-statistics)");
         } else if begins("COPY ") || begins("INSERT ") {
             add("rows have no place in a schema; dump its sections apart (--section=pre-data)");
         } else if let Some(looks) = statement.literals.iter().find_map(|text| person(text).or_else(|| secrets::looks(text))) {
@@ -171,7 +173,11 @@ mod tests {
             CREATE SUBSCRIPTION s CONNECTION 'host=prod password=canary' PUBLICATION p;\n\
             CREATE SERVER s FOREIGN DATA WRAPPER w OPTIONS (host 'x');\n\
             COPY public.users (a) FROM stdin;\n\
-            CREATE VIEW v AS SELECT 'ES9121000418450200051332'::text;";
+            CREATE VIEW v AS SELECT 'ES9121000418450200051332'::text;\n\
+            CREATE TYPE who AS ENUM ('boss@corp.cat', 'none');\n\
+            ALTER TABLE ONLY t ATTACH PARTITION p FOR VALUES IN ('boss@corp.cat');\n\
+            CREATE INDEX i ON t (a) WHERE (a = 'boss@corp.cat'::text);\n\
+            SELECT * FROM pg_catalog.pg_restore_attribute_stats('attname', 'a', 'histogram_bounds', '{canary}'::text);";
         let found = findings(sql);
         let names: Vec<&str> = found.iter().map(|f| f.statement.as_str()).collect();
         assert_eq!(
@@ -184,6 +190,10 @@ mod tests {
                 "CREATE SERVER s FOREIGN DATA WRAPPER",
                 "COPY public.users",
                 "CREATE VIEW v AS SELECT",
+                "CREATE TYPE who AS ENUM",
+                "ALTER TABLE ONLY t ATTACH PARTITION",
+                "CREATE INDEX i ON t",
+                "SELECT * FROM pg_catalog.pg_restore_attribute_stats",
             ]
         );
         let all = format!("{found:?}");

@@ -36,6 +36,9 @@ pub struct Table {
     pub foreign_keys: Vec<ForeignKey>,
     /// The names of the columns that CHECK constraints speak of, each with the constraint's expression as PostgreSQL prints it.
     pub checks: Vec<Check>,
+    /// What else is made of values of columns, and may not take others.
+    #[serde(default)]
+    pub made_of: Vec<MadeOf>,
 }
 
 /// What holds a table's rows.
@@ -98,6 +101,9 @@ pub struct ForeignKey {
     pub table: String,
     /// Its columns, in the order of [`Self::columns`].
     pub references: Vec<String>,
+    /// Whether all of its columns are NULL or none is (MATCH FULL).
+    #[serde(default)]
+    pub full: bool,
 }
 
 /// A CHECK constraint, of the table or of a column's domain.
@@ -110,6 +116,33 @@ pub struct Check {
     pub columns: Vec<String>,
     /// Its expression.
     pub expression: String,
+}
+
+/// Something that is made of values of columns.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MadeOf {
+    /// What it is.
+    pub what: Made,
+    /// Its name: of a constraint, an index, a column.
+    pub name: String,
+    /// The columns that it is made of.
+    pub columns: Vec<String>,
+    /// Its definition, as PostgreSQL prints it.
+    pub definition: String,
+}
+
+/// What is made of values of columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    /// The key by which rows go into partitions.
+    PartitionKey,
+    /// An exclusion constraint.
+    Exclusion,
+    /// An index over expressions or a part of the rows.
+    Index,
+    /// A column that the database computes.
+    Column,
 }
 
 impl Table {
@@ -134,13 +167,13 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind:
 
 // Domains may stand on domains: the walk ends at the type beneath, and the first length that is met is the one that binds.
 const COLUMNS: &str = "WITH RECURSIVE walk AS ( \
-      SELECT t.oid AS start, t.oid, t.typtype, t.typbasetype, t.typtypmod, -1 AS found FROM pg_type t \
-      UNION ALL SELECT w.start, b.oid, b.typtype, b.typbasetype, b.typtypmod, greatest(w.found, w.typtypmod) \
+      SELECT t.oid AS start, t.oid, t.typtype, t.typbasetype, t.typtypmod, -1 AS found, t.typnotnull AS filled FROM pg_type t \
+      UNION ALL SELECT w.start, b.oid, b.typtype, b.typbasetype, b.typtypmod, greatest(w.found, w.typtypmod), w.filled OR b.typnotnull \
       FROM walk w JOIN pg_type b ON b.oid = w.typbasetype WHERE w.typtype = 'd'), \
-    base AS (SELECT start, oid, found FROM walk WHERE typtype <> 'd') \
+    base AS (SELECT start, oid, found, filled FROM walk WHERE typtype <> 'd') \
     SELECT a.attrelid, a.attname::text, format_type(a.atttypid, a.atttypmod), t.typname::text, t.typcategory::text, \
     CASE WHEN t.typname IN ('varchar', 'bpchar') AND greatest(a.atttypmod, b.found) > 4 THEN greatest(a.atttypmod, b.found) - 4 END, \
-    a.attnotnull, a.attgenerated <> '', a.attidentity <> '', \
+    a.attnotnull OR b.filled, a.attgenerated <> '', a.attidentity <> '', \
     coalesce((SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid), '{}'), \
     col_description(a.attrelid, a.attnum) \
     FROM pg_attribute a JOIN base b ON b.start = a.atttypid JOIN pg_type t ON t.oid = b.oid \
@@ -165,16 +198,38 @@ const FOREIGN_KEYS: &str = "SELECT k.conrelid, k.conname::text, \
       JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.attnum), \
     n.nspname::text, r.relname::text, \
     (SELECT array_agg(a.attname::text ORDER BY u.at) FROM unnest(k.confkey) WITH ORDINALITY AS u(attnum, at) \
-      JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum) \
+      JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.attnum), k.confmatchtype = 'f' \
     FROM pg_constraint k JOIN pg_class r ON r.oid = k.confrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
     WHERE k.contype = 'f' AND k.conrelid = ANY($1) ORDER BY k.conrelid, k.conname";
 
-const CHECKS: &str = "SELECT k.conrelid, k.conname::text, \
+const CHECKS: &str = "WITH RECURSIVE walk AS (SELECT t.oid AS start, t.oid FROM pg_type t WHERE t.typtype = 'd' \
+      UNION ALL SELECT w.start, t.typbasetype FROM walk w JOIN pg_type t ON t.oid = w.oid WHERE t.typtype = 'd') \
+    SELECT k.conrelid, k.conname::text, \
     coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY(k.conkey)), '{}'), \
     pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.contype = 'c' AND k.conrelid = ANY($1) \
     UNION ALL SELECT a.attrelid, k.conname::text, ARRAY[a.attname::text], pg_get_constraintdef(k.oid) \
-    FROM pg_attribute a JOIN pg_constraint k ON k.contypid = a.atttypid AND k.contype = 'c' \
+    FROM pg_attribute a JOIN walk w ON w.start = a.atttypid JOIN pg_constraint k ON k.contypid = w.oid AND k.contype = 'c' \
     WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped ORDER BY 1, 2";
+
+// The dependencies of each on columns of its own table, but those of a computed column on itself. The columns of a partition key
+// depend on the table, not it on them.
+const MADE_OF: &str = "WITH made AS ( \
+      SELECT 'p' AS what, p.partrelid AS rel, 'pg_class'::regclass AS class, p.partrelid AS oid, '' AS name, p.partattrs::int2[] AS attrs, \
+        0 AS own, 'PARTITION BY ' || pg_get_partkeydef(p.partrelid) AS definition FROM pg_partitioned_table p \
+      UNION ALL SELECT 'x', k.conrelid, 'pg_class'::regclass, k.conindid, k.conname::text, k.conkey, 0, pg_get_constraintdef(k.oid) \
+        FROM pg_constraint k WHERE k.contype = 'x' \
+      UNION ALL SELECT 'i', i.indrelid, 'pg_class'::regclass, i.indexrelid, c.relname::text, i.indkey::int2[], 0, pg_get_indexdef(i.indexrelid) \
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+        WHERE (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL) AND NOT i.indisexclusion \
+      UNION ALL SELECT 'c', d.adrelid, 'pg_attrdef'::regclass, d.oid, a.attname::text, '{}'::int2[], a.attnum, pg_get_expr(d.adbin, d.adrelid) \
+        FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE a.attgenerated <> '') \
+    SELECT m.rel, m.what, m.name, coalesce((SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_attribute a \
+      WHERE a.attrelid = m.rel AND a.attnum > 0 AND a.attnum <> m.own AND (a.attnum = ANY(m.attrs) OR EXISTS (SELECT 1 FROM pg_depend d \
+        WHERE d.classid = m.class AND d.objid = m.oid AND d.refclassid = 'pg_class'::regclass AND d.refobjid = m.rel \
+        AND d.refobjsubid = a.attnum) OR m.what = 'p' AND EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = m.class AND d.objid = m.rel \
+        AND d.objsubid = a.attnum AND d.refclassid = m.class AND d.refobjid = m.rel AND d.refobjsubid = 0 AND d.deptype = 'i'))), '{}'), \
+      m.definition \
+    FROM made m WHERE m.rel = ANY($1) ORDER BY 1, 2, 3";
 
 /// Reads all tables, ordered by schema and name.
 ///
@@ -203,6 +258,7 @@ pub async fn read(session: &Session) -> Result<Vec<Table>, PgError> {
             unique_partly: Vec::new(),
             foreign_keys: Vec::new(),
             checks: Vec::new(),
+            made_of: Vec::new(),
         });
     }
     let oids: Vec<u32> = tables.iter().map(|t| t.oid).collect();
@@ -235,10 +291,21 @@ pub async fn read(session: &Session) -> Result<Vec<Table>, PgError> {
             schema: row.get(3),
             table: row.get(4),
             references: row.get(5),
+            full: row.get(6),
         });
     }
     for row in session.query(doing, CHECKS, &[&oids]).await? {
         tables[at[&row.get(0)]].checks.push(Check { name: row.get(1), columns: row.get(2), expression: row.get(3) });
+    }
+    for row in session.query(doing, MADE_OF, &[&oids]).await? {
+        let what = match row.get::<_, String>(1).as_str() {
+            "p" => Made::PartitionKey,
+            "x" => Made::Exclusion,
+            "i" => Made::Index,
+            _ => Made::Column,
+        };
+        let made = MadeOf { what, name: row.get(2), columns: row.get(3), definition: row.get(4) };
+        tables[at[&row.get(0)]].made_of.push(made);
     }
     Ok(tables)
 }
