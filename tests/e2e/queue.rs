@@ -87,7 +87,7 @@ fn story_of_fifty_promotions_at_one_target_one_works_at_a_time_in_the_order_of_v
     }
     assert!(
         turns.len() >= worked.len() && turns == order[..turns.len()],
-        "in the order of their validation, nobody twice: {turns:?}"
+        "in the order of their validation, nobody twice: the turns were {turns:?}, {worked:?} worked, and they were validated as {order:?}"
     );
     let last = world.record.promotion(worked[worked.len() - 1]);
     outcome::unchanged(&world, &before);
