@@ -82,6 +82,16 @@ fn json(outcome: &Outcome) -> String {
 }
 
 /// At most `limit` bytes, with an ellipsis where something is missing.
+/// The first few of a list, and how many more there are.
+pub fn named(mut list: Vec<String>, most: usize) -> Vec<String> {
+    let more = list.len().saturating_sub(most);
+    list.truncate(most);
+    if more > 0 {
+        list.push(format!("… and {more} more"));
+    }
+    list
+}
+
 fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();

@@ -13,6 +13,7 @@ use super::{
     Context,
     backup::{self, Manifest},
     error::{AgentError, OfData},
+    outcome::named,
     proof::{self, ProofServer},
     scratch::Scratch,
     volumes,
@@ -173,7 +174,10 @@ async fn put(
         loaded: &|| context.told.begin(format!("making indexes and constraints of {data}"))(Amount::default()),
     };
     let left = copy::import(reader, &manifest.copied, import).await.of(data)?;
-    outcome.notes.extend(not_given(data, &left));
+    if !left.is_empty() {
+        let left = named(left, NAMED).join("; ");
+        outcome.notes.push(format!("{data}: what these say could not be given back, and stays the database's owner's: {left}"));
+    }
     let view = View::open(endpoint, name, &context.stop).await.of(data)?;
     let report = context.told.begin(format!("comparing {data}"));
     let sums = copy::sums(&view, &manifest.copied, &context.stop, Arc::new(report)).await.of(data)?;
@@ -188,11 +192,7 @@ async fn put(
     }
     let differences = manifest.content.differences(&restored);
     if !differences.is_empty() {
-        let mut named: Vec<String> = differences.iter().take(NAMED).cloned().collect();
-        if differences.len() > NAMED {
-            named.push(format!("… and {} more", differences.len() - NAMED));
-        }
-        return Err(AgentError::ProofFailed { data: data.clone(), differences: named.join(", ") });
+        return Err(AgentError::ProofFailed { data: data.clone(), differences: named(differences, NAMED).join(", ") });
     }
     // Masked definitions lack comments and more: their text was never the same.
     let hash = if masked { String::new() } else { tools.schema_hash(endpoint, name, None, &context.stop).await.of(data)? };
@@ -206,16 +206,6 @@ async fn put(
         manifest.content.rows()
     ));
     Ok(())
-}
-
-/// What of owners and grants could not be given, in words.
-fn not_given(data: &str, left: &[String]) -> Option<String> {
-    let mut named: Vec<&str> = left.iter().take(NAMED).map(String::as_str).collect();
-    let more = left.len().checked_sub(NAMED).filter(|n| *n > 0).map(|n| format!("… and {n} more"));
-    named.extend(more.as_deref());
-    let said =
-        || format!("{data}: what these say could not be given back, and stays the database's owner's: {}", named.join("; "));
-    (!left.is_empty()).then(said)
 }
 
 /// The manifest of a data, if it is of the environment whose backup this is to be.

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checks, Subject};
-use crate::data::postgres::{PgError, Session, quote::ident, rights};
+use crate::{
+    agent::outcome,
+    data::postgres::{PgError, Session, quote::ident, rights},
+};
 
 /// So many objects are named.
 const NAMED: usize = 5;
@@ -146,11 +149,6 @@ pub async fn superusers(major: u32, inside: &Session) -> Result<Vec<String>, PgE
 }
 
 /// The first few.
-pub(super) fn named(mut names: Vec<String>) -> Vec<String> {
-    let more = names.len().saturating_sub(NAMED);
-    names.truncate(NAMED);
-    if more > 0 {
-        names.push(format!("… and {more} more"));
-    }
-    names
+pub(super) fn named(names: Vec<String>) -> Vec<String> {
+    outcome::named(names, NAMED)
 }
