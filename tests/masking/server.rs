@@ -1,15 +1,9 @@
 //! Rows of a real PostgreSQL: out by COPY, masked, and by COPY into tables with the same constraints.
 
-use futures::{SinkExt, StreamExt};
 use lockkeeper::{
     agent,
     data::{
-        postgres::{
-            Access, Pace, Session,
-            quote::ident,
-            tables::{self, Table},
-            transform::{Leaving, Transforms},
-        },
+        postgres::{Access, Pace, Session, quote::ident, tables, transform::Transforms},
         stop::Stop,
     },
     manifest::task::POLICY_FILE,
@@ -17,7 +11,7 @@ use lockkeeper::{
 use serde_json::json;
 use tokio_postgres::Client;
 
-use super::{compiled, postgres::World};
+use super::{catalog, compiled, moved, postgres::World};
 
 /// A name of 63 bytes with what SQL might take for its own.
 const ODD: &str = "odd\"; DROP TABLE users; -- ') ñ $$ \\ %s{} aaaaaaaaaaaaaaaaaaaa";
@@ -98,12 +92,6 @@ tables:
     )
 }
 
-async fn catalog(world: &World) -> Vec<Table> {
-    let access = Access::read(&world.paths.secrets, "store").unwrap();
-    let session = Session::open(&access.admin, access.database(), Pace::Short, &Stop::never()).await.unwrap();
-    tables::read(&session).await.unwrap()
-}
-
 /// A database with the tables and rows, and one with the tables alone.
 async fn shop(name: &str) -> (World, Client, Client) {
     let world = World::new(name).await;
@@ -157,30 +145,7 @@ async fn masked_rows_load_into_the_same_constraints_and_no_canary_among_them() {
     }
     for name in ["users", ODD, "events_old", "events_new", "sessions", "nothing"] {
         let table = tables.iter().find(|t| t.name == name).unwrap();
-        let Leaving::Rows { condition, change } = masking.of(table).unwrap() else { continue };
-        let columns = table.written().map(|c| ident(&c.name)).collect::<Vec<_>>().join(", ");
-        let condition = condition.map(|c| format!(" WHERE ({c})")).unwrap_or_default();
-        let out =
-            from.copy_out(&format!("COPY (SELECT {columns} FROM ONLY {}{condition}) TO STDOUT", ident(name))).await.unwrap();
-        let mut rows = Vec::new();
-        out.for_each(|piece| {
-            rows.extend_from_slice(&piece.unwrap());
-            futures::future::ready(())
-        })
-        .await;
-        let mut masked = Vec::new();
-        match change {
-            Some(change) => change().rows(&rows, &mut masked).unwrap(),
-            None => masked = rows,
-        }
-        assert!(!String::from_utf8_lossy(&masked).contains("canary"), "{name}");
-        if columns.is_empty() {
-            continue;
-        }
-        let sink = to.copy_in(&format!("COPY {} ({columns}) FROM STDIN", ident(name))).await.unwrap();
-        let mut sink = std::pin::pin!(sink);
-        sink.send(bytes(masked)).await.unwrap();
-        sink.finish().await.unwrap_or_else(|e| panic!("{name}: {e:?}"));
+        moved(table, masking.of(table).unwrap(), &from, &to).await.unwrap_or_else(|why| panic!("{name}: {why}"));
     }
     let odd = ident(ODD);
     for (what, sql) in [
@@ -201,10 +166,6 @@ async fn masked_rows_load_into_the_same_constraints_and_no_canary_among_them() {
     assert_eq!(text(&to, "SELECT count(*)::text FROM events").await, "100", "only the rows of the condition");
     assert_eq!(text(&to, "SELECT count(*)::text FROM sessions").await, "0");
     assert_eq!(text(&to, "SELECT count(*)::text FROM users WHERE settings ? 'deep' OR token::text !~ '-4...-[89ab]'").await, "0");
-}
-
-fn bytes(text: Vec<u8>) -> std::io::Cursor<Vec<u8>> {
-    std::io::Cursor::new(text)
 }
 
 #[tokio::test]

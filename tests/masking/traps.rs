@@ -1,19 +1,10 @@
 //! What a schema may have that masks run into: each is masked right, or refused before anything leaves. Rows go out by COPY,
 //! masked, and into a second database with the same definitions.
 
-use futures::{SinkExt, StreamExt};
-use lockkeeper::data::{
-    postgres::{
-        Access, Pace, Session,
-        quote::ident,
-        tables::{self, Table},
-        transform::{Leaving, Transforms},
-    },
-    stop::Stop,
-};
+use lockkeeper::data::{postgres::quote::ident, postgres::transform::Transforms};
 use tokio_postgres::Client;
 
-use super::{compiled, postgres::World};
+use super::{catalog, compiled, moved, postgres::World};
 
 /// What is to be seen.
 enum Then {
@@ -236,39 +227,6 @@ const TRAPS: &[Trap] = &[
     ),
 ];
 
-async fn read(world: &World) -> Vec<Table> {
-    let access = Access::read(&world.paths.secrets, "store").unwrap();
-    let session = Session::open(&access.admin, access.database(), Pace::Short, &Stop::never()).await.unwrap();
-    tables::read(&session).await.unwrap()
-}
-
-/// Takes the rows of a table, masks them, and loads them elsewhere.
-async fn moved(table: &Table, leaving: Leaving, from: &Client, to: &Client) -> Result<(), String> {
-    let Leaving::Rows { condition, change } = leaving else { return Ok(()) };
-    let columns = table.written().map(|c| ident(&c.name)).collect::<Vec<_>>().join(", ");
-    let name = format!("{}.{}", ident(&table.schema), ident(&table.name));
-    let condition = condition.map(|c| format!(" WHERE ({c})")).unwrap_or_default();
-    let out = from.copy_out(&format!("COPY (SELECT {columns} FROM ONLY {name}{condition}) TO STDOUT")).await.unwrap();
-    let mut rows = Vec::new();
-    let mut out = std::pin::pin!(out);
-    while let Some(piece) = out.next().await {
-        rows.extend_from_slice(&piece.unwrap());
-    }
-    let mut masked = Vec::new();
-    match change {
-        Some(change) => change().rows(&rows, &mut masked).map_err(|e| e.to_string())?,
-        None => masked = rows,
-    }
-    let text = String::from_utf8_lossy(&masked);
-    if text.to_lowercase().contains("canary") {
-        return Err(format!("a canary is in {text}"));
-    }
-    let sink = to.copy_in(&format!("COPY {name} ({columns}) FROM STDIN")).await.unwrap();
-    let mut sink = std::pin::pin!(sink);
-    sink.send(std::io::Cursor::new(masked)).await.map_err(|e| format!("{e:?}"))?;
-    sink.finish().await.map(drop).map_err(|e| format!("{e:?}"))
-}
-
 /// What goes wrong, in words.
 async fn tried(world: &World, (from, to): (&Client, &Client), trap: &Trap) -> Result<(), String> {
     let (_, definitions, rows, policy, then) = trap;
@@ -280,7 +238,7 @@ async fn tried(world: &World, (from, to): (&Client, &Client), trap: &Trap) -> Re
         client.batch_execute(definitions).await.map_err(|e| format!("{e:?}"))?;
     }
     from.batch_execute(rows).await.map_err(|e| format!("{e:?}"))?;
-    let tables = read(world).await;
+    let tables = catalog(world).await;
     let yaml = format!("name: store\ntables: [{}]", policy.replace("{table: ", "{table: fence."));
     match (compiled(&yaml, &tables), then) {
         (Err(problems), Refused(words)) => {
