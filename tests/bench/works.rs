@@ -23,9 +23,11 @@ pub enum Work {
     DumpQuick,
     /// pgcopydb, which copies as it is, and leaves nothing in between.
     Pgcopydb,
-    /// Greenmask with realistic substitutes.
+    /// Greenmask with realistic substitutes in the columns that ours masks.
+    GreenmaskSame,
+    /// Greenmask with realistic substitutes in half of them: those for which it gives the same for the same, as ours does.
     Greenmask,
-    /// Greenmask at its quickest: hashes.
+    /// Greenmask at its quickest: hashes, which are no names.
     GreenmaskHashed,
 }
 
@@ -45,7 +47,7 @@ impl Work {
             None => left_out.push(format!("{peers:?}: {name} names no program; hack/bench.sh installs it")),
         };
         peer("LOCKKEEPER_BENCH_PGCOPYDB", &[Self::Pgcopydb]);
-        peer("LOCKKEEPER_BENCH_GREENMASK", &[Self::Greenmask, Self::GreenmaskHashed]);
+        peer("LOCKKEEPER_BENCH_GREENMASK", &[Self::GreenmaskSame, Self::Greenmask, Self::GreenmaskHashed]);
         let only = env::var("LOCKKEEPER_BENCH_ONLY").unwrap_or_default();
         if !only.is_empty() {
             works.retain(|w| only.split(',').any(|o| o == format!("{w:?}")));
@@ -64,6 +66,14 @@ impl Work {
                 dump(place, ["pg_dump -Fd -j2 --compress=1", "pg_restore -j2, of --compress=1"], Some("--compress=1")).await
             }
             Self::Pgcopydb => pgcopydb(place).await,
+            Self::GreenmaskSame => {
+                greenmask(
+                    place,
+                    self,
+                    ["Greenmask dump, the same columns", "Greenmask restore, the same columns", "Greenmask, the same columns"],
+                )
+                .await
+            }
             Self::Greenmask => {
                 greenmask(
                     place,
@@ -181,21 +191,26 @@ async fn pgcopydb(place: &Place) -> Costs {
     vec![("pgcopydb clone, unmasked", made.then(cost))]
 }
 
-/// Greenmask's masks that give the same for the same, as ours do. It is asked for fewer columns than we are.
+/// Greenmask's masks. Where it has one that gives the same for the same, as ours do, that one.
 fn masks(work: Work) -> Value {
     let one = |name: &str, params: Value| json!({"name": name, "params": params});
+    let columns = |of: &[(&str, &str)]| -> Value { of.iter().map(|(name, is)| json!({"name": name, "template": is})).collect() };
+    let person = columns(&[("first_name", "{{ .FirstName }}"), ("last_name", "{{ .LastName }}")]);
+    let some = [
+        one("RandomEmail", json!({"column": "email", "engine": "hash"})),
+        one("RandomPerson", json!({"engine": "hash", "columns": person})),
+    ];
+    let rest = [
+        one("RandomE164PhoneNumber", json!({"column": "phone"})),
+        one("RealAddress", json!({"columns": columns(&[("street", "{{ .Address }}"), ("city", "{{ .City }}")])})),
+    ];
     match work {
-        Work::GreenmaskHashed => {
-            ["email", "first_name", "last_name", "phone", "street"].iter().map(|c| one("Hash", json!({"column": c}))).collect()
-        }
-        _ => json!([
-            one("RandomEmail", json!({"column": "email", "engine": "hash"})),
-            one(
-                "RandomPerson",
-                json!({"engine": "hash", "columns": [
-                {"name": "first_name", "template": "{{ .FirstName }}"}, {"name": "last_name", "template": "{{ .LastName }}"}]})
-            ),
-        ]),
+        Work::GreenmaskHashed => ["email", "first_name", "last_name", "phone", "street", "city"]
+            .iter()
+            .map(|c| one("Hash", json!({"column": c})))
+            .collect(),
+        Work::GreenmaskSame => some.into_iter().chain(rest).collect(),
+        _ => some.into_iter().collect(),
     }
 }
 
