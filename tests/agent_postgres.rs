@@ -20,6 +20,8 @@ mod leaving;
 mod own_role;
 #[path = "agent_postgres/owners.rs"]
 mod owners;
+#[path = "agent_postgres/pooler.rs"]
+mod pooler;
 mod postgres;
 #[path = "agent_postgres/progress.rs"]
 mod progress;

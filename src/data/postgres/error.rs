@@ -32,6 +32,19 @@ pub enum PgError {
         /// The SQLSTATE, where the server answered.
         code: Option<String>,
     },
+    /// Something between here and the server hands sessions on to others, or keeps back what they are to begin with.
+    #[error(
+        "{server}: a pooler is in between: {cause}. Locks, snapshots and settings belong to one session of the server, and a pooler \
+         shares them out. Let the Secret of role {role} name host and port of the PostgreSQL server itself"
+    )]
+    Pooled {
+        /// Host and port.
+        server: String,
+        /// The role.
+        role: String,
+        /// How it was noticed.
+        cause: String,
+    },
     /// A statement failed.
     #[error("{server}: {doing}: {cause}")]
     Statement {
@@ -111,6 +124,7 @@ impl PgError {
         match self {
             Self::Secret { .. } => "SecretInvalid",
             Self::Connect { .. } => "ServerUnreachable",
+            Self::Pooled { .. } => "PoolerInBetween",
             Self::Statement { code, .. } if code.as_deref() == Some("42501") => "RightMissing",
             Self::Statement { .. } => "StatementFailed",
             Self::Tool { .. } => "ToolFailed",
@@ -126,11 +140,17 @@ impl PgError {
     /// Whether trying again is of no use.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Secret { .. } | Self::ToolMissing(_) | Self::DatabaseMissing { .. } | Self::Control { .. } => true,
+            Self::Secret { .. }
+            | Self::Pooled { .. }
+            | Self::ToolMissing(_)
+            | Self::DatabaseMissing { .. }
+            | Self::Control { .. } => true,
             Self::Statement { code, .. } => code.as_deref().is_some_and(|c| matches!(&c[..2], "42" | "0A" | "22" | "23")),
-            Self::Connect { .. } | Self::Tool { .. } | Self::SessionsLeft { .. } | Self::Claimed { .. } | Self::Stopped(_) => {
-                false
-            }
+            Self::Connect { .. }
+            | Self::Tool { .. }
+            | Self::SessionsLeft { .. }
+            | Self::Claimed { .. }
+            | Self::Stopped(_) => false,
         }
     }
 
