@@ -35,6 +35,8 @@ mod s3;
 mod undoing;
 #[path = "agent_postgres/volumes.rs"]
 mod volumes;
+#[path = "agent_postgres/waiting.rs"]
+mod waiting;
 
 use std::{
     fs,

@@ -1,20 +1,22 @@
 //! One session on a server: settings pinned, each statement named for messages, cancelled when asked to stop.
 
 use std::{
+    convert::Infallible,
     hash::{BuildHasher, Hasher, RandomState},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_postgres::{
     CancelToken, Client, Config, Row, SimpleQueryMessage,
     config::{SslMode as DriverSslMode, SslNegotiation},
+    error::SqlState,
     types::ToSql,
 };
 
 use super::{
     error::{PgError, code, shown},
     secret::{Endpoint, SslMode},
-    tls,
+    sessions, tls,
     wire::Wire,
 };
 use crate::data::stop::{Stop, Stopped};
@@ -23,6 +25,9 @@ use crate::data::stop::{Stop, Stopped};
 pub const APPLICATION: &str = "lockkeeper";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
+/// What has waited so long may be waiting for a lock; then it is looked for whose, so often.
+const LOOK_AFTER: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// A setting that each session begins with, and no other has with that value. Whoever is given another's session by a pooler, or
 /// one that began without what was asked for, does not find it there.
@@ -52,6 +57,10 @@ pub enum Pace {
 pub struct Session {
     client: Client,
     server: String,
+    endpoint: Endpoint,
+    database: String,
+    /// Its process on the server.
+    pid: i32,
     cancel: CancelToken,
     wire: Wire,
     stop: Stop,
@@ -119,13 +128,16 @@ impl Session {
             }
         });
         let cancel = client.cancel_token();
-        let session = Self { client, server: endpoint.server(), cancel, wire, stop: stop.clone() };
+        let (server, database) = (endpoint.server(), database.to_owned());
+        let (endpoint, stop) = (endpoint.clone(), stop.clone());
+        let mut session = Self { client, server, endpoint, database, pid: 0, cancel, wire, stop };
         // Before anything is set: a pooler would hand that on to others.
-        let (found, _) = session.whose().await?;
+        let (found, pid) = session.whose().await?;
         if found.as_deref() != Some(mark.as_str()) {
             let cause = "the session does not have the settings that it was to begin with".into();
-            return Err(pooled(endpoint, cause));
+            return Err(pooled(&session.endpoint, cause));
         }
+        session.pid = pid;
         session.run("pinning timeouts", NO_TIMEOUTS).await?;
         // A Job that is killed must not leave a clone or an index build running. Some platforms cannot notice.
         if let Err(error) = session.run("noticing dead clients", "SET client_connection_check_interval = '1s'").await {
@@ -143,6 +155,34 @@ impl Session {
             _ => None,
         });
         Ok(row.unwrap_or_default())
+    }
+
+    /// Waits for what may have to wait for a lock. Where the server ends the wait, it is said for whom it was.
+    pub async fn locking<T>(&self, work: impl Future<Output = Result<T, PgError>>) -> Result<T, PgError> {
+        let (began, mut who) = (Instant::now(), None);
+        let look = async {
+            tokio::time::sleep(LOOK_AFTER).await;
+            // This session waits: another one sees.
+            let other = Self::open(&self.endpoint, &self.database, Pace::Short, &self.stop).await;
+            while let Ok(other) = &other {
+                // Whoever came first is whom it is about; that he is not seen for a moment says nothing.
+                who = sessions::in_the_way(other, self.pid).await.ok().flatten().or(who.take());
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            std::future::pending::<Infallible>().await
+        };
+        let result = tokio::select! {
+            biased;
+            result = work => result,
+            never = look => match never {},
+        };
+        match result {
+            Err(PgError::Statement { server, doing, code: Some(code), .. }) if code == SqlState::LOCK_NOT_AVAILABLE.code() => {
+                let who = who.unwrap_or_else(|| "another session's lock, whose is not known".into());
+                Err(PgError::LockWait { server, doing, seconds: began.elapsed().as_secs(), who })
+            }
+            result => result,
+        }
     }
 
     /// Host and port, for messages.

@@ -80,6 +80,18 @@ pub enum PgError {
         /// The data.
         data: String,
     },
+    /// A lock was waited for in vain.
+    #[error("{server}: {doing}: waited {seconds} s in vain for {who}. Let that end, or end it, and try again")]
+    LockWait {
+        /// Host and port.
+        server: String,
+        /// What was being done.
+        doing: String,
+        /// How long.
+        seconds: u64,
+        /// On what, and whose.
+        who: String,
+    },
     /// Sessions could not be ended in time.
     #[error("{server}: database {database} still has sessions after {seconds} s: {who}. End them, then try again")]
     SessionsLeft {
@@ -130,6 +142,7 @@ impl PgError {
             Self::Tool { .. } => "ToolFailed",
             Self::ToolMissing(_) => "ToolMissing",
             Self::DatabaseMissing { .. } => "DatabaseMissing",
+            Self::LockWait { .. } => "LockWait",
             Self::SessionsLeft { .. } => "SessionsLeft",
             Self::Claimed { .. } => "ScratchInUse",
             Self::Control { .. } => "ControlDatabaseInvalid",
@@ -148,6 +161,7 @@ impl PgError {
             Self::Statement { code, .. } => code.as_deref().is_some_and(|c| matches!(&c[..2], "42" | "0A" | "22" | "23")),
             Self::Connect { .. }
             | Self::Tool { .. }
+            | Self::LockWait { .. }
             | Self::SessionsLeft { .. }
             | Self::Claimed { .. }
             | Self::Stopped(_) => false,
