@@ -12,6 +12,8 @@ mod backups;
 mod bad_input;
 #[path = "support/bad_input.rs"]
 mod bad_input_entries;
+#[path = "agent_postgres/full.rs"]
+mod full;
 #[path = "agent_postgres/killed.rs"]
 mod killed;
 #[path = "agent_postgres/leaving.rs"]

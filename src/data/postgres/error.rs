@@ -138,6 +138,7 @@ impl PgError {
             Self::Connect { .. } => "ServerUnreachable",
             Self::Pooled { .. } => "PoolerInBetween",
             Self::Statement { code, .. } if code.as_deref() == Some("42501") => "RightMissing",
+            Self::Statement { .. } | Self::Tool { .. } if self.is_server_full() => "ServerDiskFull",
             Self::Statement { .. } => "StatementFailed",
             Self::Tool { .. } => "ToolFailed",
             Self::ToolMissing(_) => "ToolMissing",
@@ -158,6 +159,8 @@ impl PgError {
             | Self::ToolMissing(_)
             | Self::DatabaseMissing { .. }
             | Self::Control { .. } => true,
+            // Each further attempt would fill it to the brim again, for whoever else has data there.
+            _ if self.is_server_full() => true,
             Self::Statement { code, .. } => code.as_deref().is_some_and(|c| matches!(&c[..2], "42" | "0A" | "22" | "23")),
             Self::Connect { .. }
             | Self::Tool { .. }
@@ -179,6 +182,14 @@ impl PgError {
     /// Whether the server went away, or is not back yet: what was asked may be asked again once it is.
     pub fn is_away(&self) -> bool {
         matches!(self.code(), Some(CONNECTION_LOST | "57P01" | "57P02" | "57P03"))
+    }
+
+    /// Whether the server has no space left.
+    pub fn is_server_full(&self) -> bool {
+        match self {
+            Self::Tool { cause, .. } => cause.contains(SERVER_FULL),
+            _ => self.code() == Some(SqlState::DISK_FULL.code()),
+        }
     }
 
     /// Whether someone else is connected to a database that must have no sessions.
@@ -222,7 +233,8 @@ fn shown_db(error: &DbError) -> String {
     let code = error.code().code();
     match &code[..2] {
         "08" | "0A" | "25" | "26" | "28" | "2B" | "3D" | "3F" | "40" | "42" | "53" | "54" | "55" | "57" | "58" | "F0" | "XX" => {
-            format!("{} (SQLSTATE {code})", with_remedy(one_line(error.message())))
+            let full = if code == SqlState::DISK_FULL.code() { SERVER_FULL } else { "" };
+            format!("{} (SQLSTATE {code}){full}", with_remedy(one_line(error.message())))
         }
         "23" => match error.constraint() {
             Some(name) => format!("constraint {name} is violated (SQLSTATE {code})"),
@@ -328,6 +340,9 @@ pub fn tool_errors(stderr: &str) -> String {
     text
 }
 
+/// Added where the server says that it has no space. Whose disk it is, a message of the system leaves open.
+const SERVER_FULL: &str = ": the PostgreSQL server's own disk is full";
+
 /// The server says what to do against this in a HINT, which is not shown.
 fn with_remedy(message: String) -> String {
     if message.starts_with("out of shared memory") {
@@ -339,7 +354,8 @@ fn with_remedy(message: String) -> String {
 fn harmless(message: &str) -> String {
     let message = one_line(message);
     if HARMLESS.iter().any(|start| message.starts_with(start)) {
-        with_remedy(message)
+        let full = if message.ends_with("No space left on device") { SERVER_FULL } else { "" };
+        with_remedy(message) + full
     } else {
         "the server refused; its message may quote a value and is left out".into()
     }
