@@ -14,6 +14,11 @@ if ! ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1; then
   [ -e /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null
 fi
+# A pooler that a Secret may lead to by mistake. Of it too only the program is wanted.
+if ! command -v pgbouncer >/dev/null; then
+  apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends pgbouncer >/dev/null \
+    || say "a pooler in between is not tried"
+fi
 
 # What is backed up comes back equal on these too; without them that is not tried.
 for major in 17 18; do hack/postgres.sh $major >/dev/null || say "databases of PostgreSQL $major are not tried"; done

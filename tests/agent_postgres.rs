@@ -12,6 +12,8 @@ mod backups;
 mod bad_input;
 #[path = "support/bad_input.rs"]
 mod bad_input_entries;
+#[path = "agent_postgres/full.rs"]
+mod full;
 #[path = "agent_postgres/killed.rs"]
 mod killed;
 #[path = "agent_postgres/leaving.rs"]
@@ -20,6 +22,8 @@ mod leaving;
 mod own_role;
 #[path = "agent_postgres/owners.rs"]
 mod owners;
+#[path = "agent_postgres/pooler.rs"]
+mod pooler;
 mod postgres;
 #[path = "agent_postgres/progress.rs"]
 mod progress;
@@ -33,6 +37,8 @@ mod s3;
 mod undoing;
 #[path = "agent_postgres/volumes.rs"]
 mod volumes;
+#[path = "agent_postgres/waiting.rs"]
+mod waiting;
 
 use std::{
     fs,

@@ -112,6 +112,21 @@ pub enum AgentError {
         /// The cause.
         source: Box<PgError>,
     },
+    /// What comes back does not fit beside what is there.
+    #[error(
+        "data {data}: there is no room on the server for database {database}, into which it is loaded: {source}. Its rows alone are \
+         {rows} MiB of text; indexes, and the sorting for them, come on top. Nothing else was changed. Make room there, then try again"
+    )]
+    ServerFull {
+        /// The data.
+        data: String,
+        /// The database that was loaded.
+        database: String,
+        /// MiB of its rows.
+        rows: i64,
+        /// What the server said.
+        source: Box<PgError>,
+    },
     /// A volume's files.
     #[error("data {data}: {source}")]
     Volume {
@@ -152,7 +167,7 @@ impl AgentError {
             Self::UndoPointUnsound { .. } => "UndoPointUnsound",
             Self::ProofFailed { .. } => "ProofFailed",
             Self::Refused(_) => "Refused",
-            Self::Postgres { source, .. } => source.reason(),
+            Self::Postgres { source, .. } | Self::ServerFull { source, .. } => source.reason(),
             Self::Repository(error) => error.reason(),
             Self::Volume { source: VolumeError::Differs(_), .. } => "VolumeDiffers",
             Self::Volume { .. } | Self::Files { .. } => "FilesFailed",
@@ -179,7 +194,7 @@ impl AgentError {
             | Self::ProofFailed { .. }
             | Self::Refused(_)
             | Self::Http(_) => true,
-            Self::Postgres { source, .. } => source.is_permanent(),
+            Self::Postgres { source, .. } | Self::ServerFull { source, .. } => source.is_permanent(),
             Self::Repository(error) => error.is_permanent(),
             Self::Volume { source, .. } => source.is_permanent(),
             Self::Files { .. } | Self::Stopped(_) => false,

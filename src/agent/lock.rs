@@ -109,7 +109,8 @@ impl<'a> Guarded<'a> {
 
     /// Runs statements within the transaction.
     pub async fn run(&self, doing: &str, sql: &str) -> Result<(), AgentError> {
-        self.control.session.run(doing, sql).await.of(self.data())
+        let session = &self.control.session;
+        session.locking(session.run(doing, sql)).await.of(self.data())
     }
 
     /// Whether a row is this run's, or from before it. What is of a later epoch, or of another run, is refused.

@@ -14,6 +14,7 @@ use super::{
     backup::{self, Manifest},
     error::{AgentError, OfData},
     outcome::named,
+    preflight::mebibytes,
     proof::{self, ProofServer},
     scratch::Scratch,
     volumes,
@@ -21,9 +22,10 @@ use super::{
 use crate::{
     data::{
         postgres::{
-            Access, Endpoint, PgError, Session, catalog, content, control,
+            Access, Endpoint, Pace, PgError, Session, catalog, content, control,
             copy::{self, Amount, Import, View},
             quote::{Made, ident, made_database},
+            tables,
             tools::{Rights, Tools},
         },
         repository::Reader,
@@ -34,6 +36,8 @@ use crate::{
 
 /// So many differences are named.
 const NAMED: usize = 8;
+/// So many tables are dropped before their database is, where there is no space.
+const LARGEST: i64 = 20;
 
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let snapshot =
@@ -139,7 +143,43 @@ async fn put(
     reader: &Reader,
     outcome: &mut Outcome,
 ) -> Result<(), AgentError> {
-    let Place { access, endpoint, maintenance, name, owner, space, rights, said: data } = &place;
+    match load(context, &place, manifest, reader, outcome).await {
+        Err(AgentError::Postgres { data, source }) if source.is_server_full() => {
+            if let Err(error) = make_room(&place).await {
+                tracing::warn!(%error, "what was loaded could not be made smaller");
+            }
+            let (database, rows) = (place.name.to_owned(), mebibytes(manifest.bytes));
+            Err(AgentError::ServerFull { data, database, rows, source })
+        }
+        loaded => loaded,
+    }
+}
+
+/// Drops the largest tables of what was loaded in vain. To drop a database the server makes a checkpoint, and one that cannot write
+/// that ends all its sessions, and may not come up again before someone has made room. A table's space is free at once.
+async fn make_room(place: &Place<'_>) -> Result<(), PgError> {
+    let Place { endpoint, maintenance, name, owner, .. } = place;
+    if !catalog::exists(maintenance, name).await? {
+        return Ok(());
+    }
+    let session = Session::open(endpoint, name, Pace::Short, &Stop::never()).await?;
+    if !catalog::is_superuser(maintenance).await? {
+        session.run("preparing a session", &format!("SET ROLE {}", ident(owner))).await?;
+    }
+    for table in tables::largest(&session, LARGEST).await? {
+        session.run("dropping a table that was loaded in vain", &format!("DROP TABLE IF EXISTS {table} CASCADE")).await?;
+    }
+    Ok(())
+}
+
+async fn load(
+    context: &Context<'_>,
+    place: &Place<'_>,
+    manifest: &Manifest,
+    reader: &Reader,
+    outcome: &mut Outcome,
+) -> Result<(), AgentError> {
+    let Place { access, endpoint, maintenance, name, owner, space, rights, said: data } = place;
     let (name, owner) = (*name, *owner);
     let major = catalog::major(maintenance).await.of(data)?;
     let tools = Tools::find(major).await.of(data)?;

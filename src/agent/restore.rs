@@ -46,9 +46,14 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     if loaded.is_err() {
         // What was loaded in vain is in nobody's way.
         for (guarded, _) in &all {
-            prove::drop_made(&guarded.access, &loaded_name(context, guarded)).await?;
+            let name = loaded_name(context, guarded);
+            if let Err(error) = prove::drop_made(&guarded.access, &name).await {
+                let data = guarded.data();
+                outcome.notes.push(format!("{data}: {name} stays until the rollback, or the next attempt: {error}"));
+            }
         }
     }
+    // The first cause counts, also where cleaning up failed as well.
     loaded?;
     files(context, &all, untouched, outcome).await?;
     for (guarded, _) in &all {

@@ -1,7 +1,6 @@
 //! A server that goes away and comes back while a run holds the lock.
 
 use std::{
-    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,15 +15,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-use super::postgres::World;
+use super::postgres::{World, free_port};
 
 /// Lets the agent reach the server through a port at which nobody listens yet.
 fn led_astray(world: &World) -> u16 {
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = free_port();
     for which in ["connection", "admin"] {
-        let uri = world.paths.secrets.join("store").join(which).join("uri");
-        let text = fs::read_to_string(&uri).unwrap();
-        fs::write(&uri, text.replace(&format!(":{}/", world.server.port), &format!(":{port}/"))).unwrap();
+        world.lead(which, port);
     }
     port
 }

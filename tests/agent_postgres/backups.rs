@@ -157,3 +157,43 @@ async fn retention_removes_what_it_lets_go_and_no_more() {
     assert_eq!(world.done(&named).await.removed, snapshots[..1]);
     world.done(&world.task_with("prove", json!({"snapshot": snapshots[3]}))).await;
 }
+
+#[tokio::test]
+async fn a_changed_password_and_another_environment_s_repository_are_told_and_nothing_is_written_there() {
+    let world = World::new("locked_out").await;
+    let first = world.ok("backup", 0).await.backup.unwrap().snapshot;
+    let content = || {
+        let files = files_below(&world.paths.repository).into_iter();
+        let mut all: Vec<_> = files.map(|f| (fs::read(&f).unwrap(), fs::metadata(&f).unwrap().modified().unwrap(), f)).collect();
+        all.sort();
+        all
+    };
+    let before = content();
+    let every = |more: Value| {
+        let with = |verb: &str| {
+            let mut task = json!({"run": OTHER_RUN, "snapshot": first});
+            task.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            world.task_with(verb, task)
+        };
+        ["preflight", "backup", "prove", "prune"].map(with)
+    };
+    let password = world.paths.repository_password.join("password");
+    let locked_out = ["RepositoryPasswordWrong", "the Secret that passwordSecret names does not open it"];
+    let foreign = ["RepositoryForeign", "give each environment a volume, or a bucket and prefix, of its own"];
+    let theirs = json!({"environment": "ffffffff-0000-0000-0000-000000000000", "data": []});
+    for (right, more, [reason, sentence]) in [("wrong horse\n", json!({}), locked_out), ("correct horse\n", theirs, foreign)] {
+        fs::write(&password, right).unwrap();
+        for task in every(more) {
+            let said = if task.verb.as_str() == "preflight" {
+                let looked = world.done(&task).await;
+                let said = failed(&looked).into_iter().find(|(name, _)| *name == "repository").map(|(_, said)| said.to_owned());
+                said.unwrap_or_else(|| panic!("{looked:?}"))
+            } else {
+                world.refused(&task, exit::PERMANENT, reason).await.error.unwrap().message
+            };
+            assert!(said.contains(sentence) && !said.contains("horse"), "{}: {said}", task.verb.as_str());
+        }
+        assert!(content() == before, "{reason}: something was written");
+    }
+    world.done(&world.task_with("prove", json!({"snapshot": first}))).await;
+}

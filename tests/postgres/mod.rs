@@ -53,13 +53,21 @@ impl Server {
 
     /// One of the programs in that directory.
     pub fn start(bin: PathBuf) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        Self::start_below(bin, &std::env::temp_dir())
+    }
+
+    /// One more, of the same version, that keeps everything below a directory.
+    #[allow(dead_code)]
+    pub fn below(place: &Path) -> Arc<Self> {
+        Arc::new(Self::start_below(bin(), place))
+    }
+
+    fn start_below(bin: PathBuf, place: &Path) -> Self {
+        let directory = tempfile::tempdir_in(place).unwrap();
+        let port = free_port();
         fs::write(directory.path().join("password"), format!("{PASSWORD}\n")).unwrap();
         let server = Self { bin, directory, port };
-        if is_root() {
-            run(Command::new("chown").args(["-R", "postgres"]).arg(server.directory.path()));
-        }
+        server.give(server.directory.path());
         let data = server.data();
         run(server
             .command("initdb")
@@ -95,6 +103,13 @@ impl Server {
         server
     }
 
+    /// Makes a directory the server's user's.
+    pub fn give(&self, directory: &Path) {
+        if is_root() {
+            run(Command::new("chown").args(["-R", "postgres"]).arg(directory));
+        }
+    }
+
     /// A certificate that is its own CA, and its key. The path of the certificate.
     pub fn certificate(&self, name: &str) -> PathBuf {
         run(self
@@ -109,8 +124,8 @@ impl Server {
         self.directory.path().join("data")
     }
 
-    /// One of the server's programs, as a user that is not root.
-    fn command(&self, name: &str) -> Command {
+    /// One of the server's programs, or another, as a user that is not root.
+    pub fn command(&self, name: &str) -> Command {
         let own = self.bin.join(name);
         let program = if own.exists() { own } else { name.into() };
         let mut command = if is_root() {
@@ -262,6 +277,11 @@ pub fn others() -> Vec<PathBuf> {
     all
 }
 
+/// A port of loopback on which nobody listens.
+pub fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
 fn is_root() -> bool {
     let output = Command::new("id").arg("-u").output().unwrap();
     String::from_utf8_lossy(&output.stdout).trim() == "0"
@@ -363,6 +383,14 @@ impl World {
         let uri =
             format!("postgresql://{}:{}@127.0.0.1:{}/{}\n", encode(role), encode(PASSWORD), self.server.port, encode(database));
         fs::write(directory.join("uri"), uri).unwrap();
+    }
+
+    /// Lets a Secret of the data name another port.
+    #[allow(dead_code)]
+    pub fn lead(&self, which: &str, port: u16) {
+        let uri = self.paths.secrets.join("store").join(which).join("uri");
+        let text = fs::read_to_string(&uri).unwrap();
+        fs::write(&uri, text.replace(&format!(":{}/", self.server.port), &format!(":{port}/"))).unwrap();
     }
 
     /// Lets restores be proven on another server, as a role with that password.

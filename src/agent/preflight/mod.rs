@@ -306,6 +306,7 @@ async fn repository_checks(
     Ok(())
 }
 
-fn mebibytes(bytes: i64) -> i64 {
+/// Whole MiB, of which the last may not be full.
+pub fn mebibytes(bytes: i64) -> i64 {
     (bytes.max(0) + (1 << 20) - 1) >> 20
 }

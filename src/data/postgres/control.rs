@@ -267,7 +267,8 @@ impl Control {
 
     async fn select(&self, data: &str, lock: &str) -> Result<Option<Row>, PgError> {
         let sql = format!("SELECT {COLUMNS} FROM public.fence WHERE data = $1{lock}");
-        self.session.maybe("reading the epoch", &sql, &[&data]).await?.map(|row| self.read(&row)).transpose()
+        let row = self.session.locking(self.session.maybe("reading the epoch", &sql, &[&data])).await?;
+        row.map(|row| self.read(&row)).transpose()
     }
 
     fn read(&self, row: &tokio_postgres::Row) -> Result<Row, PgError> {

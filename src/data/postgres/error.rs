@@ -32,6 +32,19 @@ pub enum PgError {
         /// The SQLSTATE, where the server answered.
         code: Option<String>,
     },
+    /// Something between here and the server hands sessions on to others, or keeps back what they are to begin with.
+    #[error(
+        "{server}: a pooler is in between: {cause}. Locks, snapshots and settings belong to one session of the server, and a pooler \
+         shares them out. Let the Secret of role {role} name host and port of the PostgreSQL server itself"
+    )]
+    Pooled {
+        /// Host and port.
+        server: String,
+        /// The role.
+        role: String,
+        /// How it was noticed.
+        cause: String,
+    },
     /// A statement failed.
     #[error("{server}: {doing}: {cause}")]
     Statement {
@@ -66,6 +79,18 @@ pub enum PgError {
         database: String,
         /// The data.
         data: String,
+    },
+    /// A lock was waited for in vain.
+    #[error("{server}: {doing}: waited {seconds} s in vain for {who}. Let that end, or end it, and try again")]
+    LockWait {
+        /// Host and port.
+        server: String,
+        /// What was being done.
+        doing: String,
+        /// How long.
+        seconds: u64,
+        /// On what, and whose.
+        who: String,
     },
     /// Sessions could not be ended in time.
     #[error("{server}: database {database} still has sessions after {seconds} s: {who}. End them, then try again")]
@@ -111,11 +136,14 @@ impl PgError {
         match self {
             Self::Secret { .. } => "SecretInvalid",
             Self::Connect { .. } => "ServerUnreachable",
+            Self::Pooled { .. } => "PoolerInBetween",
             Self::Statement { code, .. } if code.as_deref() == Some("42501") => "RightMissing",
+            Self::Statement { .. } | Self::Tool { .. } if self.is_server_full() => "ServerDiskFull",
             Self::Statement { .. } => "StatementFailed",
             Self::Tool { .. } => "ToolFailed",
             Self::ToolMissing(_) => "ToolMissing",
             Self::DatabaseMissing { .. } => "DatabaseMissing",
+            Self::LockWait { .. } => "LockWait",
             Self::SessionsLeft { .. } => "SessionsLeft",
             Self::Claimed { .. } => "ScratchInUse",
             Self::Control { .. } => "ControlDatabaseInvalid",
@@ -126,11 +154,20 @@ impl PgError {
     /// Whether trying again is of no use.
     pub fn is_permanent(&self) -> bool {
         match self {
-            Self::Secret { .. } | Self::ToolMissing(_) | Self::DatabaseMissing { .. } | Self::Control { .. } => true,
+            Self::Secret { .. }
+            | Self::Pooled { .. }
+            | Self::ToolMissing(_)
+            | Self::DatabaseMissing { .. }
+            | Self::Control { .. } => true,
+            // Each further attempt would fill it to the brim again, for whoever else has data there.
+            _ if self.is_server_full() => true,
             Self::Statement { code, .. } => code.as_deref().is_some_and(|c| matches!(&c[..2], "42" | "0A" | "22" | "23")),
-            Self::Connect { .. } | Self::Tool { .. } | Self::SessionsLeft { .. } | Self::Claimed { .. } | Self::Stopped(_) => {
-                false
-            }
+            Self::Connect { .. }
+            | Self::Tool { .. }
+            | Self::LockWait { .. }
+            | Self::SessionsLeft { .. }
+            | Self::Claimed { .. }
+            | Self::Stopped(_) => false,
         }
     }
 
@@ -145,6 +182,14 @@ impl PgError {
     /// Whether the server went away, or is not back yet: what was asked may be asked again once it is.
     pub fn is_away(&self) -> bool {
         matches!(self.code(), Some(CONNECTION_LOST | "57P01" | "57P02" | "57P03"))
+    }
+
+    /// Whether the server has no space left.
+    pub fn is_server_full(&self) -> bool {
+        match self {
+            Self::Tool { cause, .. } => cause.contains(SERVER_FULL),
+            _ => self.code() == Some(SqlState::DISK_FULL.code()),
+        }
     }
 
     /// Whether someone else is connected to a database that must have no sessions.
@@ -188,7 +233,8 @@ fn shown_db(error: &DbError) -> String {
     let code = error.code().code();
     match &code[..2] {
         "08" | "0A" | "25" | "26" | "28" | "2B" | "3D" | "3F" | "40" | "42" | "53" | "54" | "55" | "57" | "58" | "F0" | "XX" => {
-            format!("{} (SQLSTATE {code})", with_remedy(one_line(error.message())))
+            let full = if code == SqlState::DISK_FULL.code() { SERVER_FULL } else { "" };
+            format!("{} (SQLSTATE {code}){full}", with_remedy(one_line(error.message())))
         }
         "23" => match error.constraint() {
             Some(name) => format!("constraint {name} is violated (SQLSTATE {code})"),
@@ -294,6 +340,9 @@ pub fn tool_errors(stderr: &str) -> String {
     text
 }
 
+/// Added where the server says that it has no space. Whose disk it is, a message of the system leaves open.
+const SERVER_FULL: &str = ": the PostgreSQL server's own disk is full";
+
 /// The server says what to do against this in a HINT, which is not shown.
 fn with_remedy(message: String) -> String {
     if message.starts_with("out of shared memory") {
@@ -305,7 +354,8 @@ fn with_remedy(message: String) -> String {
 fn harmless(message: &str) -> String {
     let message = one_line(message);
     if HARMLESS.iter().any(|start| message.starts_with(start)) {
-        with_remedy(message)
+        let full = if message.ends_with("No space left on device") { SERVER_FULL } else { "" };
+        with_remedy(message) + full
     } else {
         "the server refused; its message may quote a value and is left out".into()
     }

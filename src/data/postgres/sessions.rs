@@ -12,6 +12,8 @@ use super::{
 use crate::data::stop::Stop;
 
 const PAUSE: Duration = Duration::from_millis(50);
+/// So many sessions are named.
+const NAMED: usize = 5;
 
 /// A session of a database. Never its statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +39,14 @@ pub struct Seen {
 impl Seen {
     /// Role and application, for messages.
     pub fn who(&self) -> String {
-        let role = if self.role.is_empty() { self.kind.clone() } else { format!("role {}", one_line(&self.role)) };
-        let application: String = one_line(&self.application).chars().take(60).collect();
-        if application.is_empty() { role } else { format!("{role} ({application})") }
+        named(&self.role, &self.application, &self.kind)
     }
+}
+
+fn named(role: &str, application: &str, kind: &str) -> String {
+    let role = if role.is_empty() { kind.to_owned() } else { format!("role {}", one_line(role)) };
+    let application: String = one_line(application).chars().take(60).collect();
+    if application.is_empty() { role } else { format!("{role} ({application})") }
 }
 
 /// The sessions of a database, other than this one and autovacuum, which gives way by itself.
@@ -73,6 +79,42 @@ pub async fn list(session: &Session, database: u32) -> Result<Vec<Seen>, PgError
             of_owner: row.get(7),
         })
         .collect())
+}
+
+/// The lock that a process of the server waits for, and who is before it, in words. None: it does not wait.
+pub async fn in_the_way(session: &Session, waiting: i32) -> Result<Option<String>, PgError> {
+    let rows = session
+        .query(
+            "seeing whose lock is waited for",
+            "SELECT b.pid, coalesce(a.usename, '')::text, coalesce(a.application_name, ''), coalesce(a.backend_type, ''), \
+                    extract(epoch FROM clock_timestamp() - a.xact_start)::bigint, pg_blocking_pids(b.pid), \
+                    (SELECT format('%I.%I', n.nspname, c.relname) FROM pg_locks l JOIN pg_class c ON c.oid = l.relation \
+                       JOIN pg_namespace n ON n.oid = c.relnamespace WHERE l.pid = $1 AND NOT l.granted LIMIT 1) \
+             FROM (SELECT DISTINCT unnest(pg_blocking_pids($1)) AS pid) b LEFT JOIN pg_stat_activity a ON a.pid = b.pid \
+             ORDER BY b.pid",
+            &[&waiting],
+        )
+        .await?;
+    let Some(first) = rows.first() else { return Ok(None) };
+    let lock = first.get::<_, Option<String>>(6).map_or("a lock".to_owned(), |table| format!("a lock on table {table}"));
+    let mut who: Vec<String> = rows
+        .iter()
+        .take(NAMED)
+        .map(|row| {
+            let pid: i32 = row.get(0);
+            if pid == 0 {
+                return "a prepared transaction".into();
+            }
+            let age = row.get::<_, Option<i64>>(4).map(|age| format!(", in its transaction for {age} s")).unwrap_or_default();
+            let before: Vec<i32> = row.get(5);
+            let before = before.first().map(|pid| format!(", which itself waits for pid {pid}")).unwrap_or_default();
+            format!("{}, pid {pid}{age}{before}", named(row.get(1), row.get(2), row.get(3)))
+        })
+        .collect();
+    if rows.len() > NAMED {
+        who.push(format!("and {} more", rows.len() - NAMED));
+    }
+    Ok(Some(format!("{lock}, behind {}", who.join("; "))))
 }
 
 /// Prepared transactions of a database.
@@ -111,9 +153,9 @@ pub async fn end(
             return Ok(counts);
         }
         if begin.elapsed() > patience {
-            let mut who: Vec<String> = seen.iter().take(5).map(Seen::who).collect();
-            if seen.len() > 5 {
-                who.push(format!("and {} more", seen.len() - 5));
+            let mut who: Vec<String> = seen.iter().take(NAMED).map(Seen::who).collect();
+            if seen.len() > NAMED {
+                who.push(format!("and {} more", seen.len() - NAMED));
             }
             if prepared > 0 {
                 who.push(format!("{prepared} prepared transactions, to be ended with COMMIT PREPARED or ROLLBACK PREPARED"));

@@ -231,6 +231,14 @@ const MADE_OF: &str = "WITH made AS ( \
       m.definition \
     FROM made m WHERE m.rel = ANY($1) ORDER BY 1, 2, 3";
 
+/// The tables that take most space, quoted, the largest first.
+pub async fn largest(session: &Session, most: i64) -> Result<Vec<String>, PgError> {
+    let sql = "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+        ORDER BY pg_total_relation_size(c.oid) DESC LIMIT $1";
+    Ok(session.query("reading which tables are large", sql, &[&most]).await?.iter().map(|row| row.get(0)).collect())
+}
+
 /// Reads all tables, ordered by schema and name.
 ///
 /// # Errors

@@ -13,7 +13,10 @@ pub enum RepositoryError {
     #[error("repository: key password of its Secret {0}")]
     PasswordMissing(&'static str),
     /// The password does not open it.
-    #[error("repository: the password does not open it; give the password with which it was made, or an empty place")]
+    #[error(
+        "repository: the password in the Secret that passwordSecret names does not open it, and nothing was written. Put the password \
+         with which it was made back into that Secret, or name an empty volume, or another bucket or prefix, for the new one"
+    )]
     PasswordWrong,
     /// It holds another environment's backups.
     #[error(

@@ -188,7 +188,7 @@ async fn rows(reader: &Reader, exported: &Exported, import: &Import<'_>) -> Resu
         while let Some(ended) = lanes.join_next().await {
             if let Err(error) = ended.map_err(gave_up).and_then(|r| r) {
                 stopper.stop();
-                if first.as_ref().is_none_or(CopyError::is_secondary) {
+                if first.as_ref().is_none_or(|first| error.says_more_than(first)) {
                     first = Some(error);
                 }
             }

@@ -178,8 +178,7 @@ pub async fn read(
     while let Some(ended) = lanes.join_next().await {
         let ended = ended.unwrap_or(Err(CopyError::Ended));
         if let Err(error) = ended
-            && first.as_ref().is_none_or(CopyError::is_secondary)
-            && !(first.is_some() && error.is_secondary())
+            && first.as_ref().is_none_or(|first| error.says_more_than(first))
         {
             first = Some(error);
         }

@@ -168,9 +168,15 @@ impl From<crate::data::repository::Ended> for CopyError {
 }
 
 impl CopyError {
-    /// Whether it only says that something else failed before.
-    fn is_secondary(&self) -> bool {
-        matches!(self, Self::Ended | Self::Postgres(PgError::Stopped(_)))
+    /// Of several that came of one cause: whether this one says more of it. That the repository or a stop ended something says
+    /// least; that the server cut a connection, only that something had happened to another.
+    fn says_more_than(&self, other: &Self) -> bool {
+        let says = |error: &Self| match error {
+            Self::Ended | Self::Postgres(PgError::Stopped(_)) => 0,
+            Self::Postgres(error) if error.is_away() => 1,
+            _ => 2,
+        };
+        says(self) > says(other)
     }
 
     fn files(doing: &str) -> impl FnOnce(std::io::Error) -> Self {

@@ -178,7 +178,7 @@ async fn lockable(session: &Session) -> Result<Vec<String>, PgError> {
 pub(super) async fn lock(session: &Session, tables: &[String]) -> Result<(), PgError> {
     for some in tables.chunks(AT_ONCE) {
         let sql = format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE", some.join(", ONLY "));
-        session.run("locking the tables against changes of their shape", &sql).await?;
+        session.locking(session.run("locking the tables against changes of their shape", &sql)).await?;
     }
     Ok(())
 }
