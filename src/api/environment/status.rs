@@ -10,7 +10,7 @@ use crate::api::common::*;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentStatus {
-    /// Ready, Reconciling, Stalled. Written by the Environment's controller.
+    /// Ready, Reconciling, Stalled; where there are grants, GrantsReady: whether what they let others take can leave. Written by the Environment's controller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
