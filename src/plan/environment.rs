@@ -19,7 +19,7 @@ use super::{
 use crate::{
     api::{
         ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, EnvironmentStatus, MaskingPolicy, Module,
-        Timestamp, conditions, environment::Kept, labels, reasons,
+        Release, Timestamp, conditions, environment::Kept, labels, reasons,
     },
     delivery,
     manifest::{
@@ -158,6 +158,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
     if let (Ok(release), false) = (&read, locked) {
         status.release = Some(release.clone());
     }
+    status.short_release = status.release.as_ref().map(Release::short);
     let problems = problems(world, &status, read.err());
     let generation = environment.metadata.generation.unwrap_or(0);
     status.observed_generation = Some(generation);

@@ -174,6 +174,15 @@ impl Own {
 }
 
 #[test]
+fn what_runs_here_is_told_by_its_hash_and_for_people_by_twelve_digits_of_it() {
+    let mut own = Own::new(json!({}));
+    own.settle("2026-11-22T20:00:00Z");
+    let status = own.environment.status.unwrap();
+    let (hash, short) = (status.release.unwrap().hash, status.short_release.unwrap());
+    assert!(short.len() == 12 && hash.starts_with(&format!("sha256:{short}")), "{short} {hash}");
+}
+
+#[test]
 fn a_grant_by_a_policy_that_lets_nothing_out_is_told_before_anyone_asks_and_keeps_nothing_from_being_ready() {
     let mut own = Own::new(json!({}));
     let policy = |status: Value| -> MaskingPolicy {

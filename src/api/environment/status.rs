@@ -26,6 +26,10 @@ pub struct EnvironmentStatus {
     /// What runs here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
+    /// The first twelve digits of its hash: enough for people to tell releases apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12))]
+    pub short_release: Option<String>,
     /// The last promotion that changed this environment, or tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_promotion: Option<LastPromotion>,
