@@ -32,6 +32,8 @@ mod rules;
 #[path = "support/server.rs"]
 mod server;
 mod support;
+#[path = "api_server/undoing.rs"]
+mod undoing;
 
 use kube::{
     ResourceExt,

@@ -130,6 +130,35 @@ fn without_a_kubeconfig_it_says_which_one_it_looked_for() {
 }
 
 #[test]
+fn a_key_that_is_twice_in_a_policy_file_is_told_with_file_line_and_key_before_any_server_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shop.yaml");
+    let policy = |columns: &str| {
+        format!(
+            "apiVersion: lockkeeper.dev/v1alpha1\nkind: MaskingPolicy\nmetadata: {{name: shop}}\nspec:\n  data:\n  - name: db\n    tables:\n    \
+             - table: public.users\n      columns:\n{columns}"
+        )
+    };
+    let said = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        let output = plugin(&["masking", "check", "-f", path.to_str().unwrap()]);
+        assert_eq!(code(&output), 1);
+        stderr(&output)
+    };
+    let twice = said(&policy("        id: {keep: {}}\n        email: {redact: {}}\n        email: {keep: {}}\n"));
+    let words = format!("error: {}: line 12: the key email is there for the second time in one mapping", path.display());
+    assert!(twice.starts_with(&words) && !twice.contains("Policy in Options"), "{twice}");
+    let nested = said(&policy("        id: {keep: {reason: a, reason: b}}\n"));
+    assert!(nested.contains("line 10: the key reason"), "{nested}");
+    let top = said("spec: {data: []}\nspec: {data: []}\n");
+    assert!(top.contains("line 2: the key spec"), "{top}");
+    let wrong = said(&policy("        id: [keep]\n"));
+    assert!(wrong.contains("shop.yaml: not a MaskingPolicy: "), "{wrong}");
+    let good = said(&policy("        id: {keep: {}}\n"));
+    assert!(good.contains("/does/not/exist"), "only then it asks for a server: {good}");
+}
+
+#[test]
 fn a_server_that_does_not_answer_is_named_with_its_context() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config");

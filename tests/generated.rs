@@ -11,6 +11,7 @@ use std::{
     process::Command,
 };
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use lockkeeper::api::{
     crds, policies,
     rights::{self, Right},
@@ -160,14 +161,17 @@ fn a_list_of_objects_in_a_spec_is_a_map_so_that_people_can_patch_it() {
 
 #[test]
 fn kubectl_shows_the_columns_of_the_design() {
-    let columns: BTreeMap<String, Vec<String>> = crds::all()
-        .into_iter()
-        .map(|crd| {
-            let columns = crd.spec.versions[0].additional_printer_columns.clone().unwrap();
-            (crd.spec.names.kind, columns.into_iter().map(|column| column.name.to_uppercase()).collect())
-        })
-        .collect();
+    let shown = |wide: bool| -> BTreeMap<String, Vec<String>> {
+        let of = |crd: CustomResourceDefinition| {
+            let columns = crd.spec.versions[0].additional_printer_columns.clone().unwrap().into_iter();
+            let columns = columns.filter(|c| wide == c.priority.is_some_and(|p| p > 0)).map(|c| c.name.to_uppercase());
+            (crd.spec.names.kind, columns.collect())
+        };
+        crds::all().into_iter().map(of).collect()
+    };
+    let columns = shown(false);
     assert_eq!(columns["Environment"], ["TIER", "RELEASE", "LOCKED BY", "READY", "AGE"]);
+    assert_eq!(shown(true)["Environment"], ["RELEASE HASH"], "only with -o wide");
     assert_eq!(columns["Promotion"], ["FROM", "PHASE", "STEP", "APPROVALS", "NEXT", "REASON", "AGE"]);
     assert_eq!(columns["EnvironmentRestore"], ["FROM", "PHASE", "STEP", "APPROVALS", "NEXT", "REASON", "AGE"]);
     assert_eq!(columns["EnvironmentBackup"], ["PHASE", "SIZE", "PROVEN", "REASON", "AGE"]);

@@ -20,7 +20,7 @@ use super::{
     preflight::proof::Needs,
     scratch::Scratch,
     snapshot::{self, Policy},
-    volumes,
+    volumes, wide,
 };
 use crate::{
     api::{BackupContent, Coverage},
@@ -203,6 +203,9 @@ async fn taken<'a>(
         let defined = copy::define(&tools, place, which, archive, &context.stop).await.of(data)?;
         if masking.is_some() {
             snapshot::screen(&defined).map_err(|why| AgentError::Refused(format!("data {data}: {why}")))?;
+        }
+        if let Some(masking) = &masking {
+            wide::refuse(context, access, &view.tables, masking).await?;
         }
         let coverage = policy.and_then(|p| p.coverage(data, &view.tables));
         list.push(Taken { access, view, tools, masking, coverage, defined });

@@ -10,7 +10,8 @@ use super::{
     error::{AgentError, OfData},
 };
 use crate::data::postgres::{
-    Access, PgError, catalog,
+    Access, PgError,
+    catalog::{self, Identity},
     connection::Pace,
     control::{Control, Files, Row, State},
     quote, sessions,
@@ -30,7 +31,7 @@ fn elsewhere(access: &Access) -> AgentError {
 async fn is_meant(context: &Context<'_>, access: &Access, control: Option<Control>) -> Result<Option<Control>, AgentError> {
     let Some(mark) = mark(context, &access.data) else { return Ok(control) };
     let control = control.ok_or_else(|| elsewhere(access))?;
-    if catalog::mark(&control.session, access.database()).await.of(&access.data)? != mark {
+    if Identity::of(&control.session).await.of(&access.data)?.mark(access.database()) != mark {
         return Err(elsewhere(access));
     }
     Ok(Some(control))

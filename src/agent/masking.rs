@@ -7,6 +7,7 @@ use super::{
     error::{AgentError, OfData, files},
     scratch::Scratch,
     snapshot::found_in,
+    wide,
 };
 use crate::{
     api::{MaskingPolicySpec, Timestamp},
@@ -63,8 +64,10 @@ pub async fn classify(context: &Context<'_>, outcome: &mut Outcome) -> Result<()
         let Some(data) = policy.data.iter().find(|d| *d.name == *access.data) else { continue };
         let (session, tables) = catalog(context, &access).await?;
         let coverage = mask::coverage(data, &tables);
-        let mut problems: Vec<String> =
-            mask::compile(data, &tables, &key).err().unwrap_or_default().iter().map(ToString::to_string).collect();
+        let mut problems: Vec<String> = match mask::compile(data, &tables, &key) {
+            Ok(masking) => wide::rows(context, &access, &tables, &masking).await?,
+            Err(problems) => problems.iter().map(ToString::to_string).collect(),
+        };
         // What the definitions say leaves too.
         let tools = Tools::find(major(&session).await.of(&access.data)?).await.of(&access.data)?;
         let (place, archive) = ((&access.admin, access.database(), None), scratch.path().join(format!("{}.dump", access.data)));

@@ -29,6 +29,7 @@ mod scratch;
 mod snapshot;
 mod undo;
 mod volumes;
+mod wide;
 
 use std::{
     env, fs,

@@ -11,7 +11,7 @@ use super::{
 use crate::data::{
     postgres::{
         Endpoint, Pace, PgError, Session, catalog,
-        quote::{Made, ident, is_made},
+        quote::{Purpose, ident, is_made},
     },
     stop::Stop,
 };
@@ -125,7 +125,7 @@ pub async fn sweep(session: &Session, database: &str, but: Option<&str>) -> Resu
     let mut dropped = Vec::new();
     for row in session.query("looking for scratch databases", sql, &[]).await? {
         let other: String = row.get(0);
-        if but == Some(other.as_str()) || !is_made(database, Made::Proof, &other) {
+        if but == Some(other.as_str()) || !is_made(database, Purpose::Proof, &other) {
             continue;
         }
         match take(session, &other).await {

@@ -24,7 +24,7 @@ use crate::{
         postgres::{
             Access, Endpoint, Pace, PgError, Session, catalog, content, control,
             copy::{self, Amount, Import, View},
-            quote::{Made, ident, made_database},
+            quote::{Purpose, ident, made_database},
             tables,
             tools::{Rights, Tools},
         },
@@ -45,7 +45,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     let reader = open(context, &snapshot).await?;
     for access in context.accesses()? {
         let elsewhere = ProofServer::endpoint(context).of(&proof::said(&access.data))?;
-        let name = made_database(access.database(), Made::Proof, &context.task.run);
+        let name = made_database(access.database(), Purpose::Proof, &context.task.run);
         let result = match &elsewhere {
             None => restore_and_compare(context, &access, (&name, Rights::Kept), &reader, outcome).await,
             Some(endpoint) => prove_elsewhere(context, &access, endpoint, &name, &reader, outcome).await,

@@ -22,7 +22,7 @@ use crate::{
     data::postgres::{
         Pace, Session, catalog,
         control::{Files, State},
-        quote::{Made, ident, made_database},
+        quote::{Purpose, ident, made_database},
         rights,
         tools::Rights,
     },
@@ -87,7 +87,7 @@ async fn files(
 }
 
 fn loaded_name(context: &Context<'_>, guarded: &Guarded<'_>) -> String {
-    made_database(guarded.access.database(), Made::Load, &context.task.run)
+    made_database(guarded.access.database(), Purpose::Load, &context.task.run)
 }
 
 /// The database aside that becomes live again, where the data does not come from a snapshot.
@@ -173,7 +173,7 @@ async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, outcome: &mut Outcom
         }
         let name = &row.database;
         let next = aside(context, data).map_or_else(|| loaded_name(context, guarded), str::to_owned);
-        let undo = made_database(name, Made::Undo, &context.task.run);
+        let undo = made_database(name, Purpose::Undo, &context.task.run);
         for database in [name, &next] {
             // Nobody may connect to either; a session that was still closing is waited for here.
             guarded.run("closing the database", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(database))).await?;

@@ -23,7 +23,7 @@ use crate::{
     data::postgres::{
         catalog,
         control::{Files, State},
-        quote::{Made, ident, made_database},
+        quote::{Purpose, ident, made_database},
         tools::Rights,
     },
     manifest::task::{Aside, Outcome},
@@ -53,7 +53,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
     let began = Instant::now();
     for guarded in &all {
         // What a restore loaded and never swapped in goes.
-        prove::drop_made(&guarded.access, &made_database(guarded.access.database(), Made::Load, &context.task.run)).await?;
+        prove::drop_made(&guarded.access, &made_database(guarded.access.database(), Purpose::Load, &context.task.run)).await?;
         swap(context, guarded, began, outcome).await?;
         let failed = goes_aside_as(context, guarded);
         if catalog::exists(&guarded.control.session, &failed).await.of(guarded.data())? {
@@ -71,7 +71,7 @@ pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), Age
 /// The name that what is live now is kept under: where a restore took it from a database aside, that database's.
 fn goes_aside_as(context: &Context<'_>, guarded: &Guarded<'_>) -> String {
     let taken = context.task.databases.iter().find(|d| d.data == guarded.data());
-    taken.map_or_else(|| made_database(guarded.access.database(), Made::Failed, &context.task.run), |d| d.database.clone())
+    taken.map_or_else(|| made_database(guarded.access.database(), Purpose::Failed, &context.task.run), |d| d.database.clone())
 }
 
 fn needs_swap(row: &Row) -> bool {
@@ -90,7 +90,7 @@ async fn from_snapshot(context: &Context<'_>, all: &[Guarded<'_>], outcome: &mut
             Some((of, reader)) if of == snapshot => reader,
             _ => prove::open(context, &snapshot).await?,
         };
-        let name = made_database(guarded.access.database(), Made::Undo, &context.task.run);
+        let name = made_database(guarded.access.database(), Purpose::Undo, &context.task.run);
         prove::restore_and_compare(context, &guarded.access, (&name, Rights::Kept), &reader, outcome).await?;
         opened = Some((snapshot, reader));
         let row = guarded.begin_held().await?;
@@ -178,7 +178,7 @@ async fn swap(context: &Context<'_>, guarded: &Guarded<'_>, began: Instant, outc
 
 /// An undo point that was not swapped in, whole or half made, is of no more use. One that stays is told, and keeps nobody out.
 async fn drop_unused(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, outcome: &mut Outcome) -> Result<(), AgentError> {
-    let name = made_database(&row.database, Made::Undo, &context.task.run);
+    let name = made_database(&row.database, Purpose::Undo, &context.task.run);
     for database in [&name, &row.database] {
         if !catalog::exists(&guarded.control.session, database).await.of(guarded.data())? {
             return Ok(());
@@ -197,7 +197,7 @@ async fn drop_unused(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, ou
 async fn statements(context: &Context<'_>, guarded: &Guarded<'_>, row: &Row, live: bool) -> Result<String, AgentError> {
     let undo = undo_point(context, guarded, row).await?;
     let (name, failed) = (&row.database, goes_aside_as(context, guarded));
-    let taken = failed != made_database(name, Made::Failed, &context.task.run);
+    let taken = failed != made_database(name, Purpose::Failed, &context.task.run);
     let roles = catalog::roles(&guarded.control.session).await.of(guarded.data())?;
     let mut sql = String::new();
     if live && taken {

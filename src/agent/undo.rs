@@ -22,7 +22,7 @@ use crate::{
     data::postgres::{
         Pace, Session, catalog,
         control::{Files, State, snapshot_of},
-        quote::{Made, ident, made_database},
+        quote::{Purpose, ident, made_database},
     },
     manifest::task::{Aside, Outcome},
 };
@@ -134,7 +134,7 @@ fn is_impossible(error: &AgentError) -> bool {
 }
 
 fn undo_name(context: &Context<'_>, guarded: &Guarded<'_>) -> String {
-    made_database(guarded.access.database(), Made::Undo, &context.task.run)
+    made_database(guarded.access.database(), Purpose::Undo, &context.task.run)
 }
 
 /// Clones. Gives the server's refusal of just that, where there is one; the row is still locked then.

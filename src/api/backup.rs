@@ -21,7 +21,7 @@ use super::common::*;
     derive = "PartialEq",
     doc = "A backup of an environment's data: written to the environment's repository and proven by restoring it.",
     printcolumn = r#"{"name":"Phase","type":"string","jsonPath":".status.phase"}"#,
-    printcolumn = r#"{"name":"Size","type":"integer","jsonPath":".status.bytes"}"#,
+    printcolumn = r#"{"name":"Size","type":"string","jsonPath":".status.size"}"#,
     printcolumn = r#"{"name":"Proven","type":"date","jsonPath":".status.provenAt"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type=='Ready')].reason"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
@@ -118,6 +118,10 @@ pub struct EnvironmentBackupStatus {
     /// Bytes backed up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<i64>,
+    /// The same as people read it: `1.2 GiB`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub size: Option<String>,
     /// Bytes that the repository grew by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stored_bytes: Option<i64>,

@@ -1,8 +1,9 @@
 //! Shapes that several kinds share: references, schemas of standard fields, what is said of failures and of progress. Bounded
-//! strings, releases and conditions have files of their own.
+//! strings, releases, sizes and conditions have files of their own.
 
 pub mod conditions;
 mod release;
+pub mod size;
 mod text;
 
 use std::collections::BTreeMap;

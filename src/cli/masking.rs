@@ -59,10 +59,11 @@ async fn draft(global: &Global, args: DraftArgs) -> Result<Exit, CliError> {
 }
 
 async fn check(global: &Global, args: MaskingCheckArgs) -> Result<Exit, CliError> {
+    let in_file = args.filename.as_deref().map(read).transpose()?;
     let session = Session::open(global).await?;
     let work = Work::new(&session, args.environment.as_deref(), &args.job).await?;
-    let policy: MaskingPolicySpec = match (&args.filename, &args.policy) {
-        (Some(path), _) => read(path)?,
+    let policy: MaskingPolicySpec = match (in_file, &args.policy) {
+        (Some(policy), _) => policy,
         (None, Some(name)) => session.get::<MaskingPolicy>(name).await?.spec,
         (None, None) => return Err(CliError::Usage("name a MaskingPolicy, or a file with -f".into())),
     };
@@ -85,7 +86,17 @@ async fn check(global: &Global, args: MaskingCheckArgs) -> Result<Exit, CliError
 fn read(path: &Path) -> Result<MaskingPolicySpec, CliError> {
     let wrong = |why: String| CliError::Error(format!("{}: {why}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|e| wrong(e.to_string()))?;
-    let policy: MaskingPolicy = serde_saphyr::from_str(&text).map_err(|e| wrong(format!("not a MaskingPolicy: {e}")))?;
+    let policy: MaskingPolicy = serde_saphyr::from_str(&text).map_err(|error| match error.without_snippet() {
+        // The library proposes an option of its own, which is none of the command line's.
+        serde_saphyr::Error::DuplicateMappingKey { key, location } => {
+            let key = key.as_ref().map(|k| format!(" {k}")).unwrap_or_default();
+            wrong(format!(
+                "line {}: the key{key} is there for the second time in one mapping; keep one of the two",
+                location.line()
+            ))
+        }
+        _ => wrong(format!("not a MaskingPolicy: {error}")),
+    })?;
     Ok(policy.spec)
 }
 

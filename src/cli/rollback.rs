@@ -6,22 +6,33 @@ use super::{
     restoring::{self, Wanted},
     session::Session,
 };
-use crate::api::{
-    DownAlignment, EnvironmentRestore, Phase, Promotion, RestoreSource, RunStatus, Timestamp, UndoOf, UndoableKind,
+use crate::{
+    api::{
+        DownAlignment, EnvironmentRestore, Phase, Promotion, RestoreSource, RunStatus, Timestamp, UndoOf, UndoableKind,
+        environment::Kept,
+    },
+    plan::restore::not_kept,
 };
 
 /// Runs the subcommand.
 pub async fn run(global: &Global, args: RollbackArgs) -> Result<Exit, CliError> {
     let session = Session::open(global).await?;
     let RollbackArgs { run, restore, alignment, restoring } = args;
-    let (kind, status) = if restore {
-        (UndoableKind::EnvironmentRestore, session.get::<EnvironmentRestore>(&run).await?.status)
+    let (kind, metadata, status) = if restore {
+        let found: EnvironmentRestore = session.get(&run).await?;
+        (UndoableKind::EnvironmentRestore, found.metadata, found.status)
     } else if alignment {
-        (UndoableKind::DownAlignment, session.get::<DownAlignment>(&run).await?.status)
+        let found: DownAlignment = session.get(&run).await?;
+        (UndoableKind::DownAlignment, found.metadata, found.status)
     } else {
-        (UndoableKind::Promotion, session.get::<Promotion>(&run).await?.status)
+        let found: Promotion = session.get(&run).await?;
+        (UndoableKind::Promotion, found.metadata, found.status)
     };
-    let taken_at = undoable(&format!("{kind:?} {run}"), &status.unwrap_or_default())?;
+    let (named, status) = (format!("{kind:?} {run}"), status.unwrap_or_default());
+    let taken_at = undoable(&named, &status)?;
+    let environment = session.environment(restoring.environment.as_deref()).await?;
+    let kept = environment.status.map(|s| s.kept).unwrap_or_default();
+    still_kept(&named, metadata.uid.as_deref().unwrap_or_default(), &status, &kept)?;
     let what = format!("what was before {kind:?} {run}");
     let from = RestoreSource { backup: None, snapshot: None, undo_of: Some(UndoOf { kind, name: run.as_str().into() }) };
     let also = " Images and configuration that it brought go back as well.";
@@ -38,8 +49,17 @@ fn undoable(named: &str, status: &RunStatus) -> Result<Timestamp, CliError> {
     }
     let locked = status.locked_at.and_then(|at| Timestamp::from_second(at.as_second()).ok());
     locked.filter(|_| !status.undo.is_empty()).ok_or_else(|| {
-        CliError::Error(format!("{named} kept no undo point; restore its backup instead: kubectl lockkeeper restore"))
+        CliError::Error(format!(
+            "{named} kept no undo point, because it changed no data: bring images and configuration back by hand, or by another run"
+        ))
     })
+}
+
+/// Whether the Environment still keeps what the run left aside. The operator would say the same of the EnvironmentRestore, and
+/// that would stay there, asked for and of no use.
+fn still_kept(named: &str, uid: &str, status: &RunStatus, kept: &[Kept]) -> Result<(), CliError> {
+    let gone = status.undo.iter().find(|u| !kept.iter().any(|k| k.run.uid == uid && k.data == u.data));
+    gone.map_or(Ok(()), |u| Err(CliError::Error(not_kept(named, &u.data, status))))
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ pub async fn turn(context: &Context, namespace: &str, name: &str) -> Result<Turn
         runs: &runs,
         backups: &backups,
         restores: &restores,
+        policies: &policies,
         copies: &copies,
         made: &made,
         records: &records,

@@ -210,6 +210,7 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
     let policy_store = policies.store();
     let (promotion_store, environment_store, backup_store) = (promotions.store(), environments.store(), backups.store());
     let restore_store = restores.store();
+    let granting = environment_store.clone();
     let under_way = |r: &Slim<EnvironmentRestore>| r.status.as_ref().is_none_or(|s| !s.phase.is_terminal());
 
     // What is heard in a namespace concerns its Environment, its runs under way, and the runs that take from it.
@@ -298,7 +299,11 @@ async fn drive(context: Arc<Context>, heard: mpsc::UnboundedReceiver<Heard>) {
         )
         .for_each(|_| futures::future::ready(()));
 
+    // What it grants leaves by its policies, and it says whether it can.
     let environments = environments
+        .watches(Api::<Slim<MaskingPolicy>>::all(client.clone()), any.clone(), move |p: Slim<MaskingPolicy>| {
+            of_namespace(&granting, &p.namespace().unwrap_or_default(), |_| true)
+        })
         .reconcile_on(from_environments)
         .run(
             |environment, context| async move {

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     api::{
         BackupPhase, Data, Environment, EnvironmentBackup, EnvironmentBackupStatus, FINALIZER, Failure, Timestamp, conditions,
-        environment::LastBackup, reasons,
+        environment::LastBackup, reasons, size,
     },
     manifest::{
         Owner, job,
@@ -138,6 +138,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentBackupStat
                 };
                 status.snapshot = Some(done.snapshot);
                 status.bytes = Some(done.bytes);
+                status.size = Some(size::bytes(done.bytes));
                 status.stored_bytes = Some(done.stored_bytes);
                 status.rows = Some(done.rows);
                 status.contents = done.contents;

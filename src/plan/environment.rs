@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 
 use super::{
-    Decision, Effect, Progress, environment_backups, graph,
+    Decision, Effect, Progress, environment_backups, environment_grants, graph,
     history::{self, Record},
     intervention,
     jobs::{JobProgress, look},
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::{
     api::{
-        ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, EnvironmentStatus, Module, Timestamp,
-        conditions, environment::Kept, labels, reasons,
+        ENVIRONMENT_FINALIZER, Environment, EnvironmentBackup, EnvironmentRestore, EnvironmentStatus, MaskingPolicy, Module,
+        Release, Timestamp, conditions, environment::Kept, labels, reasons,
     },
     delivery,
     manifest::{
@@ -50,6 +50,8 @@ pub struct World<'a> {
     pub backups: &'a [EnvironmentBackup],
     /// The restores of its namespace.
     pub restores: &'a [EnvironmentRestore],
+    /// The MaskingPolicies of its namespace.
+    pub policies: &'a [MaskingPolicy],
     /// Copies of configuration from before runs, which undoing one would bring back.
     pub copies: &'a [ConfigMap],
     /// What is there that was made for some run.
@@ -156,6 +158,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
     if let (Ok(release), false) = (&read, locked) {
         status.release = Some(release.clone());
     }
+    status.short_release = status.release.as_ref().map(Release::short);
     let problems = problems(world, &status, read.err());
     let generation = environment.metadata.generation.unwrap_or(0);
     status.observed_generation = Some(generation);
@@ -175,6 +178,7 @@ pub fn plan(world: &World<'_>, now: Timestamp) -> Decision<EnvironmentStatus> {
         generation,
         now,
     );
+    environment_grants::tell(world, &mut status, generation, now);
     let history = &environment.spec.history;
     // While a run is at work, a backup that failed is its to read.
     let failed = if status.active.is_none() { history::failed_backups(world.backups) } else { Vec::new() };

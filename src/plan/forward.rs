@@ -250,7 +250,8 @@ fn page_pod(world: &World<'_>, owner: Owner<'_>) -> Progress {
     if maintenance::page_is_ready(world.target_side, owner.uid) {
         return Progress::Done(None);
     }
-    Progress::waiting("the maintenance page to answer")
+    let why = maintenance::page_trouble(world.target_side, owner.uid).map(|why| format!(": {why}")).unwrap_or_default();
+    Progress::waiting(format!("the maintenance page to answer{why}"))
 }
 
 fn take_lock(world: &World<'_>, status: &RunStatus, now: Timestamp) -> Progress {

@@ -9,7 +9,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::{
-    Effect, Progress, Resource, after, alignment, prepare, scalers,
+    Effect, Progress, Resource, after, alignment, prepare, scalers, trouble,
     workload::Workload,
     world::{Side, World, has_ended},
 };
@@ -118,12 +118,17 @@ fn is_ready(pod: &Pod) -> bool {
 
 /// Whether the page's pod answers.
 pub fn page_is_ready(side: &Side, uid: &str) -> bool {
-    side.pods.iter().any(|p| p.labels().get(labels::PAGE).is_some_and(|v| v == uid) && is_ready(p))
+    page_pods(side, uid).any(is_ready)
 }
 
-/// Names of the page's pods.
-fn page_pods(side: &Side, uid: &str) -> Vec<String> {
-    side.pods.iter().filter(|p| p.labels().get(labels::PAGE).is_some_and(|v| v == uid)).map(ResourceExt::name_any).collect()
+/// The page's pods.
+fn page_pods<'a>(side: &'a Side, uid: &str) -> impl Iterator<Item = &'a Pod> {
+    side.pods.iter().filter(move |p| p.labels().get(labels::PAGE).is_some_and(|v| v == uid))
+}
+
+/// Why the page's pod does not answer, where that is known.
+pub fn page_trouble(side: &Side, uid: &str) -> Option<String> {
+    trouble::of_pods(&page_pods(side, uid).collect::<Vec<_>>())
 }
 
 /// Pausing: integrations make nothing new. What they have begun is waited for with the workloads.
@@ -151,7 +156,7 @@ pub fn resume(world: &World<'_>, owner: Owner<'_>) -> Progress {
 /// Closing: every Service leads to the page, has a twin, and its endpoints have followed.
 pub fn close(world: &World<'_>, spec: &EnvironmentSpec, owner: Owner<'_>, epoch: i64) -> Progress {
     let side = world.target_side;
-    let pages = page_pods(side, owner.uid);
+    let pages: Vec<String> = page_pods(side, owner.uid).map(ResourceExt::name_any).collect();
     for service in services(spec, side) {
         let name = service.name_any();
         match found_service(service) {
@@ -262,7 +267,7 @@ pub fn open(world: &World<'_>, owner: Owner<'_>) -> Progress {
 /// The Services alone: what scales workloads by itself stays at rest.
 pub fn open_services(world: &World<'_>, owner: Owner<'_>) -> Progress {
     let side = world.target_side;
-    let pages = page_pods(side, owner.uid);
+    let pages: Vec<String> = page_pods(side, owner.uid).map(ResourceExt::name_any).collect();
     for service in &side.services {
         let name = service.name_any();
         if let Some(found) = found_service(service).filter(|f| f.run == owner.uid) {
@@ -397,18 +402,22 @@ pub fn rollout(side: &Side, workload: Workload<'_>, begun: Timestamp, now: Times
         }
         Workload::CronJob(_) => return Progress::Done(None),
     };
+    let why = trouble::of_pods(&pods);
+    let because = |said: Option<String>| said.map(|said| format!(": {said}")).unwrap_or_default();
     if let Some(failed) = failed {
-        return Progress::failed("RolloutFailed", format!("{name}: {failed}"));
+        return Progress::failed("RolloutFailed", format!("{name}: {failed}{}", because(why)));
     }
     let (updated, available, all) = (counts.0.unwrap_or(0), counts.1.unwrap_or(0), counts.2.unwrap_or(0));
     if updated == wanted && available >= wanted && all == wanted {
         return Progress::Done(None);
     }
     if let Some(late) = deadline.filter(|d| *d <= now) {
-        return Progress::failed("RolloutFailed", format!("{name}: {available} of {wanted} pods ready at {late}"));
+        return Progress::failed(
+            "RolloutFailed",
+            format!("{name}: {available} of {wanted} pods ready at {late}{}", because(why)),
+        );
     }
-    let refused = refused.map(|m| format!(": {m}")).unwrap_or_default();
-    Progress::Waiting { what: format!("{name}: {available} of {wanted} pods ready{refused}"), until: deadline }
+    Progress::Waiting { what: format!("{name}: {available} of {wanted} pods ready{}", because(refused.or(why))), until: deadline }
 }
 
 /// Restarts after which a container is held to crash for good: Kubernetes has waited 10 and 20 seconds between them.

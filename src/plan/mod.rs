@@ -11,6 +11,7 @@ pub mod backup;
 pub mod cron;
 pub mod environment;
 pub mod environment_backups;
+pub mod environment_grants;
 pub mod foreign;
 pub mod forward;
 pub mod graph;

@@ -268,12 +268,7 @@ fn of_undo(world: &World<'_>, named: &str, target: &Environment) -> Result<Origi
     // What the run left alone has no undo point, and stays as it is now too.
     for UndoStatus { data, .. } in &status.undo {
         if !kept.iter().any(|k| k.data == *data) {
-            let backup =
-                status.backup.as_ref().map(|b| format!(" Its backup is still there: from: {{backup: {{name: {}}}}}", b.name));
-            return Err(format!(
-                "the undo point of {named} for data {data} is not kept any more: its time was over, or a later run replaced it.{}",
-                backup.unwrap_or_default()
-            ));
+            return Err(not_kept(named, data, &status));
         }
         if !target.spec.data.iter().any(|d| *d.name == *data) {
             return Err(format!(
@@ -305,6 +300,16 @@ fn of_undo(world: &World<'_>, named: &str, target: &Environment) -> Result<Origi
         begun_at: None,
         release: prior,
     })
+}
+
+/// What is said of a run whose undo point for a data the Environment does not keep any more.
+pub fn not_kept(named: &str, data: &str, status: &RunStatus) -> String {
+    let backup = status.backup.as_ref().map(|b| format!(" Its backup is still there: from: {{backup: {{name: {}}}}}", b.name));
+    format!(
+        "the undo point of {named} for data {data} is not kept any more: the run was undone already, its time was over, or a later run \
+         replaced it.{}",
+        backup.unwrap_or_default()
+    )
 }
 
 /// The copy of a ConfigMap from before the run that is undone.

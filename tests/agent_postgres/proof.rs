@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use lockkeeper::{
-    data::postgres::quote::{Made, ident, made_database},
+    data::postgres::quote::{Purpose, ident, made_database},
     manifest::task::{Outcome, Task, exit},
 };
 use serde_json::{Value, json};
@@ -166,13 +166,13 @@ async fn what_a_killed_proof_left_goes_with_the_next_one_and_what_another_is_at_
         let ours = async || left(boss).await.into_iter().filter(|name| name.starts_with(&world.database)).collect::<Vec<_>>();
         let mut command = world.agent_with(&prove(RUN));
         let mut killed = command.stdout(std::process::Stdio::null()).spawn().unwrap();
-        let name = made_database(&world.database, Made::Proof, RUN);
+        let name = made_database(&world.database, Purpose::Proof, RUN);
         wait_until(async || ours().await.contains(&name)).await;
         killed.kill().unwrap();
         killed.wait().unwrap();
         assert_eq!(ours().await, std::slice::from_ref(&name), "it was killed in the middle");
         // One of a third run, which somebody is at work on who entered the server by another database.
-        let held = made_database(&world.database, Made::Proof, THIRD_RUN);
+        let held = made_database(&world.database, Purpose::Proof, THIRD_RUN);
         let door = format!("{} \"door", world.database);
         boss.batch_execute(&format!("CREATE DATABASE {}", ident(&door))).await.unwrap();
         let worker = if elsewhere { other.boss(&door).await } else { world.server.boss(&door).await };
@@ -202,7 +202,7 @@ async fn what_no_later_proof_drops_goes_with_a_preflight_or_with_the_environment
     let other = Server::another();
     let (boss, at_home) = (role(&other, "p").await, world.server.boss("postgres").await);
     world.proven_on(&other, ROLE, "p");
-    let name = made_database(&world.database, Made::Proof, RUN);
+    let name = made_database(&world.database, Purpose::Proof, RUN);
     let leave = async |boss: &Client, owner: &str| {
         boss.batch_execute(&format!("CREATE DATABASE {} OWNER {}", ident(&name), ident(owner))).await.unwrap();
     };

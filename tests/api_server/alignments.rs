@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-fn alignment(world: &World, name: &str, requester: &str) -> DynamicObject {
+pub fn alignment(world: &World, name: &str, requester: &str) -> DynamicObject {
     object(json!({
         "apiVersion": "lockkeeper.dev/v1alpha1", "kind": "DownAlignment", "metadata": {"name": name},
         "spec": {
@@ -20,7 +20,7 @@ fn alignments(world: &World, user: &str) -> kube::Api<DynamicObject> {
 }
 
 /// Alice may have others aligned with the source.
-async fn asked(name: &str) -> World {
+pub async fn asked(name: &str) -> World {
     let world = World::new(name).await;
     refused(alignments(&world, "alice").create(&post(), &alignment(&world, "p", "alice")).await, 403, "for the verb align on it");
     world.bind(&world.staging, "aligner", &["alice"]).await;

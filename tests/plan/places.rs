@@ -128,6 +128,7 @@ fn the_job_of_an_environment_that_goes_may_enter_the_server_for_proofs() {
         made: &[],
         backups: &[],
         restores: &[],
+        policies: &[],
         copies: &[],
         records: &[],
         missing_policies: &none,

@@ -211,5 +211,6 @@ fn a_backup_tells_how_far_it_is_by_itself() {
     let written = json!({"snapshot": "a1", "bytes": 9, "storedBytes": 5, "rows": 3, "contents": []});
     job.outcome = Some(of(json!({"backup": written, "progress": said(100, Some(100), (at(0), at(6)))})));
     let Decision::Advance(status) = decide(&backup, &jobs) else { panic!("it goes on") };
-    assert_eq!(status.progress.map(|p| p.done), Some(100), "its end is told at once");
+    assert_eq!(status.progress.as_ref().map(|p| p.done), Some(100), "its end is told at once");
+    assert_eq!((status.bytes, status.size.as_deref()), (Some(9), Some("9 B")), "for programs, and for people");
 }

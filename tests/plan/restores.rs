@@ -1,10 +1,11 @@
-//! Tables: restores, backups by schedule, what retention keeps.
+//! Tables: restores, backups by schedule, what retention keeps, what grants let out.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use lockkeeper::{
-    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, Promotion, Retention},
+    api::{DownAlignment, Environment, EnvironmentBackup, EnvironmentRestore, MaskingPolicy, Promotion, Retention, conditions},
+    data::mask,
     manifest::task::{Outcome, Task, Verb},
     plan::{
         Decision, Effect, Resource,
@@ -114,6 +115,7 @@ struct Own {
     environment: Environment,
     backups: Vec<EnvironmentBackup>,
     restores: Vec<EnvironmentRestore>,
+    policies: Vec<MaskingPolicy>,
     runs: Vec<String>,
 }
 
@@ -124,7 +126,8 @@ impl Own {
         for (key, field) in more.as_object().unwrap() {
             value["spec"]["backups"][key] = field.clone();
         }
-        Self { seen: Seen::new(), environment: of(value), backups: Vec::new(), restores: Vec::new(), runs: Vec::new() }
+        let (backups, restores, policies, runs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { seen: Seen::new(), environment: of(value), backups, restores, policies, runs }
     }
 
     fn world(&self) -> World<'_> {
@@ -137,6 +140,7 @@ impl Own {
             runs: &self.runs,
             backups: &self.backups,
             restores: &self.restores,
+            policies: &self.policies,
             copies: &[],
             made: &[],
             records: &[],
@@ -167,6 +171,81 @@ impl Own {
         }
         panic!("it goes round in circles");
     }
+}
+
+#[test]
+fn what_runs_here_is_told_by_its_hash_and_for_people_by_twelve_digits_of_it() {
+    let mut own = Own::new(json!({}));
+    own.settle("2026-11-22T20:00:00Z");
+    let status = own.environment.status.unwrap();
+    let (hash, short) = (status.release.unwrap().hash, status.short_release.unwrap());
+    assert!(short.len() == 12 && hash.starts_with(&format!("sha256:{short}")), "{short} {hash}");
+}
+
+#[test]
+fn a_grant_by_a_policy_that_lets_nothing_out_is_told_before_anyone_asks_and_keeps_nothing_from_being_ready() {
+    let mut own = Own::new(json!({}));
+    let policy = |status: Value| -> MaskingPolicy {
+        let table = json!({"table": "public.users", "columns": {"id": {"keep": {}}}});
+        of(json!({
+            "metadata": {"name": "shop", "namespace": NAMESPACE, "generation": 1},
+            "spec": {"data": [{"name": "db", "tables": [table]}]}, "status": status,
+        }))
+    };
+    let ready = |status: &str, message: &str| json!([{"type": "Ready", "status": status, "reason": "R", "message": message, "lastTransitionTime": "2026-11-22T20:00:00Z"}]);
+    let hash = mask::hash(&policy(json!({})).spec);
+    let told = |own: &mut Own, grants: Value| {
+        own.environment.spec.grants = of(grants);
+        own.settle("2026-11-22T20:00:00Z");
+        let list = &own.environment.status.as_ref().unwrap().conditions;
+        let of_type = |type_: &str| list.iter().find(|c| c.type_ == type_).map(|c| (c.reason.clone(), c.message.clone()));
+        let (_, message) = of_type(conditions::READY).unwrap();
+        assert!(message.is_empty() || !message.contains("MaskingPolicy"), "promotions go on: {message}");
+        let good = conditions::is_true(list, conditions::GRANTS_READY);
+        of_type(conditions::GRANTS_READY).map(|(reason, message)| (good, reason, message))
+    };
+    let by = |hash: &str, more: Value| {
+        let mut grant = json!({"to": {"namespace": "low", "name": "staging"}, "maskingPolicy": {"name": "shop", "hash": hash}});
+        grant.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        grant
+    };
+    let all = json!([by(&hash, json!({})), by(&hash, json!({"to": {"namespace": "low", "name": "development"}}))]);
+    let says = |own: &mut Own, grants: &Value, reason: &str, words: &[&str]| {
+        let (good, told_reason, message) = told(own, grants.clone()).unwrap();
+        assert_eq!((good, told_reason.as_str()), (reason == "Ready", reason), "{message}");
+        words.iter().for_each(|word| assert!(message.contains(word), "{word} is not in: {message}"));
+    };
+    assert_eq!(told(&mut own, json!([])), None, "nothing to say where nothing is granted");
+    says(
+        &mut own,
+        &all,
+        "PolicyMissing",
+        &["MaskingPolicy shop, by which low/staging, low/development may take data, does not exist"],
+    );
+
+    let unknown = ["public.users.email", "public.users.phone", "public.users.iban", "public.users.note"];
+    let coverage = json!([{"data": "db", "columns": 9, "classified": 5, "unknown": unknown}, {"data": "more", "columns": 1, "classified": 0, "unknown": ["a.b.c"]}]);
+    own.policies = vec![policy(json!({"conditions": ready("False", "x"), "coverage": coverage}))];
+    let count = "4 of 9 columns of data db unclassified (public.users.email, public.users.phone, public.users.iban, …)";
+    says(
+        &mut own,
+        &all,
+        "PolicyIncomplete",
+        &["MaskingPolicy shop leaves", count, "1 of 1 column of data more", "masking check shop"],
+    );
+    let some = json!([by(&hash, json!({"data": {"names": ["db"]}}))]);
+    says(&mut own, &some, "PolicyIncomplete", &[count]);
+    assert!(!told(&mut own, some.clone()).unwrap().2.contains("data more"), "of what is not granted nothing is said");
+    let other = mask::hash(&MaskingPolicy::new("x", Default::default()).spec);
+    says(&mut own, &json!([by(&other, json!({}))]), "PolicyChanged", &["its hash of today", &hash]);
+
+    own.policies = vec![policy(json!({"conditions": ready("False", "table public.users: no such table")}))];
+    says(&mut own, &some, "PolicyNotReady", &["is not Ready: table public.users: no such table"]);
+    own.policies = vec![policy(json!({}))];
+    says(&mut own, &some, "PolicyNotReady", &["has not looked at it yet"]);
+    own.policies = vec![policy(json!({"conditions": ready("True", "every column is named")}))];
+    says(&mut own, &some, "Ready", &[]);
+    assert_eq!(told(&mut own, json!([])), None, "and what was said goes with the last grant");
 }
 
 fn names(effects: &[Effect]) -> Vec<String> {

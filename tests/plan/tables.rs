@@ -322,7 +322,9 @@ fn a_rollout_ends_well_or_fails_with_its_real_reason() {
         d["status"]["conditions"] = condition("ReplicaFailure", "True");
     };
     assert_eq!(rolling(refused, vec![]), Progress::waiting("Deployment web: 1 of 2 pods ready: quota exceeded"));
-    assert!(matches!(rolling(short, vec![container("CrashLoopBackOff", 1)]), Progress::Waiting { .. }), "once may be chance");
+    let why = "container web of pod web-0: CrashLoopBackOff (exit code 7, Error)";
+    let once = Progress::waiting(format!("Deployment web: 1 of 2 pods ready: {why}"));
+    assert_eq!(rolling(short, vec![container("CrashLoopBackOff", 1)]), once, "once may be chance");
     for (reason, restarts, words) in [
         ("CrashLoopBackOff", 2, "crashes again and again (exit code 7, Error)"),
         ("ImagePullBackOff", 0, "cannot start: ImagePullBackOff: the reason in words"),
@@ -340,6 +342,8 @@ fn a_rollout_ends_well_or_fails_with_its_real_reason() {
         d["status"]["conditions"] = condition("Progressing", "False");
     };
     assert_eq!(rolling(late, vec![]), Progress::failed("RolloutFailed", "Deployment web: quota exceeded"));
+    let failed = format!("Deployment web: quota exceeded: {why}");
+    assert_eq!(rolling(late, vec![container("CrashLoopBackOff", 1)]), Progress::failed("RolloutFailed", failed));
 
     // Stopped and started as it was, Kubernetes watches no deadline over it any more.
     let again = |reason: &'static str, seconds: u64| {
@@ -349,8 +353,9 @@ fn a_rollout_ends_well_or_fails_with_its_real_reason() {
             d["status"]["conditions"] = json!([{"type": "Progressing", "status": "True", "reason": reason}]);
         }
     };
-    let over = rolling(again("NewReplicaSetAvailable", 0), vec![]);
-    assert!(matches!(&over, Progress::Failed { message, .. } if message.contains("1 of 2 pods ready at")), "{over:?}");
+    let over = rolling(again("NewReplicaSetAvailable", 0), vec![container("ErrImagePull", 0)]);
+    let (late, why) = ("1 of 2 pods ready at", "container web of pod web-0: ErrImagePull: the reason in words");
+    assert!(matches!(&over, Progress::Failed { message, .. } if message.contains(late) && message.ends_with(why)), "{over:?}");
     assert!(matches!(rolling(again("NewReplicaSetAvailable", 60), vec![]), Progress::Waiting { until: Some(_), .. }));
     assert!(matches!(rolling(again("ReplicaSetUpdated", 0), vec![]), Progress::Waiting { until: None, .. }));
 }

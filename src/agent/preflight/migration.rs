@@ -7,7 +7,7 @@ use super::{super::Context, Checks, Subject};
 use crate::{
     data::postgres::{
         Pace, PgError, Session,
-        catalog::{self, Found},
+        catalog::{self, Found, Identity},
         quote::{ident, literal},
         secret::Endpoint,
     },
@@ -25,7 +25,7 @@ pub async fn check(
     context: &Context<'_>,
     subject: &Subject<'_>,
     migrations: &[MigrationTask],
-    identity: &str,
+    identity: &Identity,
     checks: &mut Checks<'_>,
 ) -> Result<(), PgError> {
     let Some(found) = catalog::found(&subject.session, &subject.database.name).await? else { return Ok(()) };
@@ -121,14 +121,14 @@ async fn connects(
     context: &Context<'_>,
     subject: &Subject<'_>,
     endpoint: &Endpoint,
-    identity: &str,
+    identity: &Identity,
 ) -> Result<Option<String>, PgError> {
     let name = &subject.database.name;
     if endpoint.database != *name {
         return Ok(Some(format!("it names database {}, and the data is in {name}: correct dbname", endpoint.database)));
     }
     match Session::open(endpoint, name, Pace::Short, &context.stop).await {
-        Ok(session) if super::identity(&session).await? == identity => Ok(None),
+        Ok(session) if Identity::of(&session).await? == *identity => Ok(None),
         Ok(_) => Ok(Some(format!("it leads to {}, which is another server than the data's", endpoint.server()))),
         Err(PgError::Stopped(stopped)) => Err(stopped.into()),
         Err(error) => Ok(Some(error.to_string())),

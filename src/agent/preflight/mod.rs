@@ -28,7 +28,8 @@ use crate::{
     api::Check,
     data::{
         postgres::{
-            Access, Pace, PgError, Session, catalog,
+            Access, Pace, PgError, Session,
+            catalog::{self, Identity},
             control::{self, Control},
             quote::ident,
             tools::Tools,
@@ -82,7 +83,7 @@ pub(super) struct Subject<'a> {
 
 pub async fn run(context: &Context<'_>, outcome: &mut Outcome) -> Result<(), AgentError> {
     let (mut size, mut epoch) = (0_i64, None);
-    let mut seen: BTreeMap<(String, u32), String> = BTreeMap::new();
+    let mut seen: BTreeMap<(Identity, u32), String> = BTreeMap::new();
     for data in context.task.data.iter().filter(|_| context.task.origin.is_none()) {
         let mut checks = Checks { data: &data.name, list: &mut outcome.checks };
         match inspect(context, &data.name, &mut checks).await {
@@ -143,7 +144,7 @@ async fn inspect(
     context: &Context<'_>,
     data: &str,
     checks: &mut Checks<'_>,
-) -> Result<Option<(i64, Option<i64>, (String, u32), String)>, AgentError> {
+) -> Result<Option<(i64, Option<i64>, (Identity, u32), String)>, AgentError> {
     let access = match Access::read(&context.paths.secrets, data) {
         Ok(access) => access,
         Err(error) => {
@@ -172,10 +173,10 @@ async fn inspect(
         return Ok(None);
     };
     checks.pass("server", format!("{} is PostgreSQL {major}", access.admin.server()));
-    let identity = identity(&session).await.of(data)?;
+    let identity = Identity::of(&session).await.of(data)?;
     let application = Session::open(&access.connection, access.database(), Pace::Short, &context.stop).await;
     match application {
-        Ok(application) if self::identity(&application).await.of(data)? == identity => {
+        Ok(application) if Identity::of(&application).await.of(data)? == identity => {
             checks.pass("application role", format!("role {} connects", access.connection.user));
         }
         Ok(_) => checks.fail(
@@ -228,14 +229,8 @@ async fn inspect(
             None
         }
     };
-    let mark = catalog::mark(&subject.session, access.database()).await.of(data)?;
+    let mark = identity.mark(access.database());
     Ok(Some((subject.database.size, epoch, (identity, oid), mark)))
-}
-
-/// What tells two servers apart, whatever their names.
-async fn identity(session: &Session) -> Result<String, PgError> {
-    let sql = "SELECT system_identifier::text || ' ' || pg_is_in_recovery()::text FROM pg_control_system()";
-    Ok(session.one("reading the server's identity", sql, &[]).await?.get(0))
 }
 
 /// Of a restore: whether there is room beside, and what is to become live again is there.

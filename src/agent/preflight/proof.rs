@@ -15,7 +15,7 @@ use crate::{
     },
     data::postgres::{
         Access, Pace, PgError, Session, catalog,
-        quote::{Made, ident, made_database},
+        quote::{Purpose, ident, made_database},
     },
 };
 
@@ -70,7 +70,7 @@ pub async fn check(
     wrong.extend(extensions(&there, &needs.extensions).await?);
     wrong.extend(roles(&there, &needs.roles).await?);
     // Also where no proof can follow: what an earlier one left takes room.
-    let name = made_database(&subject.database.name, Made::Proof, &context.task.run);
+    let name = made_database(&subject.database.name, Purpose::Proof, &context.task.run);
     proof::claim(&there.session, &subject.database.name, &name).await?;
     if wrong.is_empty() {
         wrong.extend(tried(context, &subject.database.row, &there, (&needs.collations, &name)).await?);
@@ -144,7 +144,7 @@ pub(super) async fn arrives(
     wrong.extend(extensions(&there, &needs.extensions).await?);
     wrong.extend(roles(&there, &needs.roles).await?);
     if wrong.is_empty() {
-        let name = made_database(access.database(), Made::Proof, &context.task.run);
+        let name = made_database(access.database(), Purpose::Proof, &context.task.run);
         proof::claim(&there.session, access.database(), &name).await?;
         wrong.extend(tried(context, &manifest.row, &there, (&needs.collations, &name)).await?);
     }

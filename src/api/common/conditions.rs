@@ -10,6 +10,8 @@ pub const READY: &str = "Ready";
 pub const RECONCILING: &str = "Reconciling";
 /// True when nothing goes on until a person acts.
 pub const STALLED: &str = "Stalled";
+/// Of an Environment with grants: true when what it grants can leave by the policies that they name.
+pub const GRANTS_READY: &str = "GrantsReady";
 
 /// Sets a condition. The time of transition changes only when the status does.
 pub fn set(list: &mut Vec<Condition>, type_: &str, value: bool, reason: &str, message: &str, generation: i64, now: Timestamp) {

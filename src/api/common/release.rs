@@ -75,6 +75,13 @@ pub struct Release {
     pub modules: Vec<ReleaseModule>,
 }
 
+impl Release {
+    /// The first twelve digits of the hash.
+    pub fn short(&self) -> String {
+        self.hash.strip_prefix("sha256:").unwrap_or(&self.hash).chars().take(12).collect()
+    }
+}
+
 /// What a module runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -10,7 +10,7 @@ use crate::api::common::*;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentStatus {
-    /// Ready, Reconciling, Stalled. Written by the Environment's controller.
+    /// Ready, Reconciling, Stalled; where there are grants, GrantsReady: whether what they let others take can leave. Written by the Environment's controller.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions_schema")]
     pub conditions: Vec<Condition>,
@@ -26,6 +26,10 @@ pub struct EnvironmentStatus {
     /// What runs here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Release>,
+    /// The first twelve digits of its hash: enough for people to tell releases apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12))]
+    pub short_release: Option<String>,
     /// The last promotion that changed this environment, or tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_promotion: Option<LastPromotion>,

@@ -59,6 +59,13 @@ fn condition_checks(environment: &Environment) -> Vec<Finding> {
             findings.push(Finding::bad("environment", format!("Stalled, {}: {}", c.reason, c.message)));
         }
     }
+    // What is granted is others' to take: it keeps nothing here from being Ready.
+    for c in status.conditions.iter().filter(|c| c.type_ == conditions::GRANTS_READY) {
+        findings.push(match c.status.as_str() {
+            "True" => Finding::good("grants", c.message.clone()),
+            _ => Finding::note("grants", c.message.clone()),
+        });
+    }
     if ready.is_some() && status.observed_generation.is_some() && status.observed_generation < environment.metadata.generation {
         findings.push(Finding::bad(
             "environment",

@@ -106,6 +106,21 @@ fn an_environment_with_all_it_needs_has_no_complaint() {
 }
 
 #[test]
+fn a_grant_that_lets_nothing_out_is_a_note_because_nothing_here_waits_for_it() {
+    let said = |status: &str| {
+        object(json!({
+            "type": "GrantsReady", "status": status, "reason": "PolicyIncomplete",
+            "message": "MaskingPolicy shop leaves 3 of 15 columns of data flags-db unclassified", "lastTransitionTime": "2026-11-25T20:00:00Z",
+        }))
+    };
+    let told = |s: &mut EnvironmentSeen, status: &str| s.environment.status.as_mut().unwrap().conditions.push(said(status));
+    one(|s| told(s, "False"), "Note grants: MaskingPolicy shop leaves 3 of 15", "columns");
+    let mut seen = healthy();
+    told(&mut seen, "True");
+    assert_eq!(complaints(&seen), Vec::<String>::new());
+}
+
+#[test]
 fn each_thing_that_is_missing_is_named() {
     one(|s| s.role_bindings = Visible::Found(vec![]), "Bad operator's rights", "lockkeeper-environment");
     one(

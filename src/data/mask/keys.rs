@@ -16,7 +16,7 @@ use crate::{
     api::Mask,
     data::postgres::{
         quote::ident,
-        tables::{Check, Column, ForeignKey, Made, Table},
+        tables::{Check, Column, ForeignKey, MadeKind, Table},
     },
 };
 
@@ -44,7 +44,7 @@ pub fn problems<'a>(named: &Named<'_>, table: &'a Table, built: &Built, all: &BT
 
 /// The columns that a column is computed from; itself, where it is not.
 fn sources<'a>(table: &'a Table, column: &'a String) -> &'a [String] {
-    let computed = table.made_of.iter().find(|m| m.what == Made::Column && m.name == *column);
+    let computed = table.made_of.iter().find(|m| m.what == MadeKind::Column && m.name == *column);
     computed.map_or(std::slice::from_ref(column), |m| &m.columns)
 }
 

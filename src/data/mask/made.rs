@@ -4,7 +4,7 @@
 use super::{compile::Built, kinds::Op, policy::Named};
 use crate::{
     api::Mask,
-    data::postgres::tables::{Column, Made, MadeOf, Table},
+    data::postgres::tables::{Column, MadeKind, MadeOf, Table},
 };
 
 type Touched<'a> = &'a (Column, Mask, Op);
@@ -22,7 +22,7 @@ pub fn problems<'a>(
     }
     // A partition that is named itself is not masked as its table is.
     if named.is_named_itself(table) {
-        for made in named.above(table).into_iter().flat_map(|t| &t.made_of).filter(|m| m.what == Made::PartitionKey) {
+        for made in named.above(table).into_iter().flat_map(|t| &t.made_of).filter(|m| m.what == MadeKind::PartitionKey) {
             let theirs = one(made, built, &injective);
             let own = |name: &str| table.columns.iter().map(|c| c.name.as_str()).find(|c| *c == name);
             out.extend(theirs.into_iter().map(|(column, why)| (column.and_then(own), why)));
@@ -38,14 +38,14 @@ fn one<'a>(made: &'a MadeOf, built: &Built, injective: &impl Fn(&str) -> bool) -
     let touched: Vec<(&'a str, Touched<'_>)> = columns.iter().filter_map(|c| touched(&c)).collect();
     let first = touched.first()?.0;
     match what {
-        Made::PartitionKey => {
+        MadeKind::PartitionKey => {
             let why = format!(
                 "rows go into partitions by it ({definition}), and a substitute may belong into another partition, or into none; keep it \
                  with a reason, or let no row of the table leave"
             );
             Some((Some(first), why))
         }
-        Made::Exclusion => {
+        MadeKind::Exclusion => {
             // NULL and an empty range are in conflict with nothing.
             let apart = touched.iter().any(|(_, (column, _, op))| {
                 matches!(op, Op::Null) || (column.category == 'R' && matches!(op, Op::Fixed(_)) && definition.contains("WITH &&"))
@@ -57,9 +57,9 @@ fn one<'a>(made: &'a MadeOf, built: &Built, injective: &impl Fn(&str) -> bool) -
             );
             Some((Some(column), why))
         }
-        Made::Index | Made::Column => {
+        MadeKind::Index | MadeKind::Column => {
             let column = touched.iter().find(|(name, touched)| is_cast(definition, name, touched)).map(|(name, _)| *name)?;
-            let whose = if *what == Made::Index { "index" } else { "the computed column" };
+            let whose = if *what == MadeKind::Index { "index" } else { "the computed column" };
             let why = format!(
                 "{whose} {name} reads a type from its text ({definition}), which a substitute may not be; keep it with a reason, or use \
                  null; of JSON, keep that path or leave it out"

@@ -85,13 +85,29 @@ pub async fn major(session: &Session) -> Result<u32, PgError> {
     Ok(u32::try_from(row.get::<_, i32>(0)).unwrap_or(0))
 }
 
-/// What tells a database from every other, whatever its server is called: the same on a replica that took over and after a swap,
-/// another on another server or under another name. It says nothing of host, name or role.
-pub async fn mark(session: &Session, database: &str) -> Result<String, PgError> {
-    let sql = "SELECT system_identifier::text FROM pg_control_system()";
-    let server: String = session.one("reading the server's identity", sql, &[]).await?.get(0);
-    let hash = blake3::hash(format!("{server}\0{database}").as_bytes());
-    Ok(hash.to_hex().chars().take(32).collect())
+/// What tells two servers apart, whatever their names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// The same on a replica.
+    system: String,
+    /// Whether it is a replica.
+    replica: bool,
+}
+
+impl Identity {
+    /// Asks the session's server.
+    pub async fn of(session: &Session) -> Result<Self, PgError> {
+        let sql = "SELECT system_identifier::text, pg_is_in_recovery() FROM pg_control_system()";
+        let row = session.one("reading the server's identity", sql, &[]).await?;
+        Ok(Self { system: row.get(0), replica: row.get(1) })
+    }
+
+    /// What tells a database from every other, whatever its server is called: the same on a replica that took over and after a
+    /// swap, another on another server or under another name. It says nothing of host, name or role.
+    pub fn mark(&self, database: &str) -> String {
+        let hash = blake3::hash(format!("{}\0{database}", self.system).as_bytes());
+        hash.to_hex().chars().take(32).collect()
+    }
 }
 
 /// Whether the session's role is a superuser.

@@ -5,7 +5,7 @@ const NAME_BYTES: usize = 63;
 
 /// What a database that was made is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Made {
+pub enum Purpose {
     /// The undo point: the database as it was at the lock.
     Undo,
     /// The failed database, kept after a rollback.
@@ -16,7 +16,7 @@ pub enum Made {
     Load,
 }
 
-impl Made {
+impl Purpose {
     /// The word in the name.
     pub fn word(self) -> &'static str {
         match self {
@@ -49,8 +49,8 @@ pub fn control_database(environment: &str) -> String {
 }
 
 /// Name of a database that is made beside `database` for the run.
-pub fn made_database(database: &str, made: Made, run: &str) -> String {
-    let suffix = format!("__{}_{}", made.word(), digits(run, 8));
+pub fn made_database(database: &str, purpose: Purpose, run: &str) -> String {
+    let suffix = format!("__{}_{}", purpose.word(), digits(run, 8));
     if database.len() + suffix.len() <= NAME_BYTES {
         return format!("{database}{suffix}");
     }
@@ -65,15 +65,15 @@ pub fn made_database(database: &str, made: Made, run: &str) -> String {
 
 /// Whether the name is one that [`made_database`] makes beside `database`, whichever the run.
 pub fn is_made_database(database: &str, name: &str) -> bool {
-    [Made::Undo, Made::Failed, Made::Proof, Made::Load].into_iter().any(|made| is_made(database, made, name))
+    [Purpose::Undo, Purpose::Failed, Purpose::Proof, Purpose::Load].into_iter().any(|made| is_made(database, made, name))
 }
 
 /// The same of one kind.
-pub fn is_made(database: &str, made: Made, name: &str) -> bool {
+pub fn is_made(database: &str, purpose: Purpose, name: &str) -> bool {
     name.len() >= 8
         && name.is_char_boundary(name.len() - 8)
         && name[name.len() - 8..].chars().all(|c| c.is_ascii_alphanumeric())
-        && name == made_database(database, made, &name[name.len() - 8..])
+        && name == made_database(database, purpose, &name[name.len() - 8..])
 }
 
 #[cfg(test)]
@@ -89,9 +89,9 @@ mod tests {
     #[test]
     fn a_made_name_fits_63_bytes_and_is_known_again() {
         let run = "12AB34cd-0000-0000-0000-000000000000";
-        assert_eq!(made_database("shop", Made::Undo, run), "shop__undo_12ab34cd");
+        assert_eq!(made_database("shop", Purpose::Undo, run), "shop__undo_12ab34cd");
         for database in ["shop", &"x".repeat(63), &"ä".repeat(31), "Shop \"A\""] {
-            for made in [Made::Undo, Made::Failed, Made::Proof, Made::Load] {
+            for made in [Purpose::Undo, Purpose::Failed, Purpose::Proof, Purpose::Load] {
                 let name = made_database(database, made, run);
                 assert!(name.len() <= 63, "{name}");
                 assert!(is_made_database(database, &name), "{name}");
@@ -100,7 +100,7 @@ mod tests {
             assert!(!is_made_database(database, "other__undo_12ab34cd"));
             assert!(!is_made_database(database, "postgres"));
         }
-        let twin = |end: &str| made_database(&("x".repeat(62) + end), Made::Undo, run);
+        let twin = |end: &str| made_database(&("x".repeat(62) + end), Purpose::Undo, run);
         assert_ne!(twin("a"), twin("b"), "names equal where they are cut");
         assert_eq!(control_database("01234567-89ab-cdef-0123-456789abcdef"), "lockkeeper_0123456789abcdef");
     }

@@ -123,7 +123,7 @@ pub struct Check {
 #[serde(rename_all = "camelCase")]
 pub struct MadeOf {
     /// What it is.
-    pub what: Made,
+    pub what: MadeKind,
     /// Its name: of a constraint, an index, a column.
     pub name: String,
     /// The columns that it is made of.
@@ -134,7 +134,7 @@ pub struct MadeOf {
 
 /// What is made of values of columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Made {
+pub enum MadeKind {
     /// The key by which rows go into partitions.
     PartitionKey,
     /// An exclusion constraint.
@@ -307,10 +307,10 @@ pub async fn read(session: &Session) -> Result<Vec<Table>, PgError> {
     }
     for row in session.query(doing, MADE_OF, &[&oids]).await? {
         let what = match row.get::<_, String>(1).as_str() {
-            "p" => Made::PartitionKey,
-            "x" => Made::Exclusion,
-            "i" => Made::Index,
-            _ => Made::Column,
+            "p" => MadeKind::PartitionKey,
+            "x" => MadeKind::Exclusion,
+            "i" => MadeKind::Index,
+            _ => MadeKind::Column,
         };
         let made = MadeOf { what, name: row.get(2), columns: row.get(3), definition: row.get(4) };
         tables[at[&row.get(0)]].made_of.push(made);

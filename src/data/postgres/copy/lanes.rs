@@ -40,7 +40,7 @@ const CHUNK: usize = 256 << 10;
 /// A larger row than this is changed by one lane at a time.
 const LARGE: usize = 4 << 20;
 /// A larger row than this, in bytes of COPY's text, cannot be changed: it is held twice, in a Job that may hold 384 MiB.
-const LARGEST: usize = 112_000_000;
+pub const LARGEST: usize = 112_000_000;
 
 /// Makes what changes the rows of one part.
 pub type Change = Arc<dyn Fn() -> Box<dyn Transform> + Send + Sync>;
@@ -290,11 +290,7 @@ struct Changed {
 impl Changed {
     async fn rows(&mut self, piece: &[u8], row: usize, table: &str, blocks: &mut Blocks) -> Result<(), CopyError> {
         if row > LARGEST {
-            let why = format!(
-                "a row has more than {} MB as COPY writes it (a byte of bytea is two there); rows that are masked are held whole, so \
-                 keep such rows with `rows: {{where: …}}` from leaving, or make them smaller",
-                LARGEST / 1_000_000
-            );
+            let why = too_large(&format!("more than {}", LARGEST / 1_000_000));
             return Err(TransformError { table: table.to_owned(), why }.into());
         }
         if row > LARGE {
@@ -318,6 +314,15 @@ impl Changed {
         self.raw.clear();
         Ok(())
     }
+}
+
+/// What is said of a table with a row of so many MB that is to be changed.
+pub fn too_large(size: &str) -> String {
+    format!(
+        "a row has {size} MB as COPY writes it (a byte of bytea is two there), and one that is masked is held whole and may have {}: keep \
+         such rows with `rows: {{where: …}}` from leaving, or make them smaller",
+        LARGEST / 1_000_000
+    )
 }
 
 /// Whether a block ends with this piece of a row, of which so many bytes have come. Blocks are cut where the rows say so: what

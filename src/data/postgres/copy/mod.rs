@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 pub use export::{Defined, Export, define, export};
 pub use import::{Import, import};
-pub use lanes::sums;
+pub use lanes::{LARGEST, sums, too_large};
 pub use rows::Sum;
 pub use view::View;
 
