@@ -7,13 +7,13 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::Service};
 use lockkeeper::{
     api::{Environment, EnvironmentSpec, Promotion, PromotionSpec, Release, RunRef, Step, StepState},
     plan::{
-        Decision, Effect, Progress, Resource, approval, lock,
+        Decision, Effect, Progress, approval, lock,
         maintenance::{refuse_service, rollout},
         prepare::deadline,
         release::{Content, Reading, changelog, plan_hash, read},
         steps,
         workload::Workload,
-        world::{JobState, Side},
+        world::Side,
     },
 };
 use serde_json::{Value, json};
@@ -542,31 +542,6 @@ fn a_run_is_checked_when_few_others_are() {
     };
     let Decision::Advance(said) = holder("other") else { panic!("of a locked environment nothing is asked") };
     assert_eq!(said.next.as_deref(), Some("preflight: Promotion other to give the lock back"));
-}
-
-#[test]
-fn checks_that_a_lock_overtakes_are_asked_again_and_cost_nobody_the_turn() {
-    let mut seen = Seen::new();
-    settle(&mut seen).unwrap();
-    let mut asked = seen.jobs.clone();
-    asked.retain(|_, job| job.step.starts_with("preflight-early"));
-    assert!(!asked.is_empty());
-    seen.run.status.as_mut().unwrap().preflight_at = None;
-    seen.target.as_mut().unwrap().status =
-        Some(of(json!({"lock": {"epoch": 3, "holder": {"kind": "Promotion", "name": "other", "uid": "uid-of-other"}}})));
-    for state in [JobState::Running, JobState::Failed("BackoffLimitExceeded".into()), JobState::Succeeded] {
-        seen.jobs = asked.clone();
-        seen.jobs.values_mut().for_each(|job| job.state = state.clone());
-        for _ in 0..asked.len() {
-            let Decision::Perform(Effect::Delete { resource: Resource::Job, name, .. }) = seen.plan() else {
-                panic!("{state:?}: what it says of a locked environment does not count: {:?}", seen.plan())
-            };
-            seen.jobs.values_mut().find(|job| job.name == name).expect("one of those that were asked").deleting = true;
-        }
-        let Decision::Advance(said) = seen.plan() else { panic!("{state:?}: {:?}", seen.plan()) };
-        assert_eq!(said.next.as_deref(), Some("preflight: Promotion other to give the lock back"));
-        assert!(!lockkeeper::api::conditions::is_true(&said.conditions, "Stalled"), "{state:?}: it is not held against the run");
-    }
 }
 
 // ---- Other versions ----

@@ -72,20 +72,15 @@ fn checked(world: &World<'_>, owner: Owner<'_>, status: &mut RunStatus, now: Tim
     }
     let release = status.release.clone().unwrap_or_default();
     let step = "preflight-early";
-    let asked: Vec<_> = world.jobs.values().filter(|j| j.step.starts_with(step)).collect();
-    // Of an environment that is locked nothing can be learned: its workloads are down and its databases closed. What was asked
-    // before that is asked again, or a run would lose its turn for answers that the run before it caused.
-    if let Some(holder) = lock::status(target).lock.and_then(|l| l.holder).filter(|h| h.uid != world.uid()) {
-        return Checked::Going(match asked.iter().find(|j| !j.deleting) {
-            Some(job) => {
-                let (name, uid) = (job.name.clone(), job.uid.clone());
-                Progress::Do(Effect::Delete { resource: Resource::Job, name, uid, grace: None })
-            }
-            None => Progress::waiting(format!("{} {} to give the lock back", holder.kind, holder.name)),
-        });
-    }
-    if asked.iter().all(|j| j.deleting) && checked_now(world, step) >= CHECKED_AT_ONCE {
-        return Checked::Going(Progress::waiting(OTHERS_CHECKS));
+    let begun = world.jobs.values().any(|j| !j.deleting && j.step.starts_with(step));
+    if !begun {
+        // Of an environment that is locked nothing can be learned: its workloads are down and its databases closed.
+        if let Some(holder) = lock::status(target).lock.and_then(|l| l.holder).filter(|h| h.uid != world.uid()) {
+            return Checked::Going(Progress::waiting(format!("{} {} to give the lock back", holder.kind, holder.name)));
+        }
+        if checked_now(world, step) >= CHECKED_AT_ONCE {
+            return Checked::Going(Progress::waiting(OTHERS_CHECKS));
+        }
     }
     match preflight::run(world, owner, &target.spec, &release, (step, status.preflight_attempt), now) {
         Preflight::Going(progress) => Checked::Going(progress),
