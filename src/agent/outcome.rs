@@ -81,7 +81,6 @@ fn json(outcome: &Outcome) -> String {
     serde_json::to_string(outcome).unwrap_or_else(|_| "{}".into())
 }
 
-/// At most `limit` bytes, with an ellipsis where something is missing.
 /// The first few of a list, and how many more there are.
 pub fn named(mut list: Vec<String>, most: usize) -> Vec<String> {
     let more = list.len().saturating_sub(most);
@@ -92,6 +91,7 @@ pub fn named(mut list: Vec<String>, most: usize) -> Vec<String> {
     list
 }
 
+/// At most `limit` bytes, with an ellipsis where something is missing.
 fn cut(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();

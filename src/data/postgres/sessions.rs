@@ -43,6 +43,16 @@ impl Seen {
     }
 }
 
+/// The first few sessions, and how many more there are.
+fn first_few(mut who: Vec<String>) -> Vec<String> {
+    let more = who.len().saturating_sub(NAMED);
+    who.truncate(NAMED);
+    if more > 0 {
+        who.push(format!("and {more} more"));
+    }
+    who
+}
+
 fn named(role: &str, application: &str, kind: &str) -> String {
     let role = if role.is_empty() { kind.to_owned() } else { format!("role {}", one_line(role)) };
     let application: String = one_line(application).chars().take(60).collect();
@@ -97,9 +107,8 @@ pub async fn in_the_way(session: &Session, waiting: i32) -> Result<Option<String
         .await?;
     let Some(first) = rows.first() else { return Ok(None) };
     let lock = first.get::<_, Option<String>>(6).map_or("a lock".to_owned(), |table| format!("a lock on table {table}"));
-    let mut who: Vec<String> = rows
+    let who: Vec<String> = rows
         .iter()
-        .take(NAMED)
         .map(|row| {
             let pid: i32 = row.get(0);
             if pid == 0 {
@@ -111,10 +120,7 @@ pub async fn in_the_way(session: &Session, waiting: i32) -> Result<Option<String
             format!("{}, pid {pid}{age}{before}", named(row.get(1), row.get(2), row.get(3)))
         })
         .collect();
-    if rows.len() > NAMED {
-        who.push(format!("and {} more", rows.len() - NAMED));
-    }
-    Ok(Some(format!("{lock}, behind {}", who.join("; "))))
+    Ok(Some(format!("{lock}, behind {}", first_few(who).join("; "))))
 }
 
 /// Prepared transactions of a database.
@@ -153,10 +159,7 @@ pub async fn end(
             return Ok(counts);
         }
         if begin.elapsed() > patience {
-            let mut who: Vec<String> = seen.iter().take(NAMED).map(Seen::who).collect();
-            if seen.len() > NAMED {
-                who.push(format!("and {} more", seen.len() - NAMED));
-            }
+            let mut who = first_few(seen.iter().map(Seen::who).collect());
             if prepared > 0 {
                 who.push(format!("{prepared} prepared transactions, to be ended with COMMIT PREPARED or ROLLBACK PREPARED"));
             }
